@@ -1,0 +1,54 @@
+"""Tables for people: aligned text for a terminal, HTML for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+
+def cell(value: object) -> str:
+    """One value as people read it: four significant digits, grouped thousands, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3e}" if value and not 1e-3 <= abs(value) < 1e5 else f"{value:.4f}"
+    return str(value)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """An aligned table: text to the left, numbers to the right.
+
+    Example:
+        >>> print(text_table(["metric", "value"], [["accuracy", 0.5], ["rows", 1200]]))
+        metric     value
+        accuracy  0.5000
+        rows       1,200
+    """
+    cells = [[cell(value) for value in row] for row in rows]
+    widths = [max(len(line[j]) for line in [list(header), *cells]) for j in range(len(header))]
+    numeric = [bool(rows) and all(isinstance(row[j], int | float | None) for row in rows) for j in range(len(header))]
+    lines = [
+        "  ".join(text.rjust(width) if right else text.ljust(width) for text, width, right in zip(line, widths, numeric, strict=True))
+        for line in [list(header), *cells]
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, caption: str = "") -> str:
+    """The same as an HTML table; every value is escaped."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:{"right" if isinstance(value, int | float) else "left"}">{escape(cell(value))}</td>'
+            for value in row
+        )
+        + "</tr>"
+        for row in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
