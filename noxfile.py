@@ -1,0 +1,133 @@
+"""Every command of the project: ``nox -l`` lists them, ``nox -s tests`` runs one.
+
+Each session has its own environment under ``.nox/``, made once and reused; ``nox -R`` skips the installing too. What is
+installed is pinned in the dependency groups of ``pyproject.toml``. One shared environment would save a minute of
+installing, but then a package that only one session may use would be importable in all of them, and the tests would
+not notice an import that users lack.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"  # pip obeys the machine's own index settings, others may not
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+SOURCES = ("sftlib", "tests", "examples", "docs", "noxfile.py")
+
+# No session but `demo` and `notebooks` (which fetch a package) may need a network once it is installed.
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MPLBACKEND": "Agg",
+    "PYTHONUTF8": "1",
+}
+
+
+def install(session: nox.Session, group: str, *, package: bool = True) -> None:
+    """Install a pinned dependency group, then the package itself without asking for its ranges again."""
+    session.install(*nox.project.dependency_groups(PROJECT, group))
+    if package:
+        session.install("--no-deps", "--editable", ".")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests and every doctest; arguments after ``--`` go to pytest."""
+    install(session, "tests")
+    session.run("pytest", *session.posargs, env=QUIET)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff, and print the longest functions and files as information."""
+    install(session, "lint", package=False)
+    session.run("ruff", "check", *(session.posargs or SOURCES))
+    session.run("ruff", "format", "--check", *(session.posargs or SOURCES))
+    session.log(longest(Path("sftlib"), 6))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strictly."""
+    install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Fine-tune MiniLM on real movie reviews, beside a baseline: about four minutes on two cores."""
+    install(session, "demo")
+    session.run("python", "examples/demo.py", *session.posargs, env=QUIET)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into ``docs/_build/html``; a warning is an error."""
+    install(session, "docs")
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs, env=QUIET
+    )
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """Execute every notebook from top to bottom and keep what it printed."""
+    install(session, "notebooks")
+    chosen = session.posargs or sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
+    for path in chosen:
+        session.run("jupyter-execute", "--inplace", "--timeout=600", path, env=QUIET)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the tests on the lowest version of every requirement's range."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    ranges = [*PROJECT["project"]["dependencies"], *extras["plot"], *extras["data"]]
+    session.install(*(lowest(item) for item in ranges), *nox.project.dependency_groups(PROJECT, "check"))
+    session.install("--no-deps", "--editable", ".")
+    session.run("pytest", *session.posargs, env=QUIET)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist and the wheel into ``dist/``, and import the wheel by itself."""
+    install(session, "build", package=False)
+    session.run("python", "-m", "build", "--outdir", "dist", ".")
+    wheel = max(Path("dist").glob("*.whl"), key=lambda path: path.stat().st_mtime).resolve()
+    session.install("--no-deps", "--force-reinstall", str(wheel))
+    with session.chdir(session.create_tmp()):  # away from the source tree, so that the wheel is what is imported
+        session.run("python", "-c", "import sftlib; print(sftlib.__version__, sftlib.__file__)")
+
+
+def lowest(requirement: str) -> str:
+    """``torch>=2.6`` → ``torch==2.6``."""
+    parsed = Requirement(requirement)
+    (bound,) = (part.version for part in parsed.specifier if part.operator == ">=")
+    return f"{parsed.name}=={bound}"
+
+
+def longest(folder: Path, count: int) -> str:
+    """The longest functions and files under ``folder``, in lines, as text; no limit is enforced."""
+    functions: list[tuple[int, str]] = []
+    files: list[tuple[int, str]] = []
+    for path in sorted(folder.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        files.append((source.count("\n"), str(path)))
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None  # set by every parser since Python 3.8
+                functions.append((node.end_lineno - node.lineno + 1, f"{path}:{node.lineno} {node.name}"))
+    return "\n".join(
+        f"longest {kind}:\n"
+        + "\n".join(f"  {lines:5} lines  {name}" for lines, name in sorted(found, reverse=True)[:count])
+        for kind, found in (("functions", functions), ("files", files))
+    )

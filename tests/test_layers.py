@@ -1,0 +1,140 @@
+"""Who may import whom: the rules of the house, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "sftlib"
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+# Each layer and what it may import from, besides itself. Folders stand for all their files.
+GROUND = {"errors", "options", "extras", "display", "_version"}
+MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
+LAYERS: dict[str, set[str]] = {
+    **dict.fromkeys(GROUND, GROUND),
+    **dict.fromkeys(MIDDLE, GROUND),
+    "tasks": GROUND | MIDDLE,
+    "train": GROUND | MIDDLE | {"tasks"},
+    "artifact": GROUND | MIDDLE | {"tasks", "train"},
+    "finetuner": GROUND | MIDDLE | {"tasks", "train", "artifact"},
+}
+TASK_SHARED = {"base"}  # what every task may import from sftlib/tasks; a task never imports another
+TRAIN_KNOWS = {"tasks.base"}  # train knows the contract, not the tasks
+
+# The heavy packages, and the only files that may import them at all.
+BOUNDARIES: dict[str, tuple[str, ...]] = {
+    "torch.distributed": ("train/comm.py",),
+    "transformers": ("models/",),
+}
+# Slow or optional packages: imported inside the function that uses them, in these places...
+EVERYWHERE = ("",)
+LIGHT = (*(f"{name}.py" for name in sorted(GROUND)), "data/", "metrics/")
+INSIDE_ONLY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib", "peft"), EVERYWHERE),
+    "torch": LIGHT,
+}
+# ... but for this file, where tensors are born.
+TENSORS = "data/collate.py"
+
+
+def imports(source: str, module: str) -> Iterator[tuple[str, int, bool]]:
+    """Yield (absolute name, line, at module level) for every import; those for type checkers alone are left out."""
+    package = module.split(".")[:-1]
+
+    def walk(node: ast.AST, top: bool) -> Iterator[tuple[str, int, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+                for other in child.orelse:
+                    yield from walk(ast.Module([other], []), top)
+            elif isinstance(child, ast.Import):
+                yield from ((alias.name, child.lineno, top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = package[: len(package) + 1 - child.level] if child.level else []
+                start = ".".join([*base, *([child.module] if child.module else [])])
+                yield from ((f"{start}.{alias.name}", child.lineno, top) for alias in child.names)
+            else:
+                inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                yield from walk(child, top and not inside)
+
+    yield from walk(ast.parse(source), True)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def problems(file: str, source: str) -> list[str]:
+    """Every broken rule of one file, as ``path:line what``."""
+    module = "sftlib." + file.removesuffix(".py").replace("/", ".")
+    layer = file.split("/")[0].removesuffix(".py")
+    found = []
+    for name, line, top in imports(source, module):
+        for boundary, places in BOUNDARIES.items():
+            if within(name, boundary) and not file.startswith(places):
+                found.append(f"{file}:{line} imports {name}: only {', '.join(places)} may import {boundary}")
+        for package, places in INSIDE_ONLY.items():
+            if top and within(name, package) and file.startswith(places) and file != TENSORS:
+                found.append(f"{file}:{line} imports {name} at module level: only inside the function that uses it")
+        if not within(name, "sftlib") or layer == "__init__":
+            continue
+        parts = name.split(".")[1:]
+        if not parts or parts == ["__version__"]:
+            found.append(f"{file}:{line} imports the front door: import from the module that defines the name")
+            continue
+        if parts[0] != layer and parts[0] not in LAYERS.get(layer, set()):
+            found.append(
+                f"{file}:{line} imports {name}: {layer} may import {', '.join(sorted(LAYERS.get(layer, set())))}"
+            )
+        another = layer == "tasks" and parts[0] == "tasks" and parts[1:2] and parts[1] not in TASK_SHARED
+        if another and file != "tasks/__init__.py":
+            found.append(f"{file}:{line} imports {name}: a task imports only {', '.join(sorted(TASK_SHARED))} of tasks")
+        if layer == "train" and parts[0] == "tasks" and ".".join(parts[:2]) not in TRAIN_KNOWS:
+            found.append(f"{file}:{line} imports {name}: train knows {', '.join(sorted(TRAIN_KNOWS))} only")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_obey_the_layers(file: str) -> None:
+    layer = file.split("/")[0].removesuffix(".py")
+    assert layer == "__init__" or layer in LAYERS, f"{file}: give {layer!r} a place in LAYERS"
+    found = problems(file, (PACKAGE / file).read_text(encoding="utf-8"))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "expected"),
+    [
+        ("data/dataset.py", "from sftlib.metrics.core import Metrics", "data may import"),
+        ("data/dataset.py", "from ..metrics import core", "data may import"),
+        ("data/dataset.py", "import torch", "only inside the function"),
+        ("data/dataset.py", "def f():\n    import torch", None),
+        ("data/dataset.py", "import pandas", "only inside the function"),
+        ("errors.py", "from sftlib.options import nearest", None),
+        ("errors.py", "from sftlib.data import dataset", "errors may import"),
+        ("tasks/classification.py", "from sftlib.tasks.regression import x", "a task imports only"),
+        ("tasks/classification.py", "from sftlib.tasks.base import Task", None),
+        ("tasks/classification.py", "from sftlib.train.loop import fit", "tasks may import"),
+        ("tasks/classification.py", "def f():\n    from transformers import AutoModel", "may import transformers"),
+        ("train/loop.py", "from sftlib.tasks.base import Task", None),
+        ("train/loop.py", "from sftlib.tasks.classification import x", "train knows"),
+        ("train/loop.py", "import torch.distributed as dist", "only train/comm.py"),
+        ("train/loop.py", "from torch import distributed", "only train/comm.py"),
+        ("train/loop.py", "from sftlib import FineTuner", "front door|train may import"),
+        (
+            "models/heads.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sftlib.train import loop",
+            None,
+        ),
+    ],
+)
+def test_the_rules_notice(file: str, source: str, expected: str | None) -> None:
+    """The checker itself: what it must refuse, and what it must let pass."""
+    found = "\n".join(problems(file, source))
+    if expected is None:
+        assert found == ""
+    else:
+        assert any(part in found for part in expected.split("|")), found
