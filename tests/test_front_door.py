@@ -1,0 +1,94 @@
+"""The front door: a short list of names, each of which works, and nothing heavy behind it until it is used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import sftlib
+
+# Adding a public name is a decision: it is made here too.
+CURATED = {
+    "Callback",
+    "DataReport",
+    "EarlyStopping",
+    "FineTuner",
+    "History",
+    "Metrics",
+    "TaskDataset",
+    "__version__",
+}
+HEAVY = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "polars",
+    "datasets",
+    "matplotlib",
+    "numpy",
+)
+
+
+def fresh(code: str) -> object:
+    """Run ``code`` in a new interpreter and return what it printed as JSON."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+def test_the_list_is_curated() -> None:
+    assert set(sftlib.__all__) == CURATED
+    assert list(sftlib.__all__) == sorted(sftlib.__all__, key=lambda name: (name.startswith("_"), name))
+
+
+@pytest.mark.parametrize("name", sorted(CURATED))
+def test_every_name_resolves(name: str) -> None:
+    value = getattr(sftlib, name)
+    assert value is getattr(sftlib, name), "resolved twice, to two objects"
+    if isinstance(value, type):
+        assert value.__doc__, f"{name} has no docstring"
+        assert value.__name__ == name
+
+
+def test_dir_lists_them() -> None:
+    assert set(dir(sftlib)) >= CURATED
+
+
+def test_an_unknown_name_is_an_attribute_error_that_names_the_nearest() -> None:
+    with pytest.raises(AttributeError, match="FineTuner"):
+        sftlib.FineTunr  # noqa: B018 - the lookup is the test
+
+
+def test_star_import_gives_the_list() -> None:
+    names = fresh("import json\nfrom sftlib import *\nprint(json.dumps(sorted(k for k in globals() if k != 'json')))")
+    assert isinstance(names, list)
+    assert set(names) >= CURATED - {"__version__"}
+
+
+@pytest.mark.parametrize("statement", ["import sftlib", "import sftlib.errors", "import sftlib; dir(sftlib)"])
+def test_importing_is_light(statement: str) -> None:
+    loaded = fresh(f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))")
+    assert isinstance(loaded, list)
+    assert not set(loaded) & set(HEAVY)
+
+
+def test_a_data_set_and_metrics_need_no_torch() -> None:
+    """Rows can be prepared, and scores added up, where torch is not wanted."""
+    loaded = fresh("import json, sys\nfrom sftlib import TaskDataset, Metrics\nprint(json.dumps(sorted(sys.modules)))")
+    assert isinstance(loaded, list)
+    assert not set(loaded) & {"torch", "transformers", "sklearn", "pandas", "matplotlib"}
+
+
+def test_the_version_is_the_installed_one() -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("sftlib")
+    except PackageNotFoundError:
+        pytest.skip("run from a source tree that is not installed")
+    assert sftlib.__version__ == installed
