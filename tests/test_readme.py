@@ -1,0 +1,47 @@
+"""The README's ten lines run as printed, and its claims can be looked up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import pages
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def test_the_ten_lines_run_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages.prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = pages.run(README)
+    assert (tmp_path / "sentiment-model" / "model.safetensors").is_file()
+    assert names["tuner"].label_names == ("negative", "positive")
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed
+    assert "Prediction" in printed
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert not missing
+
+
+def test_the_commands_exist() -> None:
+    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in (README, ROOT / "CONTRIBUTING.md"):
+        for line in re.findall(r"nox -s ([\w ]+)", page.read_text(encoding="utf-8")):
+            assert set(line.split()) <= sessions, line
+
+
+def test_the_table_of_tasks_is_the_registry() -> None:
+    from sftlib.tasks import base
+
+    listed = re.findall(r"^\| `([\w-]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == list(base.names())
