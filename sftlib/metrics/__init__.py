@@ -1,0 +1,21 @@
+"""Metrics that accumulate in any batching, merge, and can be read at any time.
+
+    core.py            `Metrics`, the front: a mapping of names to values
+    base.py            what a family of metrics must answer
+    families.py        the list of families, and which one a set of names and references belongs to
+    classification.py  multilabel.py  regression.py      one family each
+    labels.py  cells.py  scores.py  rows.py  sums.py      what they are made of
+    plots.py           the pictures
+
+A new family is one file and one entry in `families.FAMILIES`. scikit-learn and scipy are imported when a value is read.
+"""
+
+from __future__ import annotations
+
+from sftlib.metrics.base import Family
+from sftlib.metrics.classification import Classification
+from sftlib.metrics.core import Metrics
+from sftlib.metrics.multilabel import MultiLabel
+from sftlib.metrics.regression import Regression
+
+__all__ = ["Classification", "Family", "Metrics", "MultiLabel", "Regression"]

@@ -1,0 +1,128 @@
+"""What a family of metrics answers, and how it reads what it is given."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftlib.errors import DataError
+from sftlib.metrics.labels import Label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Family(ABC):
+    """Metrics that share a kind of reference and the statistics they are computed from.
+
+    A family is made by `Metrics` for the metrics that were asked for, and keeps no more than those need.
+
+    Args:
+        names: the metrics asked for, all of them among the family's own `names`.
+        label_names: the labels, in the order of codes, or None to gather them.
+        keep_rows: whether user functions will ask for `pairs`.
+    """
+
+    title: ClassVar[str]
+    """What people call it, for messages."""
+    names: ClassVar[tuple[str, ...]]
+    """Every metric that it can compute."""
+    without_interval: ClassVar[frozenset[str]] = frozenset()
+    """Those kept as sums only, from which rows cannot be drawn again."""
+
+    rows: int = 0
+
+    @abstractmethod
+    def __init__(self, names: Sequence[str], *, label_names: Sequence[Label] | None, keep_rows: bool) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, references: Sequence[Any], label_names: Sequence[Label] | None) -> bool:
+        """Whether these references are of this family; asked only where metric names leave a choice."""
+
+    @abstractmethod
+    def update(self, predictions: list[Any], references: list[Any]) -> None:
+        """Add rows (at least one, as many predictions as references); nothing is added when it raises."""
+
+    @abstractmethod
+    def merged(self, other: Self) -> Self:
+        """A new family that has seen the rows of both."""
+
+    @abstractmethod
+    def value(self, name: str) -> float:
+        """A metric over all rows (there is at least one), nan when it is not defined."""
+
+    @abstractmethod
+    def resampled(self, name: str, generator: np.random.Generator) -> float:
+        """The metric over as many rows drawn with replacement: one replicate of the bootstrap."""
+
+    @abstractmethod
+    def pairs(self, index: NDArray[np.int64] | None = None) -> tuple[Any, Any]:
+        """References and predictions as user functions get them: all rows, or those of ``index``."""
+
+    @abstractmethod
+    def plot(self, axes: Axes | None) -> Axes:
+        """Draw the picture that says most about these metrics."""
+
+    @property
+    def label_names(self) -> tuple[Label, ...] | None:
+        """The labels, or None where there are none."""
+        return None
+
+    @property
+    def confusion_matrix(self) -> NDArray[np.int64]:
+        """Counts of (reference, prediction), where the family has them."""
+        raise DataError(f"{self.title} has no confusion matrix")
+
+    def per_class(self) -> dict[Label, dict[str, float]]:
+        """Precision, recall, F1 and support of each label, where the family has labels."""
+        raise DataError(f"{self.title} has no classes")
+
+
+def as_list(values: Any, *, what: str) -> list[Any]:
+    """A list of Python's own values from a list, tuple, array, tensor, series or other iterable.
+
+    Raises:
+        DataError: one string, a mapping, something that is not iterable, or an array of more than one dimension.
+    """
+    if isinstance(values, str | bytes | Mapping):
+        raise DataError(f"{what} must be a list with one element a row, got {type(values).__name__} {values!r:.50}")
+    if getattr(values, "ndim", 1) != 1:
+        raise DataError(
+            f"{what} must have one dimension, got an array of shape {tuple(values.shape)}: "
+            "give one label or value a row (for several labels a row, a list of label lists)"
+        )
+    convert = getattr(values, "tolist", None)
+    try:
+        return list(convert() if convert else values)
+    except TypeError:
+        raise DataError(f"{what} must be a list with one element a row, got {type(values).__name__}") from None
+
+
+def attribute(predictions: list[Any], name: str) -> list[Any]:
+    """The attribute ``name`` of each Prediction, or the predictions themselves when they are bare values.
+
+    Raises:
+        DataError: some are Predictions and some are not.
+    """
+    has = [hasattr(prediction, name) for prediction in predictions]
+    if not any(has):
+        return predictions
+    if not all(has):
+        row = has.index(not has[0])
+        raise DataError(f"predictions, row {row}: all must be Prediction objects with .{name}, or none")
+    return [getattr(prediction, name) for prediction in predictions]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let scikit-learn, scipy and numpy answer nan or 0 without a warning: the reference says where they do."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,48 @@
+"""The families of metrics, and which one a set of names and references belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sftlib.errors import OptionError
+from sftlib.metrics.base import Family
+from sftlib.metrics.classification import Classification
+from sftlib.metrics.labels import Label
+from sftlib.metrics.multilabel import MultiLabel
+from sftlib.metrics.regression import Regression
+from sftlib.options import nearest, raise_together
+
+FAMILIES: tuple[type[Family], ...] = (MultiLabel, Regression, Classification)
+"""In the order in which they are asked whether they accept references; a new family is added here."""
+
+
+def candidates(
+    names: Sequence[str], families: Sequence[type[Family]], known: Sequence[str]
+) -> tuple[type[Family], ...]:
+    """The families that have all these metrics.
+
+    Args:
+        names: metric names, without those of ``known``.
+        families: to choose from.
+        known: names that every family shares, for the message.
+
+    Raises:
+        OptionError: unknown names, each with the nearest one; or names that no one family has together.
+    """
+    everything = list(dict.fromkeys([*known, *(name for family in families for name in family.names)]))
+    raise_together(f"unknown metric {name!r}: {nearest(name, everything)}" for name in names if name not in everything)
+    found = tuple(family for family in families if set(names) <= set(family.names))
+    if not found:
+        owners = {name: " or ".join(family.title for family in families if name in family.names) for name in names}
+        listed = "; ".join(f"{name!r} of {owner}" for name, owner in owners.items())
+        raise OptionError(f"these metrics do not go together: {listed}")
+    return found
+
+
+def family_for(
+    references: Sequence[Any], families: Sequence[type[Family]], label_names: Sequence[Label] | None
+) -> type[Family]:
+    """The family of these references: the only candidate, or the first that accepts them."""
+    accepting = (family for family in families if family.accepts(references, label_names))
+    return families[0] if len(families) == 1 else next(accepting, families[-1])

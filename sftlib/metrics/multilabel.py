@@ -1,0 +1,177 @@
+"""Any number of labels a row."""
+
+# ruff: noqa: D102  (what each method answers is said once, in Family)
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftlib.errors import LabelError
+from sftlib.metrics.base import Family, attribute
+from sftlib.metrics.cells import AVERAGES, RATES, Cells, per_label
+from sftlib.metrics.labels import SHOWN, Label, LabelIndex, in_order, own_types
+from sftlib.metrics.rows import Rows
+from sftlib.metrics.scores import RANKED, probabilities, ranked, score_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SETS = (list, tuple, set, frozenset, np.ndarray)
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Sorted label codes of one row's reference and prediction."""
+
+
+class MultiLabel(Family):
+    """Exact match, Hamming loss, precision, recall, F1 and ranking metrics of label sets.
+
+    Kept: each distinct pair (reference set, predicted set) and how often it came, at most one entry a row; for
+    ``roc_auc`` and ``average_precision`` the float64 probabilities (K) of each row.
+
+    ``accuracy`` is ``subset_accuracy``: all labels of a row right. Averages are over all labels in ``label_names``, an
+    absent one counting 0, as scikit-learn's of an indicator matrix; ``samples`` averages over rows. ``roc_auc`` and
+    ``average_precision`` are macro averages.
+    """
+
+    title = "multi-label classification"
+    names = (
+        "accuracy",
+        "subset_accuracy",
+        "hamming",
+        *(f"{rate}_{average}" for rate in RATES for average in (*AVERAGES, "samples")),
+        *RANKED,
+    )
+
+    def __init__(self, names: Sequence[str], *, label_names: Sequence[Label] | None, keep_rows: bool) -> None:
+        self.rows = 0
+        self._index = LabelIndex(label_names or (), closed=label_names is not None)
+        self._counts: Counter[Pair] = Counter()
+        self._pairs: list[Pair] = []  # in order of the rows, when functions ask for them
+        self._scores = Rows()  # truth and scores (N, K), when ranks are asked for
+        self._keeps_pairs = keep_rows
+        self._needs_scores = [name for name in names if name in RANKED]
+
+    @classmethod
+    def accepts(cls, references: Sequence[Any], label_names: Sequence[Label] | None) -> bool:
+        return any(isinstance(reference, SETS) for reference in references)
+
+    def update(self, predictions: list[Any], references: list[Any]) -> None:
+        index, scores = self._index, None
+        true = _label_lists(references, what="references")
+        predicted = _label_lists(attribute(predictions, "labels"), what="predictions")
+        if self._needs_scores:
+            found = score_labels(predictions, self._needs_scores[0])
+            index = index if index.closed else LabelIndex(in_order(own_types(list(found))), closed=True)
+            scores = probabilities(predictions, index.names, sum_to_one=False)
+        if not (index.has_all(chain.from_iterable(true)) and index.has_all(chain.from_iterable(predicted))):
+            index = index.including({"references": enumerate(true), "predictions": enumerate(predicted)})
+        self._counts, self._pairs = self._moved(index)
+        self._index = index
+        self._add([(index.code_set(a), index.code_set(b)) for a, b in zip(true, predicted, strict=True)], scores)
+
+    def merged(self, other: Self) -> Self:
+        index = self._index.merged(other._index)
+        both = type(self)((), label_names=None, keep_rows=False)
+        both.__dict__.update(self.__dict__)
+        both._index = index
+        (mine, my_pairs), (theirs, their_pairs) = self._moved(index), other._moved(index)
+        both._counts = mine + theirs
+        both._pairs = my_pairs + their_pairs
+        both._scores = self._scores.merged(other._scores)
+        both.rows = self.rows + other.rows
+        return both
+
+    def value(self, name: str) -> float:
+        if not len(self._index):
+            return float("nan")  # no label was seen at all
+        return ranked(name, *self._scores.columns) if name in RANKED else self._cells.value(name)
+
+    def resampled(self, name: str, generator: np.random.Generator) -> float:
+        if not len(self._index):
+            return float("nan")
+        if name in RANKED:
+            drawn = generator.integers(0, self.rows, self.rows)
+            truth, scores = self._scores.columns
+            return ranked(name, truth[drawn], scores[drawn])
+        return self._cells.resampled(generator).value(name)
+
+    def pairs(self, index: NDArray[np.int64] | None = None) -> tuple[Any, Any]:
+        """References and predictions: two lists of N tuples of labels."""
+        drawn = self._pairs if index is None else [self._pairs[row] for row in index]
+        names = self._index.names
+        sides = ([tuple(names[code] for code in pair[side]) for pair in drawn] for side in (0, 1))
+        return next(sides), next(sides)
+
+    def plot(self, axes: Axes | None) -> Axes:
+        from sftlib.metrics.plots import draw_bars
+
+        return draw_bars(self.per_class(), axes)
+
+    @property
+    def label_names(self) -> tuple[Label, ...]:
+        return self._index.names
+
+    @property
+    def confusion_matrix(self) -> NDArray[np.int64]:
+        """Counts (K, 2, 2), one matrix a label: rows are the reference without and with it, columns the prediction."""
+        cells = self._cells
+        sides = (np.stack([1 - side, side]) for side in (cells.references, cells.predictions))
+        counts: NDArray[np.int64] = np.einsum("amk,bmk,m->kab", *sides, cells.counts)
+        return counts
+
+    def per_class(self) -> dict[Label, dict[str, float]]:
+        if not self.rows:
+            return {}
+        table = per_label(self._cells, len(self._index)).tolist()
+        columns = ("precision", "recall", "f1", "support")
+        return {
+            label: dict(zip(columns, row, strict=True)) for label, row in zip(self._index.names, table, strict=True)
+        }
+
+    @property
+    def _cells(self) -> Cells:
+        pairs = sorted(self._counts)  # in one order, whatever the batches were
+        references, predictions = (self._indicators([pair[side] for pair in pairs]) for side in (0, 1))
+        return Cells(references, predictions, np.array([self._counts[pair] for pair in pairs], dtype=np.int64))
+
+    def _indicators(self, code_sets: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
+        """0 and 1 (M, K) of M sets of codes."""
+        found = np.zeros((len(code_sets), len(self._index)), dtype=np.int64)
+        rows = np.repeat(np.arange(len(code_sets)), [len(codes) for codes in code_sets])
+        found[rows, np.fromiter(chain.from_iterable(code_sets), dtype=np.int64)] = 1
+        return found
+
+    def _add(self, pairs: list[Pair], scores: NDArray[np.float64] | None) -> None:
+        self.rows += len(pairs)
+        self._counts.update(pairs)
+        if self._keeps_pairs:
+            self._pairs.extend(pairs)
+        if scores is not None:
+            self._scores.append(self._indicators([true for true, _ in pairs]).astype(np.bool_), scores)
+
+    def _moved(self, index: LabelIndex) -> tuple[Counter[Pair], list[Pair]]:
+        """Counts and pairs under the codes of an index that has all these labels and perhaps more."""
+        if index == self._index:
+            return self._counts, self._pairs
+        codes = self._index.moved(index).tolist()
+
+        def moved(pair: Pair) -> Pair:
+            true, predicted = (tuple(sorted(codes[code] for code in side)) for side in pair)
+            return true, predicted
+
+        return Counter({moved(pair): count for pair, count in self._counts.items()}), [moved(p) for p in self._pairs]
+
+
+def _label_lists(rows: list[Any], *, what: str) -> list[list[Any]]:
+    bad = [row for row, labels in enumerate(rows) if not isinstance(labels, SETS)]
+    if bad:
+        raise LabelError(
+            "\n".join(f"{what}, row {row}: expected a list of labels, got {rows[row]!r:.50}" for row in bad[:SHOWN])
+            + (f"\n... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
+        )
+    return [own_types(list(labels)) for labels in rows]

@@ -1,0 +1,96 @@
+"""Pictures of metrics (extra ``plot``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftlib.extras import require
+from sftlib.metrics.labels import Label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ANNOTATED = 20  # labels up to which each cell bears its count
+TICKS = 40  # labels up to which each is named
+DOTS = 5000  # rows up to which each is a dot
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """The axes of a new figure, in inches."""
+    pyplot = require("matplotlib.pyplot", extra="plot", purpose="plot()")
+    axes: Axes = pyplot.subplots(figsize=(width, height), layout="constrained")[1]
+    return axes
+
+
+def draw_confusion(counts: NDArray[np.int64], labels: Sequence[Label], axes: Axes | None) -> Axes:
+    """A confusion matrix (K, K): colours are shares of the row (recall on the diagonal), numbers are counts."""
+    size = len(labels)
+    side = 2.8 + 0.42 * min(size, ANNOTATED) if size <= ANNOTATED else min(4 + 0.16 * size, 14)
+    axes = axes or new_axes(side + 1, side)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    bar = axes.figure.colorbar(image, ax=axes, label="share of the label's rows", shrink=0.9)
+    bar.outline.set_visible(False)
+    if size <= ANNOTATED:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black" if count else "0.7"
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8 if size > 8 else 10)
+    if size <= TICKS:
+        names = [_short(label) for label in labels]
+        steep = 0 if max(map(len, names), default=0) * size < 30 else 90 if size > 8 else 45
+        axes.set_xticks(range(size), names, rotation=steep, ha="right" if steep == 45 else "center")
+        axes.set_yticks(range(size), names)
+        axes.tick_params(length=0, labelsize=8 if size > 8 else 10)
+    axes.set(xlabel="prediction", ylabel="reference", title=f"{counts.sum():,} rows, {_percent(counts)} right")
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def draw_bars(table: Mapping[Label, Mapping[str, float]], axes: Axes | None) -> Axes:
+    """F1 of each label as bars, with the number of rows that bear it."""
+    size = len(table)
+    axes = axes or new_axes(7, min(1.4 + 0.32 * size, 24))
+    values = [row["f1"] for row in table.values()]
+    axes.barh(range(size), values, height=0.7)
+    if size <= 2 * TICKS:
+        for place, row in enumerate(table.values()):
+            axes.text(row["f1"] + 0.01, place, f"{row['f1']:.2f}  ({row['support']:,.0f})", va="center", fontsize=8)
+        axes.set_yticks(range(size), [_short(label) for label in table])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(0, 1.18), ylim=(size - 0.5, -0.5), xlabel="F1 (rows with the label)")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def draw_scatter(references: NDArray[np.float64], predictions: NDArray[np.float64], axes: Axes | None) -> Axes:
+    """Predictions over references: dots, or of many rows the number in each hexagon; the line is a perfect model."""
+    axes = axes or new_axes(5.6, 5)
+    finite = np.isfinite(predictions)
+    true, predicted = references[finite], predictions[finite]
+    if len(true) <= DOTS:
+        axes.scatter(true, predicted, s=14, alpha=0.4 if len(true) > 200 else 0.8, linewidths=0)
+    else:
+        image = axes.hexbin(true, predicted, gridsize=50, mincnt=1, bins="log", cmap="viridis", linewidths=0)
+        axes.figure.colorbar(image, ax=axes, label="rows")
+    if len(true):
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color="0.4", linewidth=1, linestyle="--", label="prediction = reference")
+        axes.legend(frameon=False, loc="upper left")
+    lost = f", {len(finite) - len(true):,} not finite" if len(true) < len(finite) else ""
+    axes.set(xlabel="reference", ylabel="prediction", title=f"{len(finite):,} rows{lost}")
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _short(label: Label) -> str:
+    text = str(label).replace("$", r"\$")  # matplotlib would read what stands between two as mathematics
+    return text if len(text) <= 24 else text[:23] + "…"
+
+
+def _percent(counts: NDArray[np.int64]) -> str:
+    return f"{np.trace(counts) / max(counts.sum(), 1):.1%}"
