@@ -1,0 +1,76 @@
+"""Label names: fitted from the labels, or declared and then held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sftlib.data.kinds import Label, RoleKind, plain_label
+from sftlib.data.problems import Findings, brief, listed
+from sftlib.errors import LabelError, OptionError
+from sftlib.options import nearest
+
+
+def check_label_names(label_names: object) -> tuple[Label, ...] | None:
+    """The names as given, as plain Python values in their own order.
+
+    Raises:
+        OptionError: they are not a sequence of distinct labels of one type.
+
+    Example:
+        >>> check_label_names(["neg", "pos"])
+        ('neg', 'pos')
+    """
+    if label_names is None:
+        return None
+    if isinstance(label_names, str | bytes | set | frozenset) or not isinstance(label_names, Iterable):
+        raise OptionError(f"label_names={brief(label_names)}: expected a list or tuple of labels, in their order")
+    names = tuple(plain_label(name) for name in label_names)
+    wrong = [name for name in names if not isinstance(name, str | int) or (isinstance(name, str) and not name.strip())]
+    if wrong:
+        raise OptionError(f"label_names: {listed(wrong)} cannot be labels: expected strings, integers or booleans")
+    kinds = sorted({type(name).__name__ for name in names})
+    if len(kinds) > 1:
+        raise OptionError(f"label_names: expected labels of one type, found {' and '.join(kinds)}")
+    twice = [name for index, name in enumerate(names) if name in names[:index]]
+    if twice or not names:
+        raise OptionError(f"label_names: {listed(twice)} more than once" if twice else "label_names is empty")
+    return names  # type: ignore[return-value]
+
+
+def fit_label_names(kind: RoleKind, values: Iterable[object]) -> tuple[Label, ...]:
+    """The distinct labels of a checked column, sorted."""
+    return tuple(sorted({label for value in values for label in kind.labels_of(value)}))
+
+
+def outside(kind: RoleKind, values: Sequence[object], names: Sequence[Label]) -> Findings:
+    """The rows of a checked column whose labels are not among ``names``."""
+    findings = Findings()
+    known = {(type(name), name) for name in names}
+    for row, value in enumerate(values):
+        for label in kind.labels_of(value):
+            if (type(label), label) not in known:
+                findings.add(row, f"the label {brief(label)}, which is not in label_names", None, _mend(label, names))
+    return findings
+
+
+def _mend(label: Label, names: Sequence[Label]) -> str:
+    if names and type(label) is not type(names[0]):
+        return f"it is of type {type(label).__name__}, the label names are of type {type(names[0]).__name__}"
+    return nearest(label, names)
+
+
+def union(first: Sequence[Label] | None, second: Sequence[Label] | None) -> tuple[Label, ...] | None:
+    """The label names of two data sets together: kept when equal, else all of them sorted.
+
+    Raises:
+        LabelError: they are of different types.
+    """
+    if first is None or second is None:
+        return None if first is None and second is None else tuple(first or second or ())
+    if tuple(first) == tuple(second) and list(map(type, first)) == list(map(type, second)):
+        return tuple(first)
+    names = [*first, *second]
+    kinds = sorted({type(name).__name__ for name in names})
+    if len(kinds) > 1:
+        raise LabelError(f"the labels of the two data sets are of different types, {' and '.join(kinds)}")
+    return tuple(sorted(set(names)))

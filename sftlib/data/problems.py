@@ -1,0 +1,101 @@
+"""What is wrong with the rows of a column: counted in full, the first few shown, raised all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from sftlib.errors import DataError, LabelError
+
+SHOWN = 5
+
+
+def brief(value: object, limit: int = 40) -> str:
+    """``repr(value)``, cut to ``limit`` characters, printable on any terminal.
+
+    Example:
+        >>> brief("a" * 100, limit=10)
+        "'aaaaaa..."
+    """
+    # A long text is cut before repr, so that showing one row of a megabyte costs nothing.
+    shown = repr(value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value)
+    shown = shown.encode("utf-8", "backslashreplace").decode("utf-8")
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def listed(names: Iterable[object], limit: int = 20) -> str:
+    """Names for a message: quoted, separated by commas, the rest counted.
+
+    Example:
+        >>> listed(["a", "b", "c"], limit=2)
+        "'a', 'b' and 1 more"
+    """
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(brief(name) for name in names[:limit]) + more
+
+
+@dataclass
+class _Kind:
+    """One kind of problem: how many rows have it, and the first few of them."""
+
+    mend: str
+    count: int = 0
+    rows: list[str] = field(default_factory=list)
+
+
+class Findings:
+    """The problems of one column, grouped by kind; memory does not grow with the number of bad rows.
+
+    Example:
+        >>> findings = Findings()
+        >>> for row in range(7):
+        ...     findings.add(row, "a missing value", None, "drop these rows")
+        >>> print(*findings.lines("text"))
+        text: 7 rows with a missing value: row 0, row 1, row 2, row 3, row 4 and 2 more; drop these rows
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, _Kind] = {}
+
+    def add(self, row: int, what: str, value: object, mend: str) -> None:
+        """Count a bad row.
+
+        Args:
+            row: its position, as in ``data[row]``.
+            what: the kind of problem, read after "rows with"; equal for all rows that have it.
+            value: what the row holds; shown unless it is None.
+            mend: how to mend it.
+        """
+        kind = self._kinds.setdefault(what, _Kind(mend))
+        kind.count += 1
+        if kind.count <= SHOWN:
+            kind.rows.append(f"row {row}" if value is None else f"row {row} ({brief(value)})")
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    def lines(self, where: str) -> Iterator[str]:
+        """One line for each kind of problem, beginning with ``where``."""
+        for what, kind in self._kinds.items():
+            rows = "1 row" if kind.count == 1 else f"{kind.count:,} rows"
+            more = f" and {kind.count - SHOWN:,} more" if kind.count > SHOWN else ""
+            yield f"{where}: {rows} with {what}: {', '.join(kind.rows)}{more}; {kind.mend}"
+
+
+def raise_findings(found: Iterable[tuple[str, bool, Findings]]) -> None:
+    """Raise everything that was found in one error, or nothing when there is nothing.
+
+    Args:
+        found: for each column where it is, whether it holds labels, and what was found.
+
+    Raises:
+        LabelError: there are problems, all of them of labels.
+        DataError: there are problems.
+    """
+    bad = [(where, labels, findings) for where, labels, findings in found if findings]
+    if not bad:
+        return
+    lines = [line for where, _, findings in bad for line in findings.lines(where)]
+    error = LabelError if all(labels for _, labels, _ in bad) else DataError
+    raise error("\n".join(lines))

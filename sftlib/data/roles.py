@@ -1,0 +1,230 @@
+"""Which columns a task needs: one `Schema` per task, and the matching of columns to its roles.
+
+A task is one line in `SCHEMAS`. Roles are given by keyword (``text="review"``) or borne by the column itself (a column
+called ``text``); they are never guessed from the order of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from sftlib.data.kinds import LabelListRole, LabelRole, NumberRole, RoleKind, TextRole
+from sftlib.data.problems import listed
+from sftlib.errors import DataError, RoleError
+from sftlib.options import choice, nearest, raise_together
+
+#: Keywords of `TaskDataset` that are not roles.
+OPTIONS = ("task", "label_names")
+
+
+@final
+@dataclass(frozen=True)
+class Schema:
+    """The roles of one task and the kind of each.
+
+    Args:
+        name: the task.
+        inputs: roles that every row needs, also for predicting.
+        optional_inputs: roles that a data set may have.
+        targets: roles that supervise; without them the data set is unlabelled.
+        named_only: the task is never inferred from its roles, only taken when ``task=`` names it.
+    """
+
+    name: str
+    inputs: Mapping[str, RoleKind]
+    optional_inputs: Mapping[str, RoleKind] = field(default_factory=dict)
+    targets: Mapping[str, RoleKind] = field(default_factory=dict)
+    named_only: bool = False
+
+    @property
+    def roles(self) -> dict[str, RoleKind]:
+        """Every role, in the order inputs, optional inputs, targets."""
+        return {**self.inputs, **self.optional_inputs, **self.targets}
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The roles of a labelled data set."""
+        return (*self.inputs, *self.targets)
+
+
+@final
+class Schemas:
+    """The known schemas. A task may have several: one for each set of roles that it can be given in.
+
+    Example:
+        >>> schemas = Schemas()
+        >>> schemas.register(Schema("copying", inputs={"source": TextRole()}))
+        >>> schemas.tasks, len(schemas.get("copying"))
+        (('copying',), 1)
+    """
+
+    def __init__(self) -> None:
+        self._schemas: list[Schema] = []
+
+    def register(self, schema: Schema) -> None:
+        """Add a schema; the order decides nothing but how messages list them."""
+        self._schemas.append(schema)
+
+    def get(self, task: str) -> tuple[Schema, ...]:
+        """The schemas of a task.
+
+        Raises:
+            OptionError: there is no such task; the message names the nearest one.
+        """
+        raise_together([choice("task", task, self.tasks)])
+        return tuple(schema for schema in self._schemas if schema.name == task)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of all tasks, each once."""
+        return tuple(dict.fromkeys(schema.name for schema in self._schemas))
+
+    def __iter__(self) -> Iterator[Schema]:
+        return iter(self._schemas)
+
+
+_TEXT, _PAIR = {"text": TextRole()}, {"text_pair": TextRole()}
+
+SCHEMAS = Schemas()
+SCHEMAS.register(Schema("text-classification", _TEXT, _PAIR, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-classification", _TEXT, _PAIR, {"labels": LabelListRole()}))
+SCHEMAS.register(Schema("text-regression", _TEXT, _PAIR, {"target": NumberRole()}))
+
+
+@final
+@dataclass(frozen=True)
+class Assignment:
+    """What was decided: the task, the column of each role, and which roles are inputs and targets."""
+
+    task: str | None
+    columns: Mapping[str, str]
+    kinds: Mapping[str, RoleKind]
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    is_labelled: bool
+
+
+def resolve(
+    columns: Sequence[str],
+    given: Mapping[str, object],
+    *,
+    task: str | None = None,
+    schemas: Schemas = SCHEMAS,
+    options: Sequence[str] = OPTIONS,
+) -> Assignment:
+    """Match columns to the roles of one task.
+
+    Args:
+        columns: the names of the columns.
+        given: role to column, as the user wrote them; None says that the role is not there.
+        task: the task, when the user named it.
+        schemas: the schemas to choose from.
+        options: other keywords of the call, offered as the nearest name of a misspelt one.
+
+    Returns:
+        The assignment of the schema that has all its roles, the one with the most required roles of several; or
+        an unlabelled one when only the inputs are there.
+
+    Raises:
+        OptionError: there is no such task.
+        RoleError: a keyword is no role (of the task, when it is named).
+        DataError: a column does not exist, a role has no column, or two tasks fit equally well.
+
+    Example:
+        >>> found = resolve(["review", "label"], {"text": "review"})
+        >>> found.task, dict(found.columns)
+        ('text-classification', {'text': 'review', 'label': 'label'})
+    """
+    pool = tuple(schemas) if task is None else schemas.get(task)
+    _check_keywords(columns, given, task, pool, options)
+    named = {role: str(column) for role, column in given.items() if column is not None}
+    known = {role for schema in pool for role in schema.roles}
+    available = {role: role for role in known if role in columns and role not in given} | named
+    candidates = [schema for schema in pool if named.keys() <= schema.roles.keys()]
+    if not candidates:
+        raise DataError(_no_candidate(named, pool))
+    inferable = [schema for schema in candidates if task is not None or not schema.named_only]
+    complete = _most([schema for schema in inferable if available.keys() >= set(schema.required)], targets=True)
+    if len(complete) > 1:
+        raise DataError(_tie(complete))
+    if complete:
+        return _assign(complete[0], available, complete[0].name, labelled=True)
+    unlabelled = [schema for schema in inferable if available.keys() >= schema.inputs.keys()]
+    unlabelled = [schema for schema in unlabelled if not named.keys() & schema.targets.keys()]
+    if not unlabelled:
+        raise DataError(_incomplete(candidates, available, columns))
+    return _assign(_most(unlabelled, targets=False)[0], available, task, labelled=False)
+
+
+def _most(schemas: list[Schema], *, targets: bool) -> list[Schema]:
+    """Those with the most required roles: they use the most of what the columns say."""
+    sizes = [len(schema.required) if targets else len(schema.inputs) for schema in schemas]
+    return [schema for schema, size in zip(schemas, sizes, strict=True) if size == max(sizes)]
+
+
+def _assign(schema: Schema, available: Mapping[str, str], task: str | None, *, labelled: bool) -> Assignment:
+    inputs = tuple(role for role in (*schema.inputs, *schema.optional_inputs) if role in available)
+    targets = tuple(schema.targets) if labelled else ()
+    roles = (*inputs, *targets)
+    kinds = {role: schema.roles[role] for role in roles}
+    return Assignment(task, {role: available[role] for role in roles}, kinds, inputs, targets, labelled)
+
+
+def _check_keywords(
+    columns: Sequence[str],
+    given: Mapping[str, object],
+    task: str | None,
+    pool: Sequence[Schema],
+    options: Sequence[str],
+) -> None:
+    """Raise every keyword that is no role and every column that does not exist, in one error."""
+    known = list(dict.fromkeys(role for schema in pool for role in schema.roles))
+    owner = "TaskDataset" if task is None else f"the task {task!r}"
+    unknown = [
+        f"{owner} has no role or option {role!r}: {nearest(role, [*known, *options])}"
+        for role in given
+        if role not in known
+    ]
+    wrong = [
+        f"{role}={column!r}: there is no such column: {nearest(column, columns)} {_columns(columns)}"
+        for role, column in given.items()
+        if column is not None and not (isinstance(column, str) and column in columns)
+    ]
+    raise_together([*unknown, *wrong], RoleError if unknown else DataError)
+
+
+def _columns(columns: Sequence[str]) -> str:
+    hint = ""
+    if len(columns) == 1 and (mark := next((mark for mark in ";\t|," if mark in columns[0]), None)):
+        hint = f", only one: are its cells separated by delimiter={mark!r}?"
+    return f"(columns: {listed(columns)}{hint})"
+
+
+def _no_candidate(named: Mapping[str, str], pool: Sequence[Schema]) -> str:
+    tasks = "; ".join(f"{schema.name}: {', '.join(schema.roles)}" for schema in pool)
+    return f"no task has the roles {listed(named)} together. The roles of each task: {tasks}"
+
+
+def _tie(schemas: Sequence[Schema]) -> str:
+    """The columns serve several tasks equally: say which keywords tell them apart."""
+    ways = []
+    for schema in schemas:
+        others = {role for other in schemas if other is not schema for role in other.roles}
+        own = [role for role in schema.required if role not in others]
+        ways.append(f"task={schema.name!r}" + "".join(f" or {role}={role!r}" for role in own[:1]))
+    return "the columns fit several tasks; say which is meant: " + "; ".join(ways)
+
+
+def _incomplete(candidates: Sequence[Schema], available: Mapping[str, str], columns: Sequence[str]) -> str:
+    """The roles that are missing in the candidate that lacks the fewest."""
+    gaps = [[role for role in schema.required if role not in available] for schema in candidates]
+    best = min(range(len(candidates)), key=lambda index: len(gaps[index]))
+    missing = [role for role in gaps[best] if role in candidates[best].inputs] or gaps[best]
+    keywords = ", ".join(f"{role}=..." for role in missing)
+    near = [f"{role!r} ({hint})" for role in missing if "did you mean" in (hint := nearest(role, columns))]
+    return (
+        f"no column is given for {listed(missing)}, which {candidates[best].name} needs, and none bears that name: "
+        f"say which column it is with {keywords} {_columns(columns)}" + (f". Near: {', '.join(near)}" if near else "")
+    )
