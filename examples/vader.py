@@ -5,10 +5,15 @@ Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text" (ICWS
 reviews, 4,200 tweets, 3,708 sentences of product reviews and 5,190 of editorials; each score is the mean of 20 people's
 ratings from -4 (most negative) to 4 (most positive). The package is fetched by pip, once, into a cache folder. It is
 never installed, and its archives are read in memory: nothing is unpacked.
+
+``python examples/vader.py movies reviews.csv`` writes the rows of a domain with the columns ``review``, ``sentiment``
+and ``score``.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import io
 import subprocess
 import sys
@@ -90,3 +95,19 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = archive.extractfile(member)
     assert stream is not None  # _files yields plain files only
     return stream.read()
+
+
+def main() -> None:
+    """Write a domain as a CSV file."""
+    parser = argparse.ArgumentParser(description="Write the rows of a domain as a CSV file.")
+    parser.add_argument("domain", choices=DOMAINS)
+    parser.add_argument("path", type=Path)
+    chosen = parser.parse_args()
+    with chosen.path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "sentiment", "score"])
+        writer.writerows((row["text"], row["label"], row["score"]) for row in sentiments(chosen.domain))
+
+
+if __name__ == "__main__":
+    main()
