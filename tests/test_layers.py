@@ -20,7 +20,8 @@ LAYERS: dict[str, set[str]] = {
     "tasks": GROUND | MIDDLE,
     "train": GROUND | MIDDLE | {"tasks"},
     "artifact": GROUND | MIDDLE | {"tasks", "train"},
-    "finetuner": GROUND | MIDDLE | {"tasks", "train", "artifact"},
+    "arguments": GROUND | {"train"},
+    "finetuner": GROUND | MIDDLE | {"tasks", "train", "artifact", "arguments"},
 }
 TASK_SHARED = {"base", "labels", "sequence"}  # what tasks have in common; a task never imports another
 TRAIN_KNOWS = {"tasks.base"}  # train knows the contract, not the tasks
