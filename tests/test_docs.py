@@ -1,4 +1,4 @@
-"""Every page's examples run as printed. (Sessions with ``>>>`` are doctests, which pytest collects by itself.)"""
+"""Every page's examples run as printed; sessions with ``>>>`` are doctests, which pytest collects by itself."""
 
 from __future__ import annotations
 
