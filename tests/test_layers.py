@@ -14,14 +14,14 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 # Each layer and what it may import from, besides itself. Folders stand for all their files.
 GROUND = {"errors", "options", "extras", "display", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
+WIRING = ("arguments", "fitted", "artifact", "assembly", "finetuner")
 LAYERS: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(MIDDLE, GROUND),
     "tasks": GROUND | MIDDLE,
     "train": GROUND | MIDDLE | {"tasks"},
-    "artifact": GROUND | MIDDLE | {"tasks", "train"},
-    "arguments": GROUND | {"train"},
-    "finetuner": GROUND | MIDDLE | {"tasks", "train", "artifact", "arguments"},
+    # The wiring, each file above those before it.
+    **{name: GROUND | MIDDLE | {"tasks", "train"} | set(WIRING[:index]) for index, name in enumerate(WIRING)},
 }
 TASK_SHARED = {"base", "labels", "sequence"}  # what tasks have in common; a task never imports another
 TRAIN_KNOWS = {"tasks.base"}  # train knows the contract, not the tasks

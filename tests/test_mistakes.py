@@ -137,8 +137,8 @@ def test_the_page_shows_what_people_see(folder: Path, monkeypatch: pytest.Monkey
     parts = [
         "# Mistakes and what they say\n\n"
         "Things that go wrong, and the message for each. Messages name what was found, where, what was expected,\n"
-        "and the nearest name; everything wrong with a data set comes in one error, before the first step. This page is\n"
-        "written by a test, so it shows what you will see.\n"
+        "and the nearest name; everything wrong with a data set comes in one error, before the first step. This page\n"
+        "is written by a test, so it shows what you will see.\n"
     ]
     for mistake in MISTAKES:
         code, text = written(mistake), message(written(mistake))
