@@ -1,11 +1,15 @@
 """Metrics that accumulate in any batching, merge, and can be read at any time.
 
+::
+
     core.py            `Metrics`, the front: a mapping of names to values
     base.py            what a family of metrics must answer
     families.py        the list of families, and which one a set of names and references belongs to
     classification.py  multilabel.py  regression.py      one family each
-    labels.py  cells.py  scores.py  rows.py  sums.py      what they are made of
+    inputs.py  labels.py  cells.py  scores.py  rows.py  sums.py     what they are made of
+    bootstrap.py       intervals
     plots.py           the pictures
+    directions.py      which way a metric improves
 
 A new family is one file and one entry in `families.FAMILIES`. scikit-learn and scipy are imported when a value is read.
 """

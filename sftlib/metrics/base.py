@@ -1,10 +1,10 @@
-"""What a family of metrics answers, and how it reads what it is given."""
+"""What a family of metrics answers."""
 
 from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -83,41 +83,6 @@ class Family(ABC):
     def per_class(self) -> dict[Label, dict[str, float]]:
         """Precision, recall, F1 and support of each label, where the family has labels."""
         raise DataError(f"{self.title} has no classes")
-
-
-def as_list(values: Any, *, what: str) -> list[Any]:
-    """A list of Python's own values from a list, tuple, array, tensor, series or other iterable.
-
-    Raises:
-        DataError: one string, a mapping, something that is not iterable, or an array of more than one dimension.
-    """
-    if isinstance(values, str | bytes | Mapping):
-        raise DataError(f"{what} must be a list with one element a row, got {type(values).__name__} {values!r:.50}")
-    if getattr(values, "ndim", 1) != 1:
-        raise DataError(
-            f"{what} must have one dimension, got an array of shape {tuple(values.shape)}: "
-            "give one label or value a row (for several labels a row, a list of label lists)"
-        )
-    convert = getattr(values, "tolist", None)
-    try:
-        return list(convert() if convert else values)
-    except TypeError:
-        raise DataError(f"{what} must be a list with one element a row, got {type(values).__name__}") from None
-
-
-def attribute(predictions: list[Any], name: str) -> list[Any]:
-    """The attribute ``name`` of each Prediction, or the predictions themselves when they are bare values.
-
-    Raises:
-        DataError: some are Predictions and some are not.
-    """
-    has = [hasattr(prediction, name) for prediction in predictions]
-    if not any(has):
-        return predictions
-    if not all(has):
-        row = has.index(not has[0])
-        raise DataError(f"predictions, row {row}: all must be Prediction objects with .{name}, or none")
-    return [getattr(prediction, name) for prediction in predictions]
 
 
 @contextmanager

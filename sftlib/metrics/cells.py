@@ -7,7 +7,7 @@ replacement.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.metrics.base import quiet
+from sftlib.metrics.labels import Label
 
 RATES = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted")
@@ -81,18 +82,23 @@ class Cells:
         )
 
 
-def per_label(cells: Cells, labels: int) -> NDArray[np.float64]:
-    """Precision, recall, F1 and support (K, 4) of each label code."""
+def per_label(cells: Cells, names: Sequence[Label]) -> dict[Label, dict[str, float]]:
+    """Precision, recall, F1 and support of each label; nothing when there are no cells."""
     from sklearn.metrics import precision_recall_fscore_support
 
+    if not len(cells.counts):
+        return {}
     references, predictions = cells.references, cells.predictions
-    if references.ndim == 2:
+    if references.ndim == 2:  # one column alone would be read as a binary target
         references, predictions = (np.pad(side, ((0, 0), (0, 1))) for side in (references, predictions))
-    with quiet():
-        columns = precision_recall_fscore_support(
-            references, predictions, labels=np.arange(labels), sample_weight=cells.counts, zero_division=0
-        )
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    columns = precision_recall_fscore_support(
+        references, predictions, labels=np.arange(len(names)), sample_weight=cells.counts, zero_division=0
+    )
+    keys = ("precision", "recall", "f1", "support")
+    return {
+        name: {key: float(value) for key, value in zip(keys, row, strict=True)}
+        for name, *row in zip(names, *columns, strict=True)
+    }
 
 
 def _agreement(name: str) -> Callable[..., Any]:

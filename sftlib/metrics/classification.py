@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.errors import OptionError
-from sftlib.metrics.base import Family, attribute
+from sftlib.metrics.base import Family
 from sftlib.metrics.cells import AVERAGES, RATES, Cells, per_label
+from sftlib.metrics.inputs import attribute
 from sftlib.metrics.labels import Label, LabelIndex, in_order, own_types
 from sftlib.metrics.rows import Rows
 from sftlib.metrics.scores import MEANS, RANKED, ScoreSums, probabilities, ranked, score_labels
@@ -80,8 +82,7 @@ class Classification(Family):
     def merged(self, other: Self) -> Self:
         index = self._index.merged(other._index)
         self._check(index)
-        both = type(self)((), label_names=None, keep_rows=False)
-        both.__dict__.update(self.__dict__)
+        both = copy(self)
         both._index = index
         (mine, my_rows), (theirs, their_rows) = self._moved(index), other._moved(index)
         both._matrix = mine + theirs
@@ -131,13 +132,7 @@ class Classification(Family):
         return self._matrix.copy()
 
     def per_class(self) -> dict[Label, dict[str, float]]:
-        if not self.rows:
-            return {}
-        table = per_label(self._cells, len(self._index)).tolist()
-        columns = ("precision", "recall", "f1", "support")
-        return {
-            label: dict(zip(columns, row, strict=True)) for label, row in zip(self._index.names, table, strict=True)
-        }
+        return per_label(self._cells, self._index.names)
 
     @property
     def _cells(self) -> Cells:

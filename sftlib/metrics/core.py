@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,17 @@ from numpy.typing import NDArray
 from sftlib.display import html_table, text_table
 from sftlib.errors import DataError, OptionError
 from sftlib.extras import require
-from sftlib.metrics.base import Family, as_list
+from sftlib.metrics import bootstrap
+from sftlib.metrics.base import Family
 from sftlib.metrics.families import FAMILIES, candidates, family_for
-from sftlib.metrics.labels import Label, LabelIndex
+from sftlib.metrics.inputs import MetricFunction, as_list, called, distinct_labels, function_name, number
+from sftlib.metrics.labels import Label
 from sftlib.metrics.sums import ExactSum
-from sftlib.options import checked, nearest
+from sftlib.options import checked, nearest, raise_together
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
-
-MetricFunction: TypeAlias = Callable[[Any, Any], float]
 
 FROM_LOSS: dict[str, Callable[[float], float]] = {"loss": float}
 """Metrics of any family that are a function of the mean loss."""
@@ -74,12 +75,12 @@ class Metrics(Mapping[str, float]):
         family: type[Family] | None = None,
     ) -> None:
         items = [names_or_functions] if isinstance(names_or_functions, str) else list(names_or_functions)
-        self._functions = {_function_name(item): item for item in items if not isinstance(item, str)}
-        self._names = tuple(item if isinstance(item, str) else _function_name(item) for item in items)
+        self._functions = {function_name(item): item for item in items if not isinstance(item, str)}
+        self._names = tuple(item if isinstance(item, str) else function_name(item) for item in items)
         twins = sorted({repr(name) for name in self._names if self._names.count(name) > 1})
         if twins:
             raise OptionError(f"metrics given twice: {', '.join(twins)}")
-        self._label_names = _label_names(label_names)
+        self._label_names = distinct_labels(label_names)
         own = [name for name in self._names if name not in self._functions and name not in FROM_LOSS]
         self._families = candidates(own, (family,) if family else FAMILIES, tuple(FROM_LOSS))
         self._family = self._new_family(self._families[0]) if len(self._families) == 1 else None
@@ -109,7 +110,7 @@ class Metrics(Mapping[str, float]):
         predicted, true = as_list(predictions, what="predictions"), as_list(references, what="references")
         if len(predicted) != len(true):
             raise DataError(f"{len(predicted)} predictions for {len(true)} references: give one for each row")
-        loss, weight = _number("loss_sum", loss_sum), _number("count", count)
+        loss, weight = number("loss_sum", loss_sum), number("count", count)
         if weight < 0:
             raise DataError(f"count={count!r}: it cannot be negative")
         if true:
@@ -133,11 +134,11 @@ class Metrics(Mapping[str, float]):
             raise DataError(f"metrics to merge differ: {', '.join(self._names)} and {', '.join(other._names)}")
         if self._label_names and other._label_names and self._label_names != other._label_names:
             raise DataError(f"label names differ: {list(self._label_names)} and {list(other._label_names)}")
-        kind = type(self._family or other._family)
+        family = self._family or other._family
         both = Metrics(
             [self._functions.get(name, name) for name in self._names],
             label_names=self._label_names or other._label_names,
-            family=kind if issubclass(kind, Family) else None,
+            family=type(family) if family else None,
         )
         for part in (self, other):
             both._family = _merged(both._family, part._family)
@@ -204,23 +205,16 @@ class Metrics(Mapping[str, float]):
             >>> low < metrics["accuracy"] < high
             True
         """
-        self._check_interval(name, level, resamples)
+        raise_together(bootstrap.problems(level, resamples, seed))
+        self._check_interval(name)
         family, function = self._family, self._functions.get(name)
         if family is None or not family.rows:
             return math.nan, math.nan
-        generator = np.random.default_rng(seed)
-
-        def replicate() -> float:
-            if function is None:
-                return family.resampled(name, generator)
-            return _called(function, family.pairs(generator.integers(0, family.rows, family.rows)))
-
-        values = np.array([replicate() for _ in range(resamples)])
-        values = values[~np.isnan(values)]
-        if not len(values):
-            return math.nan, math.nan
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        if function is not None:
+            replicate = bootstrap.of_rows(partial(called, function), family)
+        else:
+            replicate = partial(family.resampled, name)
+        return bootstrap.percentile_interval(replicate, level=level, resamples=resamples, seed=seed)
 
     def to_dict(self) -> dict[str, float]:
         """Plain floats under the metric names; what is not defined is nan."""
@@ -287,23 +281,19 @@ class Metrics(Mapping[str, float]):
         if self._family is None or not self._family.rows:
             return math.nan
         function = self._functions.get(name)
-        return _called(function, self._family.pairs()) if function else self._family.value(name)
+        return called(function, *self._family.pairs()) if function else self._family.value(name)
 
     def _seen(self) -> Family:
         if self._family is None or not self._family.rows:
             raise DataError("no rows have been seen: call update() first")
         return self._family
 
-    def _check_interval(self, name: str, level: float, resamples: int) -> None:
+    def _check_interval(self, name: str) -> None:
         if name not in self:
             raise OptionError(f"interval of {name!r}: {nearest(name, self._names)}")
-        if not 0 < level < 1:
-            raise OptionError(f"level={level!r}: expected a number between 0 and 1, such as 0.95")
-        if not isinstance(resamples, int) or resamples < 1:
-            raise OptionError(f"resamples={resamples!r}: expected a whole number above 0")
-        sums = set(FROM_LOSS).union(*(family.without_interval for family in self._families))
-        if name in sums and name not in self._functions:
-            having = [other for other in self._names if other not in sums or other in self._functions]
+        sums = set(FROM_LOSS).union(*(family.without_interval for family in self._families)) - set(self._functions)
+        if name in sums:
+            having = [other for other in self._names if other not in sums]
             raise OptionError(f"{name!r} is kept as a sum and has no interval; those that have one: {having or 'none'}")
 
 
@@ -313,33 +303,3 @@ def _merged(first: Family | None, second: Family | None) -> Family | None:
     if type(first) is not type(second):
         raise DataError(f"rows of {first.title} and of {second.title} cannot be merged")
     return first.merged(second)
-
-
-def _called(function: MetricFunction, pair: tuple[Any, Any]) -> float:
-    value = function(*pair)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise OptionError(f"metric {function.__name__}() returned {value!r:.50}, expected a number") from None
-
-
-def _function_name(item: object) -> str:
-    name = getattr(item, "__name__", None)
-    if not callable(item) or not isinstance(name, str) or name == "<lambda>":
-        raise OptionError(
-            f"metric {item!r:.80}: expected a metric name, or a function f(references, predictions) -> float with a name"
-        )
-    return name
-
-
-def _label_names(given: Iterable[Label] | None) -> tuple[Label, ...] | None:
-    if isinstance(given, str):
-        raise OptionError(f"label_names={given!r}: expected a sequence of labels")
-    return LabelIndex(given, closed=True).names or None if given is not None else None
-
-
-def _number(option: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise DataError(f"{option}={value!r:.50}: expected a number") from None

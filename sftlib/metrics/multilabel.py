@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.errors import LabelError
-from sftlib.metrics.base import Family, attribute
+from sftlib.metrics.base import Family
 from sftlib.metrics.cells import AVERAGES, RATES, Cells, per_label
+from sftlib.metrics.inputs import attribute
 from sftlib.metrics.labels import SHOWN, Label, LabelIndex, in_order, own_types
 from sftlib.metrics.rows import Rows
 from sftlib.metrics.scores import RANKED, probabilities, ranked, score_labels
@@ -76,8 +78,7 @@ class MultiLabel(Family):
 
     def merged(self, other: Self) -> Self:
         index = self._index.merged(other._index)
-        both = type(self)((), label_names=None, keep_rows=False)
-        both.__dict__.update(self.__dict__)
+        both = copy(self)
         both._index = index
         (mine, my_pairs), (theirs, their_pairs) = self._moved(index), other._moved(index)
         both._counts = mine + theirs
@@ -125,13 +126,7 @@ class MultiLabel(Family):
         return counts
 
     def per_class(self) -> dict[Label, dict[str, float]]:
-        if not self.rows:
-            return {}
-        table = per_label(self._cells, len(self._index)).tolist()
-        columns = ("precision", "recall", "f1", "support")
-        return {
-            label: dict(zip(columns, row, strict=True)) for label, row in zip(self._index.names, table, strict=True)
-        }
+        return per_label(self._cells, self._index.names)
 
     @property
     def _cells(self) -> Cells:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.errors import DataError, OptionError
-from sftlib.metrics.base import Family, attribute, quiet
+from sftlib.metrics.base import Family, quiet
+from sftlib.metrics.inputs import attribute
 from sftlib.metrics.labels import SHOWN, Label
 from sftlib.metrics.rows import Rows
 

@@ -1,0 +1,62 @@
+"""Stand-ins for the Prediction objects of tasks, and seeded rows for the tests of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sftlib.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Single:
+    label: Any
+    probability: float
+    probabilities: Mapping[Any, float]
+
+
+@dataclass(frozen=True)
+class Several:
+    labels: tuple[Any, ...]
+    probabilities: Mapping[Any, float]
+
+
+@dataclass(frozen=True)
+class Number:
+    value: float
+
+
+def single(names: Sequence[Any], scores: np.ndarray) -> list[Single]:
+    """Predictions of the label with the highest score."""
+    best = scores.argmax(axis=1)
+    return [
+        Single(names[code], float(row[code]), dict(zip(names, row.tolist(), strict=True)))
+        for code, row in zip(best, scores, strict=True)
+    ]
+
+
+def several(names: Sequence[Any], scores: np.ndarray) -> list[Several]:
+    """Predictions of the labels with a score above one half."""
+    return [
+        Several(
+            tuple(name for name, score in zip(names, row, strict=True) if score > 0.5),
+            dict(zip(names, row.tolist(), strict=True)),
+        )
+        for row in scores
+    ]
+
+
+def softmax(rng: np.random.Generator, rows: int, labels: int) -> np.ndarray:
+    scores = np.exp(2 * rng.standard_normal((rows, labels)))
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+def in_batches(metrics: Metrics, predictions: Sequence[Any], references: Sequence[Any], size: int) -> Metrics:
+    """Feed the rows ``size`` at a time, each row with a loss of 0.1."""
+    for start in range(0, len(references), size):
+        true = references[start : start + size]
+        metrics.update(predictions[start : start + size], true, sum([0.1] * len(true)), len(true))
+    return metrics
