@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
-from types import MappingProxyType
-from typing import Any, Self, final, overload
+from typing import Any, Self, final
 
 import numpy as np
 
 from sftlib.data import readers
-from sftlib.data.kinds import Label, RoleKind
-from sftlib.data.labels import check_label_names, fit_label_names, outside, union
-from sftlib.data.problems import Findings, brief, raise_findings
+from sftlib.data.kinds import Label
+from sftlib.data.labels import check_label_names, holds, union
+from sftlib.data.problems import brief
 from sftlib.data.report import DataReport
-from sftlib.data.roles import OPTIONS, Assignment, resolve
-from sftlib.data.splitting import Index, check_fractions, digest, keys, sides
-from sftlib.data.tables import Table, from_mappings, open_rows
-from sftlib.display import html_table
-from sftlib.errors import DataError, OptionError, RoleError
-from sftlib.options import checked, nearest
-
-Row = dict[str, Any]
-
-
-@final
-@dataclass(frozen=True)
-class _Store:
-    """Checked columns, shared by every split and selection that comes from them.
-
-    A column is a sequence: a list today, and as well something that reads a file when a row is asked for.
-    """
-
-    assignment: Assignment
-    values: Mapping[str, Sequence[Any]]  # under role names
-    others: Mapping[str, Sequence[Any]]  # columns without a role, under their own names
+from sftlib.data.roles import resolve, roles_of
+from sftlib.data.rows import Row, Rows
+from sftlib.data.splitting import Index, check_fractions, keys, sides
+from sftlib.data.store import Store, build
+from sftlib.data.tables import from_mappings, open_rows
+from sftlib.errors import DataError, OptionError
+from sftlib.options import checked
 
 
 @final
-class TaskDataset:
+class TaskDataset(Rows):
     """Labelled rows and the role of each column; it never changes.
 
     Args:
@@ -67,10 +50,6 @@ class TaskDataset:
         {'text': 'Dull.', 'label': 1}
     """
 
-    _store: _Store
-    _index: Index
-    _label_names: tuple[Label, ...] | None
-
     @checked
     def __init__(
         self,
@@ -82,16 +61,9 @@ class TaskDataset:
     ) -> None:
         table = open_rows(rows)
         names = check_label_names(label_names)
-        assignment = resolve(tuple(table.columns), roles, task=task, options=OPTIONS)
-        self._store, self._label_names = _build(table, assignment, names)
-        self._index = np.arange(table.rows, dtype=np.int64)
-
-    @classmethod
-    def _of(cls, store: _Store, index: Index, label_names: tuple[Label, ...] | None) -> Self:
-        """A data set over columns that were checked before."""
-        data = object.__new__(cls)
-        data._store, data._index, data._label_names = store, index, label_names
-        return data
+        assignment = resolve(tuple(table.columns), roles, task=task, options=table.options)
+        store, names = build(table, assignment, names)
+        super().__init__(store, np.arange(table.rows, dtype=np.int64), names)
 
     # ---- files ----------------------------------------------------------------------------------------------------
 
@@ -107,7 +79,7 @@ class TaskDataset:
         label_names: Sequence[Label] | None = None,
         **roles: str | None,
     ) -> Self:
-        """Rows of a CSV file with a header.
+        r"""Rows of a CSV file with a header.
 
         Cells are text. Only columns of labels and targets are converted: to int when all cells are whole numbers
         (without leading zeros), to bool when all are true or false; ``labels`` cells hold JSON lists. Empty cells
@@ -115,7 +87,7 @@ class TaskDataset:
 
         Args:
             path: the file.
-            delimiter: the character between cells, such as ``";"`` or ``"\\t"``.
+            delimiter: the character between cells, such as ``";"`` or ``"\t"``.
             encoding: how the file's bytes spell text.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
@@ -211,93 +183,6 @@ class TaskDataset:
         """
         return cls(readers.read_folder(path, encoding=encoding), task=task, label_names=label_names, **roles)
 
-    # ---- what it holds --------------------------------------------------------------------------------------------
-
-    @property
-    def task(self) -> str | None:
-        """The task, or None for inputs alone that came without ``task=``."""
-        return self._store.assignment.task
-
-    @property
-    def roles(self) -> Mapping[str, str]:
-        """Role to column, read-only: inputs first, then targets."""
-        return MappingProxyType(dict(self._store.assignment.columns))
-
-    @property
-    def kinds(self) -> Mapping[str, RoleKind]:
-        """Role to the kind of its values."""
-        return MappingProxyType(dict(self._store.assignment.kinds))
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The roles that a model sees."""
-        return self._store.assignment.inputs
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The roles that supervise; empty for an unlabelled data set."""
-        return self._store.assignment.targets
-
-    @property
-    def is_labelled(self) -> bool:
-        """Whether every role is there that training needs."""
-        return self._store.assignment.is_labelled
-
-    @property
-    def label_names(self) -> tuple[Label, ...] | None:
-        """The classes, of the labels' own type: sorted, or in the order they were declared in; None without classes."""
-        return self._label_names
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The keys of every row: roles, then columns without a role."""
-        return (*self._store.values, *self._others())
-
-    def _others(self) -> dict[str, Sequence[Any]]:
-        return {name: values for name, values in self._store.others.items() if name not in self._store.values}
-
-    def column(self, role: str) -> list[Any]:
-        """All values of a role (or of another column) in row order.
-
-        Raises:
-            RoleError: there is none of that name.
-        """
-        if role not in self.columns:
-            raise RoleError(f"the data set has no role {role!r}: {nearest(role, self.columns)}")
-        values = self._store.values[role] if role in self._store.values else self._store.others[role]
-        if len(self._index) == len(values) and bool((self._index == np.arange(len(values))).all()):
-            return list(values[:])
-        return [values[row] for row in self._index.tolist()]
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @overload
-    def __getitem__(self, key: slice) -> Self: ...
-    @overload
-    def __getitem__(self, key: int | np.integer[Any]) -> Row: ...
-    def __getitem__(self, key: int | np.integer[Any] | slice) -> Row | Self:
-        """Row ``key`` as a dict under role names, other columns under their own; a slice is a data set.
-
-        A column that bears the name of a role which another column plays is not in the dict.
-        """
-        if isinstance(key, slice):
-            return self._of(self._store, self._index[key], self._label_names)
-        try:
-            position = operator.index(key)
-        except TypeError:
-            raise OptionError(
-                f"data[{brief(key)}]: expected a whole number or a slice; a whole column is data.column(...)"
-            ) from None
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"data[{position}]: there are {len(self):,} rows")
-        row = int(self._index[position])
-        values = {role: _own(column[row]) for role, column in self._store.values.items()}
-        return values | {name: column[row] for name, column in self._others().items()}
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self[position] for position in range(len(self)))
-
     # ---- other data sets from it ----------------------------------------------------------------------------------
 
     @checked
@@ -328,11 +213,10 @@ class TaskDataset:
         if not len(self):
             return self
         table = from_mappings(function(row) for row in self)
-        assignment = resolve(tuple(table.columns), {}, task=self.task)
-        store, label_names = _build(table, assignment, None)
-        kept = label_names is None or set(label_names) <= set(self._label_names or ())
-        same_type = {type(name) for name in label_names or ()} <= {type(name) for name in self._label_names or ()}
-        names = self._label_names if kept and same_type and self._label_names is not None else label_names
+        # A column that had no role before does not take one by its name now.
+        roleless = {name: None for name in self._store.others if name in roles_of(self.task)}
+        store, names = build(table, resolve(tuple(table.columns), roleless, task=self.task))
+        names = self._label_names if holds(self._label_names, names) else names
         return self._of(store, np.arange(table.rows, dtype=np.int64), names)
 
     def __add__(self, other: object) -> Self:
@@ -350,8 +234,8 @@ class TaskDataset:
                 f"only data sets of one task with the same roles can be added, found {self!r} and {other!r}"
             )
         names = union(self._label_names, other._label_names)
-        others = list(dict.fromkeys([*self._others(), *other._others()]))
-        store = _Store(
+        others = list(dict.fromkeys([*self._store.others, *other._store.others]))
+        store = Store(
             mine,
             {role: self.column(role) + other.column(role) for role in self._store.values},
             {name: self._column_or_none(name) + other._column_or_none(name) for name in others},
@@ -359,7 +243,7 @@ class TaskDataset:
         return self._of(store, np.arange(len(self) + len(other), dtype=np.int64), names)
 
     def _column_or_none(self, name: str) -> list[Any]:
-        return self.column(name) if name in self._others() else [None] * len(self)
+        return self.column(name) if name in self._store.others else [None] * len(self)
 
     @checked
     def split(self, *fractions: float, seed: int = 0, stratify: bool = True) -> tuple[Self, ...]:
@@ -400,12 +284,6 @@ class TaskDataset:
         single = [role for role in self.targets if self.kinds[role].one_label]
         return self.column(single[0]) if single else [None] * len(self)
 
-    # ---- what can be known about it -------------------------------------------------------------------------------
-
-    def fingerprint(self) -> str:
-        """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count."""
-        return digest(self.task, self._label_names, {role: self.column(role) for role in self._store.values})
-
     @checked
     def report(self, other: TaskDataset | None = None, *, other_name: str = "valid") -> DataReport:
         """What can be known without a tokenizer: blanks, duplicates, conflicts, leakage, lengths, classes.
@@ -418,66 +296,6 @@ class TaskDataset:
             DataError: ``other`` has other inputs.
         """
         return DataReport.of(self, other, other_name=other_name)
-
-    def __repr__(self) -> str:
-        roles = ", ".join(f"{role}={column!r}" for role, column in self.roles.items())
-        names = f", label_names={_shortened(self._label_names)}" if self._label_names is not None else ""
-        unlabelled = "" if self.is_labelled else ", unlabelled"
-        return f"TaskDataset(task={self.task!r}, rows={len(self)}, roles=({roles}){names}{unlabelled})"
-
-    def _repr_html_(self) -> str:
-        shown = [[_shown(row[name]) for name in self.columns] for row in self[:5]]
-        header = [
-            f"{name} ← {self.roles[name]}" if self.roles.get(name, name) != name else name for name in self.columns
-        ]
-        caption = f"TaskDataset: {self.task or 'no task'}, {len(self):,} rows" + (
-            "" if self.is_labelled else ", unlabelled"
-        )
-        counts = self.label_counts()
-        table = (
-            html_table(["label", "rows"], [[brief(label), count] for label, count in counts.items()]) if counts else ""
-        )
-        return html_table(header, shown, caption=caption) + table
-
-    def label_counts(self) -> dict[Label, int]:
-        """How many rows have each label, in the order of ``label_names``; empty without classes."""
-        counts = dict.fromkeys(self._label_names or (), 0)
-        for role in self.targets:
-            for value in self.column(role):
-                for label in self.kinds[role].labels_of(value):
-                    counts[label] += 1
-        return counts
-
-
-def _build(
-    table: Table, assignment: Assignment, names: tuple[Label, ...] | None
-) -> tuple[_Store, tuple[Label, ...] | None]:
-    """Check and normalise the columns that have a role, and fit the labels; every problem in one error."""
-    label_role = next((role for role in assignment.targets if assignment.kinds[role].holds_labels), None)
-    if names is not None and assignment.is_labelled and label_role is None:
-        raise OptionError(f"label_names: the task {assignment.task!r} has no labels")
-    values: dict[str, Sequence[Any]] = {}
-    found: list[tuple[str, bool, Findings]] = []
-    for role, column in assignment.columns.items():
-        kind = assignment.kinds[role]
-        raw: Sequence[Any] = list(table.columns[column][:])
-        raw = kind.parse(raw) if table.textual else raw
-        if kind.holds_labels and column in table.class_names:
-            raw = kind.decode(raw, table.class_names[column])
-            names = names or table.class_names[column]
-        findings = kind.check(raw)
-        if not findings:
-            values[role] = kind.normalise(raw)
-            if role == label_role:
-                names = names or fit_label_names(kind, values[role])
-                findings = outside(kind, values[role], names)
-        found.append(
-            (f"role {role!r}" + (f" (column {column!r})" if column != role else ""), kind.holds_labels, findings)
-        )
-    raise_findings(found)
-    used = set(assignment.columns.values())
-    others = {name: column for name, column in table.columns.items() if name not in used}
-    return _Store(assignment, values, others), names
 
 
 def _positions(indices: Any, count: int) -> Index:
@@ -496,18 +314,3 @@ def _positions(indices: Any, count: int) -> Index:
     if len(outside):
         raise IndexError(f"select(): position {outside[0]} is outside the data, there are {count:,} rows")
     return np.where(array < 0, array + count, array).astype(np.int64)
-
-
-def _own(value: Any) -> Any:
-    """A copy of a stored list, so that changing a row does not change the data."""
-    return value.copy() if isinstance(value, list) else value
-
-
-def _shown(value: object) -> object:
-    return value if isinstance(value, int | float) else brief(value, 120)
-
-
-def _shortened(names: tuple[Label, ...]) -> str:
-    if len(names) <= 10:
-        return repr(names)
-    return f"({', '.join(map(repr, names[:5]))}, ... {len(names)} in all)"

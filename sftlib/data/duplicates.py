@@ -21,10 +21,10 @@ _INVISIBLE = re.compile(
 
 
 def normalised(text: str) -> str:
-    """A text without what a reader would not notice: NFKC, casefold, invisible characters gone, white space collapsed.
+    """A text without what readers overlook: NFKC, casefold, no invisible characters, white space collapsed.
 
     Example:
-        >>> normalised("  \uff26ine\u200b,\\nthank  YOU ")
+        >>> normalised("  \uff26ine\u200b,  thank  YOU ")
         'fine, thank you'
     """
     if text.isascii():
@@ -86,34 +86,22 @@ class Inputs:
 
     def duplicates(self) -> tuple[Matches, Matches]:
         """Rows that repeat an earlier one: exactly, and only after normalising."""
-        exact, loose = _Collected(), _Collected()
-        first_exact: dict[Hashable, int] = {}
-        first_loose: dict[Hashable, int] = {}
-        for row, (key, loose_key) in enumerate(zip(self.exact, self.loose, strict=True)):
-            if key is None:
-                continue
-            if key in first_exact:
-                exact.add(first_exact[key], row)
-            elif loose_key in first_loose:
-                loose.add(first_loose[loose_key], row)
-            first_exact.setdefault(key, row)
-            first_loose.setdefault(loose_key, row)
-        return exact.done(), loose.done()
+        return self._matches(self)
 
     def found_in(self, other: Inputs) -> tuple[Matches, Matches]:
         """Rows of ``other`` whose inputs are here too: exactly, and only after normalising."""
+        return self._matches(other)
+
+    def _matches(self, other: Inputs) -> tuple[Matches, Matches]:
         exact, loose = _Collected(), _Collected()
-        first_exact: dict[Hashable, int] = {}
-        first_loose: dict[Hashable, int] = {}
-        for row, (key, loose_key) in enumerate(zip(self.exact, self.loose, strict=True)):
-            first_exact.setdefault(key, row)
-            first_loose.setdefault(loose_key, row)
+        first_exact, first_loose = _first_rows(self.exact), _first_rows(self.loose)
         for row, (key, loose_key) in enumerate(zip(other.exact, other.loose, strict=True)):
+            earlier = len(self.exact) if other is not self else row  # only an earlier row can be repeated
             if key is None:
                 continue
-            if key in first_exact:
+            if first_exact.get(key, earlier) < earlier:
                 exact.add(first_exact[key], row)
-            elif loose_key in first_loose:
+            elif first_loose.get(loose_key, earlier) < earlier:
                 loose.add(first_loose[loose_key], row)
         return exact.done(), loose.done()
 
@@ -125,6 +113,10 @@ class Inputs:
             if key is not None and targets[first.setdefault(key, row)] != targets[row]:
                 found.add(first[key], row)
         return found.done()
+
+
+def _first_rows(keys: Sequence[Hashable]) -> dict[Hashable, int]:
+    return {key: row for row, key in zip(range(len(keys) - 1, -1, -1), reversed(keys), strict=True)}
 
 
 def _normalised_value(value: object) -> object:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sftlib.data.kinds import Label, RoleKind, plain_label
-from sftlib.data.problems import Findings, brief, listed
+from sftlib.data.kinds import Label, RoleKind
+from sftlib.data.label_kinds import plain_label
+from sftlib.data.problems import SHOWN, Findings, brief, listed
 from sftlib.errors import LabelError, OptionError
 from sftlib.options import nearest
 
@@ -46,28 +47,46 @@ def outside(kind: RoleKind, values: Sequence[object], names: Sequence[Label]) ->
     """The rows of a checked column whose labels are not among ``names``."""
     findings = Findings()
     known = {(type(name), name) for name in names}
+    what, mend = "a label that is not in label_names", f"expected one of {listed(names, 10)}"
+    hints: dict[tuple[type, Label], str] = {}  # finding the nearest name is slow, and the same labels come again
     for row, value in enumerate(values):
         for label in kind.labels_of(value):
-            if (type(label), label) not in known:
-                findings.add(row, f"the label {brief(label)}, which is not in label_names", None, _mend(label, names))
+            key = (type(label), label)
+            if key in known:
+                continue
+            if key not in hints and len(hints) < SHOWN:
+                hints[key] = _hint(label, names)
+            findings.add(row, what, label, mend, note=hints.get(key, ""))
     return findings
 
 
-def _mend(label: Label, names: Sequence[Label]) -> str:
+def _hint(label: Label, names: Sequence[Label]) -> str:
     if names and type(label) is not type(names[0]):
-        return f"it is of type {type(label).__name__}, the label names are of type {type(names[0]).__name__}"
-    return nearest(label, names)
+        return f"of type {type(label).__name__}, the label names are of type {type(names[0]).__name__}"
+    hint = nearest(label, names)
+    return hint if hint.startswith("did you mean") else ""
+
+
+def holds(names: Sequence[Label] | None, others: Sequence[Label] | None) -> bool:
+    """Whether ``names`` has every one of ``others``, of the same type.
+
+    Example:
+        >>> holds((1, 0), (True,)), holds(("b", "a"), ("a",)), holds(None, None)
+        (False, True, True)
+    """
+    known = {(type(name), name) for name in names or ()}
+    return all((type(name), name) in known for name in others or ())
 
 
 def union(first: Sequence[Label] | None, second: Sequence[Label] | None) -> tuple[Label, ...] | None:
-    """The label names of two data sets together: kept when equal, else all of them sorted.
+    """The label names of two data sets together: kept when they are equal, else all of them sorted.
 
     Raises:
         LabelError: they are of different types.
     """
     if first is None or second is None:
         return None if first is None and second is None else tuple(first or second or ())
-    if tuple(first) == tuple(second) and list(map(type, first)) == list(map(type, second)):
+    if tuple(first) == tuple(second) and holds(first, second):
         return tuple(first)
     names = [*first, *second]
     kinds = sorted({type(name).__name__ for name in names})

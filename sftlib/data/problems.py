@@ -58,7 +58,7 @@ class Findings:
     def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
 
-    def add(self, row: int, what: str, value: object, mend: str) -> None:
+    def add(self, row: int, what: str, value: object, mend: str, *, note: str = "") -> None:
         """Count a bad row.
 
         Args:
@@ -66,11 +66,13 @@ class Findings:
             what: the kind of problem, read after "rows with"; equal for all rows that have it.
             value: what the row holds; shown unless it is None.
             mend: how to mend it.
+            note: said of this row alone, beside its value.
         """
         kind = self._kinds.setdefault(what, _Kind(mend))
         kind.count += 1
         if kind.count <= SHOWN:
-            kind.rows.append(f"row {row}" if value is None else f"row {row} ({brief(value)})")
+            shown = "" if value is None else f" ({brief(value)}{', ' if note else ''}{note})"
+            kind.rows.append(f"row {row}{shown}")
 
     def __bool__(self) -> bool:
         return bool(self._kinds)

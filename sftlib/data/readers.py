@@ -1,4 +1,4 @@
-"""Files and hubs as columns. Every function returns what `open_rows` accepts, and says all it found wrong at once."""
+"""Files and hubs as columns. Every reader says all that it found wrong in one error."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from sftlib.data.problems import SHOWN, brief, listed
-from sftlib.data.tables import Table, from_mappings
+from sftlib.data.tables import Table, from_mappings, open_rows
 from sftlib.errors import DataError, OptionError
 from sftlib.extras import require
 from sftlib.options import nearest
@@ -50,7 +51,9 @@ def _read_cells(file: Path, reader: Any) -> Table:
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)
     bad.raise_any()
-    return Table(dict(zip(header, columns, strict=True)), len(columns[0]), textual=True)
+    return Table(
+        dict(zip(header, columns, strict=True)), len(columns[0]), textual=True, options=("delimiter", "encoding")
+    )
 
 
 def _cells(count: int) -> str:
@@ -139,28 +142,29 @@ def read_parquet(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 
 
-def read_hub(name: str, *, split: str, config: str | None = None, revision: str | None = None) -> Any:
-    """One split, as a ``datasets.Dataset``."""
+def read_hub(name: str, *, split: str, config: str | None = None, revision: str | None = None) -> Table:
+    """The columns of one split, left in their memory-mapped file."""
     datasets = require("datasets", extra="data", purpose="reading a data set from the hub")
     if not isinstance(split, str) or not split:
         raise OptionError(f"split={split!r}: expected the name of a split, such as 'train'")
     try:
-        return datasets.load_dataset(name, config, split=split, revision=revision)
+        rows = datasets.load_dataset(name, config, split=split, revision=revision)
     except Exception as error:  # dozens of types from several libraries; the cause is kept
         raise DataError(f"from_hub({name!r}, split={split!r}): {type(error).__name__}: {error}") from error
+    return replace(open_rows(rows), options=("split", "config", "revision"))
 
 
 def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Table:
     """Columns ``text``, ``label`` (the name of the folder) and ``path``, in sorted order."""
     root = _existing(path, folder=True)
     encoding = _with_mark(encoding)
-    classes = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    classes = [entry for entry in _entries(root) if entry.is_dir() and not entry.name.startswith(".")]
     if not classes:
         raise DataError(f"{root} holds no folders: expected one folder per class, with .txt files inside")
     problems: list[str] = []
     columns: dict[str, list[object]] = {"text": [], "label": [], "path": []}
     for folder in classes:
-        files = sorted(folder.glob("*.txt"))
+        files = [entry for entry in _entries(folder) if entry.suffix == ".txt" and entry.is_file()]
         if not files:
             problems.append(f"{folder} holds no .txt files; remove it or fill it")
         for file in files:
@@ -175,7 +179,7 @@ def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Tab
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise DataError("\n".join([*problems[:SHOWN], *more]))
-    return Table(columns, len(columns["text"]))
+    return Table(columns, len(columns["text"]), options=("encoding",))
 
 
 class _BadLines:
@@ -211,9 +215,17 @@ def _existing(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
     parent = found.parent
     if not parent.is_dir():
         raise DataError(f"{found}: there is no such folder as {parent}")
-    names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir() == folder)
+    names = [entry.name for entry in _entries(parent) if entry.is_dir() == folder]
     hint = nearest(found.name, names) if names else f"{parent} holds none"
     raise DataError(f"{found}: there is no such {'folder' if folder else 'file'}: {hint}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, sorted, the same on every file system."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
@@ -230,7 +242,8 @@ def _with_mark(encoding: str) -> str:
     """The encoding, checked; UTF-8 with or without a byte order mark."""
     try:
         name = codecs.lookup(encoding).name
-    except (LookupError, TypeError):
+        "".encode(encoding)  # refuses the codecs that do not make text, such as base64
+    except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding={encoding!r}: Python knows no such encoding; try 'utf-8' or 'cp1252'") from None
     return "utf-8-sig" if name == "utf-8" else encoding
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 
 from sftlib.data.duplicates import Inputs, Matches, normalised
 from sftlib.data.kinds import Label
 from sftlib.data.problems import SHOWN, brief, listed
+from sftlib.data.rows import Rows
 from sftlib.display import html_table, text_table
 from sftlib.errors import DataError, OptionError
-
-if TYPE_CHECKING:
-    from sftlib.data.dataset import TaskDataset
 
 #: The largest class may have this many times the rows of the smallest before the report speaks of it.
 IMBALANCE = 10.0
@@ -86,7 +84,7 @@ class DataReport:
     leakage: Leakage | None = None
 
     @classmethod
-    def of(cls, data: TaskDataset, other: TaskDataset | None = None, *, other_name: str = "valid") -> Self:
+    def of(cls, data: Rows, other: Rows | None = None, *, other_name: str = "valid") -> Self:
         """Look through a data set in one pass; time grows with its characters.
 
         Raises:
@@ -125,7 +123,7 @@ class DataReport:
             yield "there are no rows"
         if self.leakage is not None:
             yield from _leakage_sentences(self.leakage)
-        if self.rows and len(filled) == 1 and not missing and self.task == "text-classification":
+        if len(filled) == 1 and self.label_counts[filled[0]] == self.rows:
             yield f"every row has the label {filled[0]!r}: there is nothing to learn"
         yield _pairs(self.conflicts, "has the inputs of an earlier row but another target")
         yield f"{_count(len(missing), 'class', 'classes')} without rows: {listed(missing)}" if missing else ""
@@ -138,7 +136,7 @@ class DataReport:
             yield f"the largest class has {self.imbalance:.0f} times the rows of the smallest"
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field and ``problems``, as dicts, lists, strings and numbers."""
+        """Every field and ``problems``, as dicts, tuples, strings and numbers."""
         return asdict(self) | {"problems": self.problems}
 
     def table(self) -> list[tuple[str, object]]:
@@ -174,16 +172,16 @@ class DataReport:
         return table + problems if self.problems else table
 
 
-def _check_other(data: TaskDataset, other: TaskDataset | None) -> None:
+def _check_other(data: Rows, other: Rows | None) -> None:
     if other is None:
         return
-    if not hasattr(other, "label_counts"):
+    if not isinstance(other, Rows):
         raise OptionError(f"report({brief(other)}): expected a TaskDataset")
     if data.inputs != other.inputs:
         raise DataError(f"only data sets with the same inputs can be compared, found {data.inputs} and {other.inputs}")
 
 
-def _leakage(inputs: Inputs, counts: Mapping[Label, int], other: TaskDataset, name: str) -> Leakage:
+def _leakage(inputs: Inputs, counts: Mapping[Label, int], other: Rows, name: str) -> Leakage:
     exact, loose = inputs.found_in(Inputs({role: other.column(role) for role in other.inputs}))
     # With the type beside the label, since True == 1.
     here = {(type(label), label) for label, count in counts.items() if count}
@@ -226,7 +224,7 @@ def _summary(numbers: Any) -> dict[str, float]:
     return {"min": numbers.min().item(), "median": float(np.median(numbers)), "mean": float(numbers.mean())}
 
 
-def _target_summary(data: TaskDataset) -> dict[str, float]:
+def _target_summary(data: Rows) -> dict[str, float]:
     numbers = [data.column(role) for role in data.targets if len(data) and not data.kinds[role].holds_labels]
     if not numbers or not all(isinstance(value, float) for value in numbers[0]):
         return {}

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from sftlib.data.kinds import LabelListRole, LabelRole, NumberRole, RoleKind, TextRole
+from sftlib.data.kinds import NumberRole, RoleKind, TextRole
+from sftlib.data.label_kinds import LabelListRole, LabelRole
 from sftlib.data.problems import listed
 from sftlib.errors import DataError, RoleError
 from sftlib.options import choice, nearest, raise_together
@@ -93,6 +94,11 @@ SCHEMAS.register(Schema("multi-label-classification", _TEXT, _PAIR, {"labels": L
 SCHEMAS.register(Schema("text-regression", _TEXT, _PAIR, {"target": NumberRole()}))
 
 
+def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:
+    """Every role of a task, or of all tasks for None."""
+    return {role for schema in (schemas if task is None else schemas.get(task)) for role in schema.roles}
+
+
 @final
 @dataclass(frozen=True)
 class Assignment:
@@ -112,7 +118,7 @@ def resolve(
     *,
     task: str | None = None,
     schemas: Schemas = SCHEMAS,
-    options: Sequence[str] = OPTIONS,
+    options: Sequence[str] = (),
 ) -> Assignment:
     """Match columns to the roles of one task.
 
@@ -121,7 +127,7 @@ def resolve(
         given: role to column, as the user wrote them; None says that the role is not there.
         task: the task, when the user named it.
         schemas: the schemas to choose from.
-        options: other keywords of the call, offered as the nearest name of a misspelt one.
+        options: further keywords of the call, offered as the nearest name of a misspelt one.
 
     Returns:
         The assignment of the schema that has all its roles, the one with the most required roles of several; or
@@ -138,10 +144,9 @@ def resolve(
         ('text-classification', {'text': 'review', 'label': 'label'})
     """
     pool = tuple(schemas) if task is None else schemas.get(task)
-    _check_keywords(columns, given, task, pool, options)
+    _check_keywords(columns, given, task, pool, (*OPTIONS, *options))
     named = {role: str(column) for role, column in given.items() if column is not None}
-    known = {role for schema in pool for role in schema.roles}
-    available = {role: role for role in known if role in columns and role not in given} | named
+    available = {role: role for role in roles_of(task, schemas) if role in columns and role not in given} | named
     candidates = [schema for schema in pool if named.keys() <= schema.roles.keys()]
     if not candidates:
         raise DataError(_no_candidate(named, pool))

@@ -30,12 +30,14 @@ class Table:
         rows: how many rows there are.
         class_names: for columns of class numbers that declare their names (`datasets` ``ClassLabel``), the names.
         textual: every value is the text of a cell, to be read by the kind of its role.
+        options: the options of the reader it comes from, for the message about a misspelt one.
     """
 
     columns: Mapping[str, Sequence[object]]
     rows: int
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     textual: bool = False
+    options: tuple[str, ...] = ()
 
 
 def open_rows(rows: object) -> Table:
@@ -129,9 +131,9 @@ def _column(name: object, column: Any) -> list[object]:
         if hasattr(column, convert) and hasattr(column, "__len__"):
             values = getattr(column, convert)()
             return list(values)
-    if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
+    if isinstance(column, str | bytes | Mapping | set | frozenset) or not isinstance(column, Iterable):
         raise DataError(
-            f"column {brief(name)} is {brief(column)}, expected one value for each row; "
+            f"column {brief(name)} is {brief(column)}, expected one value for each row, in order; "
             "a single row is given as a list with one mapping"
         )
     return list(column)

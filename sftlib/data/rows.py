@@ -1,0 +1,174 @@
+"""`Rows`: reading a data set, by row, by column and as a whole."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Self, TypeAlias, overload
+
+import numpy as np
+
+from sftlib.data.kinds import Label, RoleKind
+from sftlib.data.problems import brief
+from sftlib.data.splitting import Index, digest
+from sftlib.data.store import Store
+from sftlib.display import html_table
+from sftlib.errors import OptionError, RoleError
+from sftlib.options import nearest
+
+Row: TypeAlias = dict[str, Any]
+
+
+class Rows(ABC):
+    """Shared columns, and which of their rows these are in which order; nothing here changes either.
+
+    Args:
+        store: the checked columns.
+        index: row numbers of the store.
+        label_names: the classes, or None.
+    """
+
+    @abstractmethod
+    def __init__(self, store: Store, index: Index, label_names: tuple[Label, ...] | None) -> None:
+        self._store = store
+        self._index = index
+        self._label_names = label_names
+
+    @classmethod
+    def _of(cls, store: Store, index: Index, label_names: tuple[Label, ...] | None) -> Self:
+        """A data set over columns that were checked before: the constructor of the class is for unchecked ones."""
+        rows = object.__new__(cls)
+        Rows.__init__(rows, store, index, label_names)
+        return rows
+
+    @property
+    def task(self) -> str | None:
+        """The task, or None for inputs alone that came without ``task=``."""
+        return self._store.assignment.task
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """Role to column, read-only: inputs first, then targets."""
+        return MappingProxyType(dict(self._store.assignment.columns))
+
+    @property
+    def kinds(self) -> Mapping[str, RoleKind]:
+        """Role to the kind of its values, read-only."""
+        return MappingProxyType(dict(self._store.assignment.kinds))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The roles that a model sees."""
+        return self._store.assignment.inputs
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The roles that supervise; empty for an unlabelled data set."""
+        return self._store.assignment.targets
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every role is there that training needs."""
+        return self._store.assignment.is_labelled
+
+    @property
+    def label_names(self) -> tuple[Label, ...] | None:
+        """The classes, of the labels' own type: sorted, or in the order they were declared in; None without classes."""
+        return self._label_names
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of every row: roles, then columns without a role."""
+        return (*self._store.values, *self._store.others)
+
+    def column(self, role: str) -> list[Any]:
+        """All values of a role (or of another column) in row order.
+
+        Raises:
+            RoleError: there is none of that name.
+        """
+        if role not in self.columns:
+            raise RoleError(f"the data set has no role {role!r}: {nearest(role, self.columns)}")
+        values = self._store.values[role] if role in self._store.values else self._store.others[role]
+        if len(self._index) == len(values) and bool((self._index == np.arange(len(values))).all()):
+            return list(values[:])
+        return [values[row] for row in self._index.tolist()]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, key: slice) -> Self: ...
+    @overload
+    def __getitem__(self, key: int | np.integer[Any]) -> Row: ...
+    def __getitem__(self, key: int | np.integer[Any] | slice) -> Row | Self:
+        """Row ``key`` as a dict under role names, other columns under their own; a slice is a data set.
+
+        A column that bears the name of a role which another column plays is not in the dict.
+
+        Raises:
+            IndexError: there is no such row.
+            OptionError: the key is neither a whole number nor a slice.
+        """
+        if isinstance(key, slice):
+            return self._of(self._store, self._index[key], self._label_names)
+        try:
+            position = operator.index(key)
+        except TypeError:
+            raise OptionError(
+                f"data[{brief(key)}]: expected a whole number or a slice; a whole column is data.column(...), "
+                "a choice of rows is data.select(...)"
+            ) from None
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"data[{position}]: there are {len(self):,} rows")
+        row = int(self._index[position])
+        # Lists are copied, so that changing a row that was handed out does not change the data.
+        values = {role: _copied(column[row]) for role, column in self._store.values.items()}
+        return values | {name: column[row] for name, column in self._store.others.items()}
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[position] for position in range(len(self)))
+
+    def label_counts(self) -> dict[Label, int]:
+        """How many rows have each label, in the order of ``label_names``; empty without classes."""
+        counts = dict.fromkeys(self._label_names or (), 0)
+        for role in self.targets:
+            for value in self.column(role):
+                for label in self.kinds[role].labels_of(value):
+                    counts[label] += 1
+        return counts
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count."""
+        return digest(self.task, self._label_names, {role: self.column(role) for role in self._store.values})
+
+    def __repr__(self) -> str:
+        roles = ", ".join(f"{role}={column!r}" for role, column in self.roles.items())
+        names = "" if self._label_names is None else f", label_names={_shortened(self._label_names)}"
+        unlabelled = "" if self.is_labelled else ", unlabelled"
+        return f"{type(self).__name__}(task={self.task!r}, rows={len(self)}, roles=({roles}){names}{unlabelled})"
+
+    def _repr_html_(self) -> str:
+        roles = self.roles
+        header = [f"{name} ← {roles[name]}" if roles.get(name, name) != name else name for name in self.columns]
+        shown = [[_shown(row[name]) for name in self.columns] for row in self[:5]]
+        state = "" if self.is_labelled else ", unlabelled"
+        caption = f"{type(self).__name__}: {self.task or 'no task'}, {len(self):,} rows{state}"
+        counts = [[brief(label), count] for label, count in self.label_counts().items()]
+        return html_table(header, shown, caption=caption) + (html_table(["label", "rows"], counts) if counts else "")
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, list) else value
+
+
+def _shown(value: object) -> object:
+    return value if isinstance(value, int | float) else brief(value, 120)
+
+
+def _shortened(names: tuple[Label, ...]) -> str:
+    if len(names) <= 10:
+        return repr(names)
+    return f"({', '.join(map(repr, names[:5]))}, ... {len(names)} in all)"

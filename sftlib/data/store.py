@@ -1,0 +1,84 @@
+"""Checked columns: built once from a table, then shared by every data set that comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from sftlib.data.kinds import Label, RoleKind
+from sftlib.data.labels import fit_label_names, outside
+from sftlib.data.problems import Findings, raise_findings
+from sftlib.data.roles import Assignment
+from sftlib.data.tables import Table
+from sftlib.errors import OptionError
+
+
+@final
+@dataclass(frozen=True)
+class Store:
+    """Columns that passed their checks.
+
+    A column is a sequence: a list today, and as well something that reads a file when a row is asked for.
+
+    Args:
+        assignment: which roles there are.
+        values: the columns with a role, under its name, normalised.
+        others: the columns without, under their own names; none bears the name of a role in ``values``.
+    """
+
+    assignment: Assignment
+    values: Mapping[str, Sequence[Any]]
+    others: Mapping[str, Sequence[Any]]
+
+
+def build(
+    table: Table, assignment: Assignment, names: tuple[Label, ...] | None = None
+) -> tuple[Store, tuple[Label, ...] | None]:
+    """Check and normalise every column that has a role, and fit the labels.
+
+    Args:
+        table: the columns.
+        assignment: which of them has which role.
+        names: declared label names, if any.
+
+    Returns:
+        The store, and the label names (None where the task has none).
+
+    Raises:
+        OptionError: label names for a task without labels.
+        LabelError: every bad row of every column, when all the problems are of labels.
+        DataError: the same, when there are others.
+    """
+    label_role = next((role for role in assignment.targets if assignment.kinds[role].holds_labels), None)
+    if names is not None and assignment.is_labelled and label_role is None:
+        raise OptionError(f"label_names: the task {assignment.task!r} has no labels")
+    if names is None and label_role is not None:
+        names = table.class_names.get(assignment.columns[label_role])
+    values: dict[str, Sequence[Any]] = {}
+    found: list[tuple[str, bool, Findings]] = []
+    for role, column in assignment.columns.items():
+        kind = assignment.kinds[role]
+        raw = _raw(table, column, kind)
+        findings = kind.check(raw)
+        if not findings:
+            values[role] = kind.normalise(raw)
+            if role == label_role:
+                names = fit_label_names(kind, values[role]) if names is None else names
+                findings = outside(kind, values[role], names)
+        where = f"role {role!r}" if column == role else f"role {role!r} (column {column!r})"
+        found.append((where, kind.holds_labels, findings))
+    raise_findings(found)
+    used = {*assignment.columns.values(), *values}
+    others = {name: column for name, column in table.columns.items() if name not in used}
+    return Store(assignment, values, others), names
+
+
+def _raw(table: Table, column: str, kind: RoleKind) -> Sequence[Any]:
+    """The values of a column as Python objects: read from text, class numbers replaced by their names."""
+    values: Sequence[Any] = list(table.columns[column][:])
+    if table.textual:
+        values = kind.parse(values)
+    if column in table.class_names:
+        values = kind.decode(values, table.class_names[column])
+    return values
