@@ -1,3 +1,3 @@
-"""The version, in one place: the build reads it here."""
+"""The one place where the version stands."""
 
 __version__ = "0.1.0"

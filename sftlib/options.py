@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from sftlib.errors import OptionError
 
@@ -82,8 +82,8 @@ def choice(option: str, value: object, known: Iterable[str]) -> str | None:
     return f"{option}={value!r}: {nearest(value, names)}"
 
 
-def raise_together(problems: Iterable[str | None], error: type[Exception] = OptionError) -> None:
+def raise_together(problems: Iterable[str | Literal[False] | None], error: type[Exception] = OptionError) -> None:
     """Raise one ``error`` that lists every problem, or nothing when there is none."""
-    found = [problem for problem in problems if problem is not None]
+    found = [problem for problem in problems if problem]
     if found:
         raise error("\n".join(found))

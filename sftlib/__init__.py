@@ -1,0 +1,41 @@
+"""Supervised fine-tuning of pretrained models: rows in, a verified model out.
+
+Everything public is listed in ``__all__`` and imported when it is first touched, so ``import sftlib`` itself loads
+neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sftlib._version import __version__
+
+if TYPE_CHECKING:
+    from sftlib.data import DataReport, TaskDataset
+    from sftlib.finetuner import FineTuner
+    from sftlib.metrics import Metrics
+    from sftlib.train.callbacks import Callback, EarlyStopping
+    from sftlib.train.history import History
+
+__all__ = ["Callback", "DataReport", "EarlyStopping", "FineTuner", "History", "Metrics", "TaskDataset", "__version__"]
+
+_HOME = {
+    "Callback": "sftlib.train.callbacks",
+    "DataReport": "sftlib.data",
+    "EarlyStopping": "sftlib.train.callbacks",
+    "FineTuner": "sftlib.finetuner",
+    "History": "sftlib.train.history",
+    "Metrics": "sftlib.metrics",
+    "TaskDataset": "sftlib.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(import_module(_HOME[name]), name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

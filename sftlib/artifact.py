@@ -1,0 +1,178 @@
+"""The saved folder: the only place that knows its layout.
+
+::
+
+    config.json model.safetensors tokenizer*      as transformers lays them out
+    sftlib.json                                   task and labels, length limit, options, metrics
+    README.md                                     a model card; the one file that people may edit
+    manifest.json                                 size and SHA-256 of every other file, and of itself
+
+A folder is verified before anything in it is read, and nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+from torch import nn
+
+from sftlib import storage
+from sftlib._version import __version__
+from sftlib.display import text_table
+from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
+from sftlib.tasks import find_task
+from sftlib.tasks.base import Task
+
+_KIND = "sftlib model"
+_RECORD = "sftlib.json"
+_CARD = "README.md"
+
+
+@final
+@dataclass
+class Contents:
+    """What a saved folder holds.
+
+    Attributes:
+        task: with its labels.
+        model: with its weights.
+        tokenizer: as it was trained with.
+        max_length: tokens of a row.
+        settings: every option as it was resolved.
+        metrics: of the last evaluation.
+    """
+
+    task: Task
+    model: nn.Module
+    tokenizer: Any
+    max_length: int
+    settings: dict[str, Any]
+    metrics: dict[str, float]
+
+
+@contextmanager
+def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a folder beside its place; it moves there when the context ends without an error.
+
+    Args:
+        contents: what to write.
+        path: where the folder will be.
+
+    Yields:
+        The folder as written, for a look before it counts.
+
+    Raises:
+        ArtifactError: ``path`` holds something else, or cannot be written.
+    """
+    target = Path(path)
+    if target.exists() and not _is_replaceable(target):
+        raise ArtifactError(f"{os.fspath(path)!r} exists and is not a model saved by sftlib: choose another folder")
+    try:
+        with storage.written_whole(target) as folder:
+            write_model(contents.model, contents.tokenizer, folder)
+            storage.write_json(folder / _RECORD, _record(contents))
+            (folder / _CARD).write_text(_card(contents), encoding="utf-8")
+            storage.write_manifest(folder, kind=_KIND, free=[_CARD], libraries=_libraries())
+            yield folder
+    except OSError as error:
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error}") from error
+
+
+def load(path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Contents:
+    """Verify a folder and open it.
+
+    Args:
+        path: the folder.
+        model: an instance to fill, for a model that is not of a transformers class.
+
+    Raises:
+        ArtifactError: it is missing, incomplete or changed, asks for something that is not allowed, or needs ``model``.
+    """
+    folder = Path(path)
+    try:
+        storage.verify(folder, kind=_KIND, free=[_CARD])
+        record = storage.read_json(folder / _RECORD)
+        task = find_task(record["task"]).from_config(record["task_config"])
+        if model is not None:
+            fill_model(model, folder)
+        elif not record["self_contained"]:
+            raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
+        return Contents(
+            task=task,
+            model=read_model(folder, task.head) if model is None else model,
+            tokenizer=read_tokenizer(folder),
+            max_length=int(record["max_length"]),
+            settings=dict(record["settings"]),
+            metrics=dict(record["metrics"]),
+        )
+    except (storage.StorageError, OptionError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {error}") from error
+
+
+def is_self_contained(model: nn.Module) -> bool:
+    """Whether a folder alone suffices to build the model again."""
+    return is_transformers_model(model)
+
+
+def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
+    """Refuse a folder whose predictions are not those of the model in memory.
+
+    Raises:
+        ArtifactError: naming the first that differs.
+    """
+    for number, (expected, found) in enumerate(zip(before, after, strict=True)):
+        if expected != found:
+            raise ArtifactError(f"the folder read back predicts {found} where the model predicts {expected} (input {number})")
+
+
+def _is_replaceable(target: Path) -> bool:
+    if not target.is_dir():
+        return False
+    names = {path.name for path in target.iterdir()}
+    return not names or {storage.MANIFEST, _RECORD} <= names
+
+
+def _record(contents: Contents) -> dict[str, Any]:
+    return {
+        "task": contents.task.name,
+        "task_config": contents.task.config(),
+        "self_contained": is_transformers_model(contents.model),
+        "max_length": contents.max_length,
+        "settings": contents.settings,
+        "metrics": contents.metrics,
+    }
+
+
+def _libraries() -> dict[str, str]:
+    names = ("torch", "transformers", "tokenizers", "safetensors")
+    return {"python": platform.python_version(), "sftlib": __version__, **{name: version(name) for name in names}}
+
+
+def _card(contents: Contents) -> str:
+    """A model card; the block at the top is what the hub reads."""
+    labels = contents.task.label_names
+    facts: list[list[object]] = [
+        ["task", contents.task.name],
+        ["base model", contents.settings["model"]],
+        ["longest input", f"{contents.max_length} tokens"],
+        *([["labels", ", ".join(map(str, labels))]] if labels else []),
+        *[[name, contents.settings[name]] for name in ("epochs", "learning_rate", "batch_size", "precision", "seed")],
+    ]
+    scores = [[name, value] for name, value in contents.metrics.items()]
+    measured = f"## Measured on validation data\n\n```\n{text_table(['metric', 'value'], scores)}\n```\n\n" if scores else ""
+    return (
+        f"---\nlibrary_name: transformers\ntags:\n- sftlib\n- {contents.task.name}\n---\n\n"
+        f"# {contents.task.name}, tuned from {contents.settings['model']}\n\n"
+        f"```\n{text_table(['what', 'value'], facts)}\n```\n\n{measured}"
+        "## Use\n\n```python\nfrom sftlib import FineTuner\n\n"
+        'FineTuner.load("this folder").predict("...")\n```\n\n'
+        "The folder also opens with transformers. Edit this page freely; every other file is covered by `manifest.json`.\n"
+    )

@@ -1,0 +1,64 @@
+"""From flat arrays to the tensors of one micro-batch.
+
+Letters: ``B`` rows of the micro-batch, ``T`` tokens of the longest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sftlib.data.encoded import Encoded
+
+
+@final
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch.
+
+    Attributes:
+        rows: (B,) row numbers in the data set; they identify a row to dropout, whatever batch it comes in.
+        lengths: (B,) tokens of each row.
+        inputs: name -> (B, T); what the model sees.
+        targets: name -> (B, ...); what only the loss sees.
+    """
+
+    rows: torch.Tensor
+    lengths: torch.Tensor
+    inputs: Mapping[str, torch.Tensor]
+    targets: Mapping[str, torch.Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            rows=self.rows.to(device),
+            lengths=self.lengths.to(device),
+            inputs={name: value.to(device) for name, value in self.inputs.items()},
+            targets={name: value.to(device) for name, value in self.targets.items()},
+        )
+
+
+def pad(encoded: Encoded, rows: NDArray[np.int64], *, fill: Mapping[str, int]) -> Batch:
+    """Lay rows side by side, filled up on the right, with an attention mask.
+
+    Args:
+        encoded: the data set.
+        rows: (B,) row numbers.
+        fill: value that fills up each input.
+
+    Returns:
+        A `Batch` whose inputs are (B, T) int64, among them ``attention_mask``.
+    """
+    inputs = {name: torch.from_numpy(ragged.padded(rows, fill=fill[name])) for name, ragged in encoded.inputs.items()}
+    lengths = torch.from_numpy(encoded.lengths[rows])
+    longest = inputs["input_ids"].shape[1]
+    inputs["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()
+    targets = {name: torch.from_numpy(np.asarray(values[rows])) for name, values in encoded.targets.items()}
+    return Batch(rows=torch.from_numpy(rows), lengths=lengths, inputs=inputs, targets=targets)

@@ -1,0 +1,383 @@
+"""`FineTuner`: wires the parts together. No arithmetic happens here; see `sftlib.train.loop` for that."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, final
+
+import torch
+from torch import nn
+
+from sftlib import artifact
+from sftlib.arguments import Arguments
+from sftlib.assembly import (
+    assemble,
+    choose_task,
+    metric_names,
+    opening_lines,
+    plan_batches,
+    require_labelled,
+    training_budget,
+    watchers,
+)
+from sftlib.data.dataset import TaskDataset
+from sftlib.errors import DataError, NotFittedError, OptionError
+from sftlib.fitted import Fitted
+from sftlib.metrics import Metrics
+from sftlib.models.backbone import open_source, seeded
+from sftlib.models.device import resolve_device
+from sftlib.models.precision import resolve_precision
+from sftlib.models.tokenizer import TextEncoder
+from sftlib.options import checked, nearest
+from sftlib.tasks.base import Label, Task
+from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping
+from sftlib.train.history import History
+from sftlib.train.loop import Loop
+from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
+from sftlib.train.optimizer import make_optimizer
+from sftlib.train.progress import Progress
+from sftlib.train.schedules import SCHEDULES
+from sftlib.train.state import Training
+
+
+_SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping)  # in `repr`; other objects by their type
+
+
+@final
+class FineTuner:
+    """Supervised fine-tuning of a pretrained model.
+
+    Args:
+        model: a model's name on the hub, a local folder, a transformers model, or any ``torch.nn.Module``. An object is
+            copied and never changed.
+        task: name of the task; taken from the training data when None.
+        tokenizer: a transformers tokenizer, or the folder or name of one; the model's own when None.
+        epochs: passes over the training data.
+        max_steps: optimizer steps; takes the place of ``epochs`` when given.
+        learning_rate: peak of the schedule.
+        batch_size: rows of one optimizer step.
+        micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
+        max_length: tokens of a row, control tokens included; what the model can take when None.
+        weight_decay: of AdamW, on matrices and embeddings.
+        schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
+        warmup: a share of the steps (float) or a number of steps (int).
+        max_grad_norm: gradients are scaled down to this norm; None to leave them.
+        class_weights: ``"balanced"``, or label -> weight (``text-classification``).
+        label_smoothing: share of the target spread over all labels (``text-classification``).
+        huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
+        dropout: replaces every dropout rate of the model; the model's own when None.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
+        metrics: names or functions for `evaluate` and validation; the task's usual ones when None.
+        early_stopping: an `EarlyStopping`; the best weights come back.
+        keep_best: name of the metric whose best weights come back when the run ends.
+        on_nonfinite: ``"error"`` or ``"skip"`` for a step whose loss or gradient is not finite.
+        seed: of the new head, the order of rows, and dropout.
+
+    Raises:
+        OptionError: options that do not exist or values they cannot have, all at once.
+        ArtifactError: a model folder that does not exist.
+
+    Example:
+        >>> tuner = FineTuner("bert-base-uncased", epochs=3, learning_rate=2e-5)
+        >>> tuner
+        FineTuner('bert-base-uncased', learning_rate=2e-05)
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | nn.Module,
+        *,
+        task: str | None = None,
+        tokenizer: Any = None,
+        epochs: int = 3,
+        max_steps: int | None = None,
+        learning_rate: float = 5e-5,
+        batch_size: int = 32,
+        micro_batch_size: int | str = "auto",
+        max_length: int | None = None,
+        weight_decay: float = 0.01,
+        schedule: str = "linear",
+        warmup: float | int = 0.1,
+        max_grad_norm: float | None = 1.0,
+        class_weights: str | Mapping[Any, float] | None = None,
+        label_smoothing: float = 0.0,
+        huber_delta: float | None = None,
+        dropout: float | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        metrics: Sequence[Any] | None = None,
+        early_stopping: EarlyStopping | None = None,
+        keep_best: str | None = None,
+        on_nonfinite: str = "error",
+        seed: int = 0,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._set(given)
+
+    # Options, as scikit-learn's searches expect them.
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Option -> value as given; ``deep`` is there for scikit-learn and changes nothing."""
+        return self._arguments.as_dict()
+
+    def set_params(self, **options: Any) -> Self:
+        """Change options; a fitted model is kept until the next ``fit``.
+
+        Raises:
+            OptionError: an unknown option, or a value it cannot have.
+        """
+        known = self.get_params()
+        unknown = [f"FineTuner has no option {name!r}: {nearest(name, known)}" for name in options if name not in known]
+        if unknown:
+            raise OptionError("\n".join(unknown))
+        fitted = self._fitted
+        self._set({**known, **options})
+        self._fitted = fitted
+        return self
+
+    def clone(self) -> FineTuner:
+        """An unfitted tuner with the same options."""
+        return FineTuner(**self.get_params())
+
+    # Training.
+
+    @checked
+    def fit(
+        self,
+        train: TaskDataset,
+        valid: TaskDataset | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+    ) -> Self:
+        """Tune a fresh copy of the model; each call starts again from the original weights.
+
+        Args:
+            train: labelled rows.
+            valid: labelled rows that are evaluated after each epoch and otherwise only observed.
+            callbacks: see `sftlib.Callback`.
+            progress: a start-up line, a bar, and a line per epoch; False prints nothing at all.
+
+        Returns:
+            The tuner itself.
+
+        Raises:
+            DataError: rows that cannot be used, all of them at once, before the first step.
+            LabelError: labels that cannot be learned or were never seen in training.
+            NonFiniteError: a loss or a gradient that is not finite; the weights are those of the step before.
+        """
+        arguments = self._arguments
+        task = choose_task(arguments, train, valid)
+        fitted = assemble(arguments, self._source, task)
+        names = metric_names(arguments, task)
+        encoded = fitted.encode(train)
+        evaluator = None if valid is None else fitted.evaluator(valid, names)
+        fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
+
+        plan = plan_batches(arguments, len(train))
+        budget = training_budget(arguments, task)
+        forward = fitted.forward()
+        optimizer = make_optimizer(
+            fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay
+        )
+        training = Training(fitted.model, optimizer, fitted.history, plan.steps, plan.steps_per_epoch)
+        opening = opening_lines(fitted, train, encoded, plan.steps, valid) if progress else ()
+        reporter = Progress(opening) if progress else None
+        loop = Loop(
+            forward=forward,
+            task=task,
+            plan=plan,
+            micro_batches=lambda rows: (
+                task.collate(encoded, part, fitted.encoder).to(fitted.device) for part in budget.cut(rows, encoded)
+            ),
+            learning_rate=arguments.learning_rate,
+            schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
+            max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
+            evaluate=lambda: None if evaluator is None else evaluator(forward),
+            on_nonfinite=(
+                SkipNonFinite() if arguments.on_nonfinite == "skip" else RaiseNonFinite(fitted.suspects(forward, encoded))
+            ),
+            callbacks=Callbacks([*watchers(arguments), *callbacks, *([reporter] if reporter else [])]),
+        )
+        self._fitted = fitted
+        try:
+            with seeded(arguments.seed), forward.prepared():
+                loop.run(training)
+        finally:
+            fitted.model.eval()
+            if reporter is not None:
+                reporter.close()
+        return self
+
+    # Use.
+
+    @checked
+    def evaluate(self, data: TaskDataset, *, batch_size: int | None = None) -> Metrics:
+        """Metrics over labelled rows; no batch size changes them.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: unlabelled or empty data, or another task's.
+            LabelError: labels that the model does not know.
+        """
+        fitted = self._ready("evaluate")
+        require_labelled(data, "evaluate")
+        fitted.task.check(data)
+        forward = fitted.forward()
+        with forward.prepared():
+            return fitted.evaluator(data, metric_names(self._arguments, fitted.task), batch_size)(forward)
+
+    @checked
+    def predict(self, inputs: Any, *, batch_size: int | None = None) -> Any:
+        """Predictions in the order of the inputs; no batch size changes them.
+
+        Args:
+            inputs: a string, a tuple of two strings (a pair), or a mapping under role names; or a list of these, or a
+                `TaskDataset`, labelled or not.
+            batch_size: rows of one pass.
+
+        Returns:
+            One prediction for one input, a list for a list.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: an input of another shape, with its row.
+        """
+        fitted = self._ready("predict")
+        if isinstance(inputs, str | tuple | Mapping):
+            return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
+        return fitted.predict(_each(fitted.task, inputs), batch_size)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained folder of safetensors and JSON, read it back, and compare predictions.
+
+        Args:
+            path: a folder that does not exist, is empty, or holds a model saved by sftlib (which is replaced).
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            ArtifactError: the folder cannot be written, or what was read back differs.
+        """
+        fitted = self._ready("save")
+        contents = artifact.Contents(
+            task=fitted.task,
+            model=fitted.model,
+            tokenizer=fitted.encoder.tokenizer,
+            max_length=fitted.encoder.max_length,
+            settings=fitted.settings,
+            metrics=fitted.metrics,
+        )
+        rows = [*(fitted.task.inputs_of(example) for example in fitted.task.examples()), *fitted.samples]
+        with artifact.writing(contents, path) as folder:
+            filled = None if artifact.is_self_contained(fitted.model) else copy.deepcopy(fitted.model)
+            again = FineTuner.load(folder, model=filled)
+            artifact.require_same(fitted.predict(rows), again._ready("save").predict(rows))
+
+    @classmethod
+    @checked
+    def load(cls, path: str | os.PathLike[str], *, model: nn.Module | None = None) -> FineTuner:
+        """Open a saved folder; nothing in it is executed and nothing else is needed.
+
+        Args:
+            path: the folder.
+            model: an instance to fill, for a model that is not of a transformers class.
+
+        Raises:
+            ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``.
+        """
+        contents = artifact.load(path, model=model)
+        known = inspect.signature(cls).parameters
+        options = {name: value for name, value in contents.settings.items() if name in known}
+        tokenizer = None if model is None else contents.tokenizer
+        tuner = cls(**{**options, "model": os.fspath(path) if model is None else model, "tokenizer": tokenizer, "device": "auto"})
+        device = resolve_device("auto")
+        loaded = contents.model.to(device).eval()
+        tuner._fitted = Fitted(
+            task=contents.task,
+            model=loaded,
+            encoder=TextEncoder(contents.tokenizer, contents.max_length),
+            precision=resolve_precision(tuner._arguments.precision, device=device, model=loaded),
+            device=device,
+            settings=contents.settings,
+            metrics=contents.metrics,
+        )
+        return tuner
+
+    # What is known after fit or load.
+
+    @property
+    def model(self) -> nn.Module:
+        """The tuned model, on its device."""
+        return self._ready("model").model
+
+    @property
+    def history(self) -> History:
+        """One record per optimizer step and per evaluation."""
+        return self._ready("history").history
+
+    @property
+    def label_names(self) -> tuple[Label, ...] | None:
+        """The label of each output, or None for tasks without labels."""
+        return self._ready("label_names").task.label_names
+
+    @property
+    def task(self) -> str | None:
+        """Name of the task; None as long as neither an option nor data has named one."""
+        return self._arguments.task if self._fitted is None else self._fitted.task.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies, or will lie."""
+        return resolve_device(self._arguments.device) if self._fitted is None else self._fitted.device
+
+    @property
+    def precision(self) -> str:
+        """Number format of the products: ``"fp32"``, ``"bf16"`` or ``"fp16"``."""
+        return self._ready("precision").precision.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every option as it was resolved on this machine."""
+        return dict(self._ready("settings").settings)
+
+    def __repr__(self) -> str:
+        defaults = {name: p.default for name, p in inspect.signature(FineTuner).parameters.items()}
+        shown = [
+            f"{name}={value!r}" if isinstance(value, _SHOWN_WHOLE) else f"{name}=<{type(value).__name__}>"
+            for name, value in self.get_params().items()
+            if name != "model" and value is not defaults[name] and value != defaults[name]
+        ]
+        return f"FineTuner({', '.join([repr(self._source.name), *shown])})"
+
+    def _set(self, options: Mapping[str, Any]) -> None:
+        arguments = Arguments(**options)
+        arguments.check()
+        self._arguments = arguments
+        self._source = open_source(arguments.model)
+        self._fitted: Fitted | None = None
+
+    def _ready(self, use: str) -> Fitted:
+        if self._fitted is None:
+            raise NotFittedError(f"{use}: this FineTuner holds no model yet; call fit(train), or FineTuner.load(path)")
+        return self._fitted
+
+
+def _each(task: Task, inputs: object) -> list[dict[str, Any]]:
+    """Every input as a row under role names; the error names the first row that is none."""
+    if isinstance(inputs, TaskDataset):
+        return [task.inputs_of({role: row[role] for role in inputs.inputs}) for row in inputs]
+    if not isinstance(inputs, Iterable):
+        raise DataError(f"predict takes an input, a list of inputs, or a TaskDataset, not {type(inputs).__name__}")
+    rows = []
+    for number, example in enumerate(inputs):
+        try:
+            rows.append(task.inputs_of(example))
+        except DataError as error:
+            raise DataError(f"row {number}: {error}") from None
+    return rows

@@ -1,0 +1,102 @@
+"""`Fitted`: a model together with all that is needed to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sftlib.data.dataset import TaskDataset
+from sftlib.data.encoded import Encoded
+from sftlib.metrics import Metrics
+from sftlib.models.forward import Forward
+from sftlib.models.precision import Precision
+from sftlib.models.tokenizer import TextEncoder
+from sftlib.tasks.base import Task
+from sftlib.train.history import History
+from sftlib.train.inference import Budget, Inference
+
+_TOKENS_OF_A_PASS = 2**14
+_ROWS_OF_A_PASS = 128
+
+
+@final
+@dataclass
+class Fitted:
+    """A model ready for use.
+
+    Attributes:
+        task: with its labels.
+        model: with its weights, on its device.
+        encoder: tokenizer and length limit.
+        precision: number format of the products.
+        device: where the model lies.
+        settings: every option as it was resolved on this machine, as JSON values.
+        history: of the run that made it.
+        metrics: of the last evaluation, for the model card.
+        samples: a few inputs of its kind, to compare predictions after saving.
+    """
+
+    task: Task
+    model: nn.Module
+    encoder: TextEncoder
+    precision: Precision
+    device: torch.device
+    settings: dict[str, Any]
+    history: History = field(default_factory=History)
+    metrics: dict[str, float] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    def forward(self) -> Forward:
+        """Calls the model the way it was trained."""
+        return Forward(self.model, device=self.device, precision=self.precision, seed=self.settings["seed"])
+
+    def encode(self, data: TaskDataset) -> Encoded:
+        """Tokenised rows."""
+        return self.task.encode(data, self.encoder)
+
+    def inference(self, forward: Forward, batch_size: int | None = None) -> Inference:
+        """Runs the model over rows; ``batch_size`` only decides how they are cut up."""
+        tokens = _TOKENS_OF_A_PASS if batch_size is None else 2**62
+        return Inference(forward, self.task, self.encoder, Budget(batch_size or _ROWS_OF_A_PASS, tokens))
+
+    def evaluator(
+        self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None
+    ) -> Callable[[Forward], Metrics]:
+        """A function that evaluates on this data whenever it is called; the rows are encoded once, now."""
+        encoded, references = self.encode(data), self.task.references(data)
+
+        def evaluate(forward: Forward) -> Metrics:
+            metrics = self.inference(forward, batch_size).evaluate(encoded, references, self.task.metrics(names))
+            self.metrics = metrics.to_dict()
+            return metrics
+
+        return evaluate
+
+    def predict(self, rows: Sequence[Mapping[str, Any]], batch_size: int | None = None) -> list[Any]:
+        """One prediction per row under role names, in order."""
+        if not rows:
+            return []
+        data = TaskDataset({role: [row[role] for row in rows] for role in rows[0]})
+        forward = self.forward()
+        with forward.prepared():
+            return self.inference(forward, batch_size).predict(self.encode(data))
+
+    def suspects(self, forward: Forward, encoded: Encoded) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """A function that finds the rows whose own loss is not finite."""
+
+        def find(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+            bad = []
+            with torch.inference_mode():
+                for row in rows:
+                    batch = self.task.collate(encoded, np.array([row]), self.encoder).to(self.device)
+                    if not torch.isfinite(self.task.loss(forward(batch.inputs), batch).total):
+                        bad.append(row)
+            return np.array(bad, dtype=np.int64)
+
+        return find

@@ -1,0 +1,306 @@
+"""The one import boundary to transformers: from what a user calls "a model" to a module with the right head.
+
+A `ModelSource` remembers where a model comes from and builds a fresh, seeded copy of it as often as asked, so that a
+second ``fit`` starts from the original weights and a model object that was passed in is never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import transformers
+from torch import nn
+
+from sftlib.errors import ArtifactError, OptionError
+
+_NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
+
+
+@final
+@dataclass(frozen=True)
+class Head:
+    """What a task wants on top of a pretrained body.
+
+    Attributes:
+        auto_class: transformers' Auto class, such as ``"AutoModelForSequenceClassification"``.
+        outputs: width of the output.
+        problem_type: transformers' name of the problem, stored for its pipelines.
+        labels: the label of each output as a string; empty when outputs are not classes.
+    """
+
+    auto_class: str
+    outputs: int
+    problem_type: str
+    labels: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of a transformers config that say the same."""
+        names = self.labels or tuple(f"LABEL_{i}" for i in range(self.outputs))
+        return {
+            "num_labels": self.outputs,
+            "problem_type": self.problem_type,
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: i for i, name in enumerate(names)},
+        }
+
+
+class ModelSource(ABC):
+    """Where a model comes from."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What to call it in messages."""
+
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The tokenizer that belongs to the model, or None."""
+
+    @abstractmethod
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        """A fresh fp32 copy with the head; what the weights do not hold is drawn from ``seed``.
+
+        Args:
+            head: what the task wants.
+            dropout: replaces every dropout rate of the model when not None.
+            seed: of newly initialised weights.
+
+        Raises:
+            ArtifactError: the weights cannot be opened.
+            OptionError: the model has no such head.
+        """
+
+
+@final
+class PretrainedSource(ModelSource):
+    """A local folder or the name of a model on the hub."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._local = os.path.isdir(name)
+        if not self._local and _looks_like_a_path(name):
+            raise ArtifactError(f"model={name!r}: there is no such folder{_neighbours(name)}")
+
+    @property
+    def name(self) -> str:
+        return Path(self._name).name if self._local else self._name
+
+    def tokenizer(self) -> Any:
+        return open_tokenizer(self._name)
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        with quiet(), seeded(seed), _opening(self._name, head):
+            config = transformers.AutoConfig.from_pretrained(
+                self._name, trust_remote_code=False, local_files_only=self._local
+            )
+            _adjust(config, head, dropout)
+            model: nn.Module = getattr(transformers, head.auto_class).from_pretrained(
+                self._name,
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                local_files_only=self._local,
+                ignore_mismatched_sizes=True,
+            )
+        return model
+
+
+@final
+class ObjectSource(ModelSource):
+    """A transformers model object; it is copied, never changed."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        return type(self._model).__name__
+
+    def tokenizer(self) -> Any:
+        return None
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        config = copy.deepcopy(self._model.config)
+        _adjust(config, head, dropout)
+        with quiet(), seeded(seed), _opening(self.name, head):
+            model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
+        if not _copy_weights(self._model, model):
+            raise OptionError(f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder")
+        return model  # type: ignore[no-any-return]
+
+
+@final
+class ModuleSource(ModelSource):
+    """Any other `torch.nn.Module`: called with ``input_ids`` and what else its ``forward`` names."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    @property
+    def name(self) -> str:
+        return type(self._module).__name__
+
+    def tokenizer(self) -> Any:
+        return None
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        module = copy.deepcopy(self._module).float()
+        for child in module.modules():
+            if dropout is not None and isinstance(child, nn.Dropout):
+                child.p = dropout
+        return module
+
+
+def open_source(model: object) -> ModelSource:
+    """What a user calls a model: a name, a folder, a transformers model, or any module.
+
+    Raises:
+        ArtifactError: a path that does not exist.
+        OptionError: something that is not a model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return PretrainedSource(os.fspath(model))
+    if isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers."):
+        return ObjectSource(model)
+    if isinstance(model, nn.Module):
+        return ModuleSource(model)
+    raise OptionError(f"model={model!r}: expected a model's name, its folder, or a torch.nn.Module, not {type(model).__name__}")
+
+
+def open_tokenizer(name: str | os.PathLike[str]) -> Any:
+    """The tokenizer of a folder or of a name on the hub.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    where = os.fspath(name)
+    try:
+        with quiet():
+            return transformers.AutoTokenizer.from_pretrained(
+                where, trust_remote_code=False, local_files_only=os.path.isdir(where)
+            )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ArtifactError(f"no tokenizer can be opened from {where!r}: {_first_line(error)}") from error
+
+
+def settle_padding(model: nn.Module, tokenizer: Any) -> None:
+    """Give model and tokenizer the same pad token, on the right; decoders often come without one."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    tokenizer.padding_side = "right"
+    config = getattr(model, "config", None)
+    if config is not None:
+        config.pad_token_id = tokenizer.pad_token_id
+
+
+def longest_input(model: nn.Module, tokenizer: Any) -> int:
+    """Tokens of a row that both model and tokenizer can take.
+
+    Models of RoBERTa's kind number positions from ``padding_idx + 1``, so that many fewer fit.
+    """
+    limits = [int(getattr(tokenizer, "model_max_length", _NO_LIMIT))]
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        limits.append(positions - _first_position(model))
+    limit = min(limits)
+    return limit if limit < _NO_LIMIT else 512
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(trained, all) parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generators start from ``seed`` inside and are put back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """transformers' bars and notices off; a new head is news to nobody who asked for one."""
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _first_position(model: nn.Module) -> int:
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
+
+
+def _adjust(config: Any, head: Head, dropout: float | None) -> None:
+    config.update(head.settings())
+    if dropout is None:
+        return
+    for name, value in config.to_dict().items():
+        if re.search(r"drop(out)?(_prob)?$|pdrop$|dropout", name) and isinstance(value, int | float):
+            setattr(config, name, dropout)
+
+
+def _copy_weights(source: nn.Module, target: Any) -> int:
+    """Copy every weight of the same name, with or without the body's prefix, and the same shape; count them."""
+    prefix = f"{target.base_model_prefix}."
+    own = target.state_dict()
+    copied = {}
+    for name, weight in source.state_dict().items():
+        for candidate in (name, prefix + name, name.removeprefix(prefix)):
+            if candidate in own and own[candidate].shape == weight.shape:
+                copied[candidate] = weight
+                break
+    target.load_state_dict(copied, strict=False)
+    return len(copied)
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return name.startswith((".", "/", "~", "\\")) or name.count("/") > 1 or "\\" in name or " " in name or not name
+
+
+def _neighbours(name: str) -> str:
+    parent = Path(name).expanduser().parent
+    if not parent.is_dir():
+        return f", nor the folder {str(parent)!r} above it"
+    from sftlib.options import nearest
+
+    folders = [str(item) for item in sorted(parent.iterdir()) if item.is_dir()]
+    return f"; {nearest(name, folders)}" if folders else ""
+
+
+@contextlib.contextmanager
+def _opening(name: str, head: Head) -> Iterator[None]:
+    """Turn what transformers raises for a model that cannot be opened into one of our errors."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(
+            f"model={name!r} is neither a folder here nor a model that can be fetched from the hub: {_first_line(error)}"
+        ) from error
+    except ValueError as error:
+        raise OptionError(f"model={name!r} cannot be opened as {head.auto_class}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines: Sequence[str] = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,196 @@
+"""Dropout whose masks do not depend on how the work is laid out.
+
+A mask is a function of (seed, step, site, row, position) and of nothing else: the same row loses the same activations
+whether it is computed alone, padded among others, on another process, or a second time after running out of memory.
+torch's own dropout draws from one generator in the order of the calls, so any of these changes the training.
+
+How: a fixed pool of random numbers, already compared with the rate and scaled; the mask of a position is the window of
+the pool that starts at ``hash(seed, step, site, row, position)``, gathered through a strided view. That is also many
+times faster on a CPU than drawing numbers, and the backward pass gathers again instead of keeping masks in memory.
+
+Letters: ``B`` rows, ``T`` positions, ``H`` features, ``A`` attention heads, ``M`` windows, ``W`` width of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+_POOL_BITS = 22
+_WIDEST_WINDOW = 2**16
+_MIX_1, _MIX_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # the multipliers of splitmix64 (Steele et al., 2014)
+_LOW_34_BITS, _LOW_37_BITS, _LOW_33_BITS = 2**34 - 1, 2**37 - 1, 2**33 - 1
+_NO_POSITION = 2**24 - 1  # stands for the row as a whole
+
+
+def _mix(keys: Tensor) -> Tensor:
+    """The finaliser of splitmix64 on int64 tensors; the shifts are logical, hence the masks."""
+    keys = keys ^ ((keys >> 30) & _LOW_34_BITS)
+    keys = keys * _MIX_1
+    keys = keys ^ ((keys >> 27) & _LOW_37_BITS)
+    keys = keys * _MIX_2
+    return keys ^ ((keys >> 31) & _LOW_33_BITS)
+
+
+def _mix_numbers(*numbers: int) -> int:
+    """One signed 64-bit hash of a few integers: the same function, on Python's own numbers."""
+    key = 0
+    for number in numbers:
+        key = (key + number + 0x1E3779B97F4A7C15) % 2**64
+        key = ((key ^ (key >> 30)) * (_MIX_1 % 2**64)) % 2**64
+        key = ((key ^ (key >> 27)) * (_MIX_2 % 2**64)) % 2**64
+        key ^= key >> 31
+    return key - 2**64 if key >= 2**63 else key
+
+
+class _Windows(torch.autograd.Function):
+    """``x`` (M, W) times the windows of ``pool`` that start at ``offsets`` (M,)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pool: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(pool, offsets)
+        return x * _gather(pool, offsets, x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        pool, offsets = ctx.saved_tensors
+        return gradients[0] * _gather(pool, offsets, gradients[0].shape[1]), None, None
+
+
+def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
+    """(M, W): row ``i`` is ``pool[offsets[i] : offsets[i] + W]``."""
+    return pool.as_strided((2**_POOL_BITS, width), (1, 1)).index_select(0, offsets)
+
+
+@final
+class DropoutMasks:
+    """The masks of one training run; told before each forward pass which rows lie where.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._pools: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
+        self._step_key = 0
+        self._rows: Tensor | None = None  # (B,) keys
+        self._tokens: Tensor | None = None  # (B, T) keys
+        self._calls: dict[int, int] = {}
+
+    @contextmanager
+    def laid_out(self, step: int, rows: Tensor, positions: Tensor) -> Iterator[None]:
+        """Within this context masks are drawn for these rows.
+
+        Args:
+            step: optimizer step, from 0.
+            rows: (B, T) row number of every token.
+            positions: (B, T) position of every token in its row.
+        """
+        self._step_key = _mix_numbers(self._seed, step)
+        self._tokens = _mix(rows * 2**24 + positions)
+        self._rows = _mix(rows[:, 0] * 2**24 + _NO_POSITION)
+        self._calls = {}
+        try:
+            yield
+        finally:
+            self._rows = self._tokens = None
+
+    @property
+    def active(self) -> bool:
+        """Whether rows were laid out; otherwise nobody can say which row an activation belongs to."""
+        return self._tokens is not None
+
+    def apply(self, x: Tensor, p: float, site: int) -> Tensor:
+        """Dropout at one site of the model.
+
+        Args:
+            x: (B, T, H) per token, (B, A, T, T) attention weights, (B, H) per row; any other shape gets one mask for
+                all rows of the step.
+            p: rate; it is rounded to a multiple of 2^-16.
+            site: number of the place in the model. Layers that share a module are told apart by the order of the calls.
+        """
+        call = self._calls.get(site, 0)
+        self._calls[site] = call + 1
+        keys = self._keys(x) + _mix_numbers(self._step_key, site, call)
+        offsets = _mix(keys) & (2**_POOL_BITS - 1)
+        width = x.shape[-1]
+        windows: Tensor = _Windows.apply(x.reshape(-1, width), self._pool(p, x), offsets.reshape(-1))  # type: ignore[no-untyped-call]
+        return windows.view(x.shape)
+
+    def _keys(self, x: Tensor) -> Tensor:
+        """One key for each vector along the last axis of ``x``."""
+        assert self._rows is not None and self._tokens is not None
+        rows, tokens = self._tokens.shape
+        if x.dim() == 3 and x.shape[:2] == (rows, tokens):
+            return self._tokens
+        if x.dim() == 4 and x.shape[0] == rows and x.shape[2] == tokens:
+            heads = torch.arange(x.shape[1], device=x.device)[:, None]
+            return self._tokens[:, None, :] + _mix(heads + 1)
+        if x.dim() == 2 and x.shape[0] == rows:
+            return self._rows
+        return _mix(torch.arange(x.numel() // x.shape[-1], device=x.device)).view(x.shape[:-1])
+
+    def _pool(self, p: float, x: Tensor) -> Tensor:
+        """(2^22 + 2^16,) of 0 and 1 / (1 - p), in the type of ``x``: the same numbers for every type and device."""
+        key = (p, x.dtype, x.device)
+        if key not in self._pools:
+            generator = torch.Generator().manual_seed(0x5F7)
+            size = 2**_POOL_BITS + _WIDEST_WINDOW
+            numbers = torch.randint(0, 2**16, (size,), generator=generator, dtype=torch.int32)
+            dropped = round(p * 2**16)
+            scale = 2**16 / (2**16 - dropped) if dropped < 2**16 else 0.0
+            self._pools[key] = ((numbers >= dropped) * scale).to(dtype=x.dtype, device=x.device)
+        return self._pools[key]
+
+
+@final
+class RowDropout(nn.Module):
+    """Stands in for `torch.nn.Dropout` while a run lasts; plain dropout when no rows are laid out."""
+
+    def __init__(self, p: float, site: int, masks: DropoutMasks) -> None:
+        super().__init__()
+        self.p = p
+        self.site = site
+        self.masks = masks
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        if not self.masks.active or x.shape[-1] > _WIDEST_WINDOW:
+            return nn.functional.dropout(x, self.p)
+        return self.masks.apply(x, self.p, self.site)
+
+
+@contextmanager
+def row_dropout(model: nn.Module, masks: DropoutMasks) -> Iterator[None]:
+    """While this context lasts, every `torch.nn.Dropout` of the model takes its masks from ``masks``.
+
+    The modules are put back afterwards, so a model that leaves the library is made of its own classes alone.
+    """
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    for site, (_, parent, name, child) in enumerate(_dropouts(model)):
+        stand_in = RowDropout(child.p, site, masks)
+        stand_in.train(child.training)
+        replaced.append((parent, name, child))
+        setattr(parent, name, stand_in)
+    try:
+        yield
+    finally:
+        for parent, name, child in replaced:
+            child.train(getattr(parent, name).training)
+            setattr(parent, name, child)
+
+
+def _dropouts(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Dropout]]:
+    """Every (path, parent, name, module) of plain dropout, in the order of the model's own listing."""
+    return [
+        (path, parent, name, child)
+        for path, parent in model.named_modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Dropout)
+    ]

@@ -1,0 +1,31 @@
+"""Every task, one line each; its roles stand in `sftlib.data.roles`."""
+
+from __future__ import annotations
+
+from sftlib.errors import OptionError
+from sftlib.options import nearest
+from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.multi_label_classification import MultiLabelClassification
+from sftlib.tasks.text_classification import TextClassification
+from sftlib.tasks.text_regression import TextRegression
+
+TASKS: tuple[type[Task], ...] = (
+    TextClassification,
+    MultiLabelClassification,
+    TextRegression,
+)
+
+
+def find_task(name: str) -> type[Task]:
+    """The task of this name.
+
+    Raises:
+        OptionError: there is none; the message names the nearest.
+    """
+    for task in TASKS:
+        if task.name == name:
+            return task
+    raise OptionError(f"task={name!r}: {nearest(name, [task.name for task in TASKS])}")
+
+
+__all__ = ["TASKS", "LossSum", "Task", "find_task"]

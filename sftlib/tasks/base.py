@@ -1,0 +1,136 @@
+"""The contract of a task: everything that depends on what is learned, and nothing about how the loop runs.
+
+A task is one file. It says which roles it reads, puts a head on a model, encodes rows, lays them out, sums a loss,
+turns outputs into predictions, and names its metrics. The contract tests run over every registered task.
+
+Letters: ``N`` rows, ``B`` rows of a micro-batch, ``T`` positions, ``K`` outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sftlib.data.collate import Batch
+from sftlib.data.dataset import TaskDataset
+from sftlib.data.encoded import Encoded
+from sftlib.metrics import Metrics
+from sftlib.models.backbone import Head, ModelSource
+from sftlib.models.tokenizer import TextEncoder
+
+Label = str | int | bool
+
+
+class LossSum(NamedTuple):
+    """A loss that has not been divided yet.
+
+    Sums of micro-batches and of processes add up exactly; means do not (transformers#47688). The loop divides once.
+
+    Attributes:
+        total: () the summed loss, with its graph.
+        count: () what the sum must be divided by: supervised units, or the sum of their weights.
+    """
+
+    total: Tensor
+    count: Tensor
+
+
+class Task(ABC):
+    """One kind of supervised learning.
+
+    Attributes:
+        name: the task's public name.
+        usual_metrics: what is computed when nothing else is asked for, beside the loss.
+        couples_rows: whether a row's loss depends on the other rows of the batch; such a batch is never cut.
+    """
+
+    name: ClassVar[str]
+    usual_metrics: ClassVar[tuple[str, ...]]
+    couples_rows: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Task:
+        """The task for this training data.
+
+        Args:
+            data: labelled rows.
+            options: the loss options of `FineTuner` (``class_weights``, ``label_smoothing``, ...).
+
+        Raises:
+            LabelError: labels that cannot be learned.
+            OptionError: an option this task does not have, or a value it cannot have.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Task:
+        """The task that `config` described."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Everything needed to predict and to evaluate again, as JSON values."""
+
+    @property
+    @abstractmethod
+    def label_names(self) -> tuple[Label, ...] | None:
+        """The label of each output, or None."""
+
+    @abstractmethod
+    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
+        """A fresh model with this task's head."""
+
+    @property
+    @abstractmethod
+    def head(self) -> Head:
+        """The head, as transformers describes it."""
+
+    @abstractmethod
+    def check(self, data: TaskDataset) -> None:
+        """Refuse labelled rows that this task cannot be evaluated on.
+
+        Raises:
+            DataError: with every row concerned.
+        """
+
+    @abstractmethod
+    def encode(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
+        """Tokenise rows and number labels; pure, and each row for itself."""
+
+    @abstractmethod
+    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
+        """Lay rows out as tensors."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> LossSum:
+        """Sum the loss over a micro-batch."""
+
+    @abstractmethod
+    def decode(self, outputs: Any, batch: Batch) -> Sequence[Any]:
+        """One prediction per row, in the order of the batch."""
+
+    @abstractmethod
+    def references(self, data: TaskDataset) -> Sequence[Any]:
+        """What the predictions are compared with, one per row."""
+
+    def metrics(self, names: Sequence[Any] | None = None) -> Metrics:
+        """Empty metrics: the loss, and those named or the task's usual ones."""
+        chosen = self.usual_metrics if names is None else names
+        return Metrics(["loss", *(name for name in chosen if name != "loss")], label_names=self.label_names)
+
+    @abstractmethod
+    def inputs_of(self, example: object) -> dict[str, Any]:
+        """One input to ``predict`` as a row under role names.
+
+        Raises:
+            DataError: it does not have the shape of an input.
+        """
+
+    def examples(self) -> Sequence[object]:
+        """A few inputs of different lengths that ``predict`` takes, for checks after saving."""
+        return ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]

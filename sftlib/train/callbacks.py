@@ -1,0 +1,169 @@
+"""What may watch a run: progress, early stopping, keeping the best. A callback never touches the loop's arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from torch import Tensor
+
+from sftlib.errors import OptionError
+from sftlib.metrics.directions import higher_is_better
+from sftlib.options import checked
+from sftlib.train.state import Training
+
+
+class Callback:
+    """Inherit and override what you need; every event gets the run.
+
+    The order of events: ``on_fit_start``, then for every optimizer step ``on_step_end``, after the last step of an
+    epoch (or of the run) ``on_epoch_end``, at last ``on_fit_end``.
+
+    Example:
+        >>> class StopAfter(Callback):
+        ...     def __init__(self, steps):
+        ...         self.steps = steps
+        ...     def on_step_end(self, training, record):
+        ...         if training.step >= self.steps:
+        ...             training.stop_reason = "enough"
+    """
+
+    def on_fit_start(self, training: Training) -> None:
+        """Before the first step."""
+
+    def on_step_end(self, training: Training, record: Mapping[str, Any]) -> None:
+        """After an optimizer step; ``record`` is the history's newest."""
+
+    def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
+        """After an epoch, with the metrics on the validation data if there are any."""
+
+    def on_fit_end(self, training: Training) -> None:
+        """After the last step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs, as JSON values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+@final
+class KeepBest(Callback):
+    """Remembers the weights of the best evaluation and puts them back when the run ends.
+
+    Args:
+        metric: name of a metric, such as ``"f1_macro"`` or ``"loss"``.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self.best: float | None = None
+        self.best_step = 0
+        self._weights: dict[str, Tensor] = {}
+
+    def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
+        value = None if metrics is None else metrics[self.metric]
+        if is_better(self.metric, value, self.best):
+            self.best, self.best_step = value, training.step
+            self._weights = {name: w.detach().to("cpu", copy=True) for name, w in training.model.state_dict().items()}
+
+    def on_fit_end(self, training: Training) -> None:
+        if self._weights:
+            training.model.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step, "weights": self._weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.best_step, self._weights = state["best"], state["best_step"], dict(state["weights"])
+
+
+@final
+class EarlyStopping(Callback):
+    """Ends the run when a metric has not improved for a number of evaluations.
+
+    The weights of the best evaluation come back, as with ``keep_best``.
+
+    Args:
+        metric: name of a metric, such as ``"f1_macro"`` or ``"loss"``.
+        patience: evaluations without improvement that are tolerated.
+        min_delta: how much better counts as better.
+
+    Raises:
+        OptionError: a patience below 1 or a negative ``min_delta``.
+    """
+
+    @checked
+    def __init__(self, metric: str = "loss", *, patience: int = 2, min_delta: float = 0.0) -> None:
+        if patience < 1 or min_delta < 0:
+            raise OptionError(f"EarlyStopping(patience={patience}, min_delta={min_delta}): patience >= 1, min_delta >= 0")
+        self.metric = metric
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best: float | None = None
+        self.waited = 0
+
+    def on_fit_start(self, training: Training) -> None:
+        self.best, self.waited = None, 0
+
+    def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
+        value = None if metrics is None else metrics[self.metric]
+        if is_better(self.metric, value, self.best, self.min_delta):
+            self.best, self.waited = value, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            training.stop_reason = f"{self.metric} has not improved for {self.waited} evaluations"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]
+
+    def __repr__(self) -> str:
+        return f"EarlyStopping({self.metric!r}, patience={self.patience}, min_delta={self.min_delta})"
+
+
+def is_better(metric: str, value: float | None, best: float | None, min_delta: float = 0.0) -> bool:
+    """Whether ``value`` improves on ``best`` in the direction of the metric; NaN never does."""
+    if value is None or value != value:
+        return False
+    if best is None:
+        return True
+    return value > best + min_delta if higher_is_better(metric) else value < best - min_delta
+
+
+@final
+class Callbacks(Callback):
+    """Several callbacks as one, called in order."""
+
+    def __init__(self, members: Sequence[Callback]) -> None:
+        self.members = tuple(members)
+
+    def on_fit_start(self, training: Training) -> None:
+        for member in self.members:
+            member.on_fit_start(training)
+
+    def on_step_end(self, training: Training, record: Mapping[str, Any]) -> None:
+        for member in self.members:
+            member.on_step_end(training, record)
+
+    def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
+        for member in self.members:
+            member.on_epoch_end(training, metrics)
+
+    def on_fit_end(self, training: Training) -> None:
+        for member in self.members:
+            member.on_fit_end(training)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(i): member.state_dict() for i, member in enumerate(self.members)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for i, member in enumerate(self.members):
+            member.load_state_dict(state[str(i)])
+
+
+__all__ = ["Callback", "Callbacks", "EarlyStopping", "KeepBest", "is_better"]

@@ -1,0 +1,148 @@
+"""The training loop, by hand, to be read aloud.
+
+::
+
+    for each optimizer step:
+        rows = plan.rows(step)                               # an effective batch, a pure function of (seed, epoch)
+        for each micro-batch, cut from rows by length:
+            outputs = model(inputs)                          # never sees labels
+            total, count = task.loss(outputs, targets)       # a sum and a count
+            total.backward()
+        gradients /= sum of counts                           # the only division
+        norm = clip(gradients)
+        if loss and norm are finite: optimizer.step()        # otherwise the weights stay as they are
+        callbacks.on_step_end()
+        at the end of an epoch: evaluate(); callbacks.on_epoch_end()
+
+Everything a user can ask for enters elsewhere: as a transform of the data, as a transform of the model before the
+optimizer is built, as a task around a task, or as a callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sftlib.data.batching import BatchPlan
+from sftlib.data.collate import Batch
+from sftlib.models.forward import Forward
+from sftlib.tasks.base import LossSum, Task
+from sftlib.train.callbacks import Callback
+from sftlib.train.schedules import Schedule
+from sftlib.train.state import Training
+
+Rows = NDArray[np.int64]
+
+
+class NonFinitePolicy(Protocol):
+    """What happens when a loss or a gradient is not finite: it raises, or returns to have the step skipped."""
+
+    def __call__(self, *, step: int, rows: Rows, loss: float, grad_norm: float) -> None: ...
+
+
+@final
+@dataclass(frozen=True)
+class Loop:
+    """The parts of a run; `run` puts them to work.
+
+    Attributes:
+        forward: calls the model.
+        task: sums the loss.
+        plan: which rows make up which step.
+        micro_batches: an effective batch -> the micro-batches it is cut into, on the model's device.
+        learning_rate: of the schedule's factor 1.
+        schedule: factor of the learning rate at each step.
+        max_grad_norm: gradients are scaled down to this norm; infinity to leave them.
+        evaluate: metrics on the validation data, or None without any.
+        on_nonfinite: hears of losses and gradients that are not finite.
+        callbacks: watch.
+    """
+
+    forward: Forward
+    task: Task
+    plan: BatchPlan
+    micro_batches: Callable[[Rows], Iterable[Batch]]
+    learning_rate: float
+    schedule: Schedule
+    max_grad_norm: float
+    evaluate: Callable[[], Mapping[str, float] | None]
+    on_nonfinite: NonFinitePolicy
+    callbacks: Callback
+
+    def run(self, training: Training) -> None:
+        """Train from ``training.step`` to the end, or until a callback asks to stop."""
+        model, optimizer = training.model, training.optimizer
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.callbacks.on_fit_start(training)
+        model.train()
+
+        while training.step < self.plan.steps and training.stop_reason is None:
+            step = training.step
+            rows = self.plan.rows(step)
+
+            # Forward and backward: sums only.
+            sums = [self._backward(batch, step) for batch in self.micro_batches(rows)]
+            loss, count = (float(torch.stack(part).sum(dtype=torch.float64)) for part in zip(*sums, strict=True))
+            loss = loss / count if count else 0.0
+
+            # The only division.
+            divide_gradients(parameters, count * self.forward.precision.divisor())
+            grad_norm = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
+
+            # The gate: nothing that is not finite reaches the weights.
+            rate = self.learning_rate * self.schedule.factor(step)
+            finite = bool(np.isfinite(loss) and np.isfinite(grad_norm))
+            if finite and count:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+            optimizer.zero_grad()
+            harmless = self.forward.precision.after_step(finite)
+
+            # Tell.
+            training.step += 1
+            record = {
+                "step": training.step,
+                "epoch": self.plan.epoch(step) + 1,
+                "loss": loss,
+                "learning_rate": rate,
+                "grad_norm": grad_norm,
+                "rows": len(rows),
+            }
+            training.history.add_step(record)
+            if not harmless:
+                self.on_nonfinite(step=training.step, rows=rows, loss=loss, grad_norm=grad_norm)
+            self.callbacks.on_step_end(training, record)
+            if self.plan.ends_epoch(step) or training.stop_reason is not None:
+                self._end_epoch(training, record["epoch"])
+
+        model.eval()
+        self.callbacks.on_fit_end(training)
+
+    def _backward(self, batch: Batch, step: int) -> LossSum:
+        """Add the gradient of a micro-batch's summed loss; return the sums without their graph."""
+        total, count = self.task.loss(self.forward.train(batch.inputs, batch.rows, step=step), batch)
+        self.forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
+        return LossSum(total.detach(), count.detach())
+
+    def _end_epoch(self, training: Training, epoch: int) -> None:
+        training.model.eval()
+        metrics = self.evaluate()
+        if metrics is not None:
+            values = {f"valid_{name}": value for name, value in metrics.items()}
+            training.history.add_evaluation({"step": training.step, "epoch": epoch, **values})
+        self.callbacks.on_epoch_end(training, metrics)
+        training.model.train()
+
+
+def divide_gradients(parameters: Iterable[Tensor], count: float) -> None:
+    """Divide every gradient by ``count`` in place; a count of 0 leaves them."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if count and gradients:
+        torch._foreach_div_(gradients, count)

@@ -1,0 +1,48 @@
+"""What happens when a loss or a gradient is not finite. The loop has kept it from the weights already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftlib.errors import NonFiniteError
+
+Rows = NDArray[np.int64]
+
+
+@final
+class RaiseNonFinite:
+    """Ends the run with the step and the rows; the weights are those of the step before.
+
+    Args:
+        suspects: narrows the rows of a batch down to those whose own loss is not finite.
+    """
+
+    def __init__(self, suspects: Callable[[Rows], Rows]) -> None:
+        self._suspects = suspects
+
+    def __call__(self, *, step: int, rows: Rows, loss: float, grad_norm: float) -> None:
+        found = self._suspects(rows)
+        named = found if len(found) else rows
+        shown = ", ".join(map(str, named[:10])) + (", ..." if len(named) > 10 else "")
+        blame = "the loss of these rows is not finite by itself" if len(found) else "each row by itself has a finite loss"
+        raise NonFiniteError(
+            f"step {step}: loss {loss}, gradient norm {grad_norm}; training rows {shown} ({blame}). The weights are those "
+            f"after step {step - 1}. Try a smaller learning_rate, precision='fp32', or on_nonfinite='skip'.",
+            step=step,
+            rows=named.tolist(),
+        )
+
+
+@final
+class SkipNonFinite:
+    """Leaves the step out; the record in the history bears its loss, and `skipped` counts it."""
+
+    def __init__(self) -> None:
+        self.skipped = 0
+
+    def __call__(self, *, step: int, rows: Rows, loss: float, grad_norm: float) -> None:
+        self.skipped += 1

@@ -1,0 +1,41 @@
+"""What a run knows about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from sftlib.train.history import History
+
+
+@final
+@dataclass
+class Training:
+    """A run in progress, as callbacks see it.
+
+    Attributes:
+        model: the model being tuned.
+        optimizer: its optimizer.
+        history: records so far.
+        steps: optimizer steps of the whole run.
+        steps_per_epoch: optimizer steps of an epoch.
+        step: optimizer steps done.
+        stop_reason: why the run ends early; set it from a callback to end the run after this step.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    history: History
+    steps: int
+    steps_per_epoch: int
+    step: int = 0
+    stop_reason: str | None = None
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done."""
+        return self.step / self.steps_per_epoch
