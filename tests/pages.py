@@ -43,8 +43,8 @@ def prepare(folder: Path) -> None:
 
 def run(page: Path) -> dict[str, Any]:
     """Execute a page's examples in the current folder; returns the names they defined."""
-    names: dict[str, Any] = {"__name__": page.stem}
+    names: dict[str, Any] = {"__name__": "__main__"}
     for line, code in examples(page):
         # Empty lines in front, so that a traceback points at the line of the page.
-        exec(compile("\n" * line + code, str(page), "exec"), names)
+        exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
     return names

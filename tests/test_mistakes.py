@@ -41,12 +41,12 @@ MISTAKES = (
         'TaskDataset({"text": ["Fine.", "Poor.", "Dull."], "label": ["good", None, None]})',
     ),
     Mistake(
-        "A text that is not a number, and not a text",
+        "Values that are not texts",
         'TaskDataset({"text": ["Fine.", float("nan"), 7], "label": ["good", "bad", "bad"]})',
     ),
     Mistake("Floats as classes", 'TaskDataset({"text": ["Fine.", "Poor."], "label": [0.5, 3.25]})'),
     Mistake("Labels of two kinds", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", 0]})'),
-    Mistake("A single text where a list is expected", 'TaskDataset({"text": ["Fine."], "labels": ["good"]})'),
+    Mistake("One label where a list is expected", 'TaskDataset({"text": ["Fine."], "labels": ["good"]})'),
     Mistake("Columns of unequal length", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good"]})'),
     Mistake(
         "Parts that add up to more than everything",
