@@ -26,21 +26,24 @@ class Cells:
     """``M`` distinct pairs.
 
     Attributes:
-        references: label codes (M,), or for several labels a row indicators (M, K).
+        references: label codes (M,), or for several labels a row 0 and 1 in a sparse CSR matrix (M, at least 2).
         predictions: the same of the predictions.
         counts: how often each pair came (M,), all above 0.
+        columns: labels K of the sparse matrix. It has a second, empty column where K is 1, because scikit-learn
+            would read one column as a binary target.
     """
 
-    references: NDArray[Any]
-    predictions: NDArray[Any]
+    references: Any
+    predictions: Any
     counts: NDArray[np.int64]
+    columns: int | None = None
 
     def resampled(self, generator: np.random.Generator) -> Cells:
         """As many rows, drawn from these with replacement; cells that were not drawn are left out."""
         total = int(self.counts.sum())
         counts = generator.multinomial(total, self.counts / total)
         drawn = counts > 0
-        return Cells(self.references[drawn], self.predictions[drawn], counts[drawn])
+        return Cells(self.references[drawn], self.predictions[drawn], counts[drawn], self.columns)
 
     def value(self, name: str, *, positive: int | None = None) -> float:
         """One metric of the cells; nan where scikit-learn has none.
@@ -53,7 +56,10 @@ class Cells:
             stem, _, average = name.partition("_")
             if stem in RATES:
                 return self._rate(stem, average, positive)
-            return float(_agreement(name)(self.references, self.predictions, sample_weight=self._weights))
+            value = float(_agreement(name)(self.references, self.predictions, sample_weight=self._weights))
+        if name == "hamming" and self.columns:
+            value *= float(self.references.shape[1]) / self.columns
+        return value
 
     @property
     def _weights(self) -> NDArray[np.float64]:
@@ -63,17 +69,12 @@ class Cells:
         """Precision, recall or F1; a rate of nothing (0 / 0) is 0, as in scikit-learn."""
         from sklearn import metrics
 
-        references, predictions = self.references, self.predictions
-        labels = None if average else [positive]
-        if references.ndim == 2 and references.shape[1] == 1:
-            # One column is read as a binary target; a second, left out of the average, keeps it multi-label.
-            references, predictions = (np.pad(side, ((0, 0), (0, 1))) for side in (references, predictions))
-            labels = [0]
+        labels = [positive] if not average else None if self.columns is None else range(self.columns)
         function = {"precision": metrics.precision_score, "recall": metrics.recall_score, "f1": metrics.f1_score}[stem]
         return float(
             function(
-                references,
-                predictions,
+                self.references,
+                self.predictions,
                 labels=labels,
                 average=average or "macro",
                 sample_weight=self._weights,
@@ -88,11 +89,8 @@ def per_label(cells: Cells, names: Sequence[Label]) -> dict[Label, dict[str, flo
 
     if not len(cells.counts):
         return {}
-    references, predictions = cells.references, cells.predictions
-    if references.ndim == 2:  # one column alone would be read as a binary target
-        references, predictions = (np.pad(side, ((0, 0), (0, 1))) for side in (references, predictions))
     columns = precision_recall_fscore_support(
-        references, predictions, labels=np.arange(len(names)), sample_weight=cells.counts, zero_division=0
+        cells.references, cells.predictions, labels=range(len(names)), sample_weight=cells.counts, zero_division=0
     )
     keys = ("precision", "recall", "f1", "support")
     return {

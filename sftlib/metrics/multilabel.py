@@ -55,6 +55,7 @@ class MultiLabel(Family):
         self._counts: Counter[Pair] = Counter()
         self._pairs: list[Pair] = []  # in order of the rows, when functions ask for them
         self._scores = Rows()  # truth and scores (N, K), when ranks are asked for
+        self._built: Cells | None = None  # from the counts when first read, until they change
         self._keeps_pairs = keep_rows
         self._needs_scores = [name for name in names if name in RANKED]
 
@@ -82,6 +83,7 @@ class MultiLabel(Family):
         both._index = index
         (mine, my_pairs), (theirs, their_pairs) = self._moved(index), other._moved(index)
         both._counts = mine + theirs
+        both._built = None
         both._pairs = my_pairs + their_pairs
         both._scores = self._scores.merged(other._scores)
         both.rows = self.rows + other.rows
@@ -120,9 +122,12 @@ class MultiLabel(Family):
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
         """Counts (K, 2, 2), one matrix a label: rows are the reference without and with it, columns the prediction."""
-        cells = self._cells
-        sides = (np.stack([1 - side, side]) for side in (cells.references, cells.predictions))
-        counts: NDArray[np.int64] = np.einsum("amk,bmk,m->kab", *sides, cells.counts)
+        from sklearn.metrics import multilabel_confusion_matrix
+
+        cells, labels = self._cells, range(len(self._index))
+        counts: NDArray[np.int64] = multilabel_confusion_matrix(
+            cells.references, cells.predictions, labels=labels, sample_weight=cells.counts
+        )
         return counts
 
     def per_class(self) -> dict[Label, dict[str, float]]:
@@ -130,24 +135,32 @@ class MultiLabel(Family):
 
     @property
     def _cells(self) -> Cells:
+        if self._built is not None:
+            return self._built
         pairs = sorted(self._counts)  # in one order, whatever the batches were
         references, predictions = (self._indicators([pair[side] for pair in pairs]) for side in (0, 1))
-        return Cells(references, predictions, np.array([self._counts[pair] for pair in pairs], dtype=np.int64))
+        counts = np.array([self._counts[pair] for pair in pairs], dtype=np.int64)
+        self._built = Cells(references, predictions, counts, columns=len(self._index))
+        return self._built
 
-    def _indicators(self, code_sets: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
-        """0 and 1 (M, K) of M sets of codes."""
-        found = np.zeros((len(code_sets), len(self._index)), dtype=np.int64)
-        rows = np.repeat(np.arange(len(code_sets)), [len(codes) for codes in code_sets])
-        found[rows, np.fromiter(chain.from_iterable(code_sets), dtype=np.int64)] = 1
-        return found
+    def _indicators(self, code_sets: Sequence[tuple[int, ...]]) -> Any:
+        """0 and 1 of M sets of codes: a sparse CSR matrix (M, K), of two columns at least (see `Cells`)."""
+        from scipy.sparse import csr_matrix  # type: ignore[import-untyped, unused-ignore]
+
+        columns = np.fromiter(chain.from_iterable(code_sets), dtype=np.int64)
+        ends = np.cumsum([0, *(len(codes) for codes in code_sets)])
+        shape = (len(code_sets), max(len(self._index), 2))
+        return csr_matrix((np.ones(len(columns), dtype=np.int64), columns, ends), shape=shape)
 
     def _add(self, pairs: list[Pair], scores: NDArray[np.float64] | None) -> None:
         self.rows += len(pairs)
         self._counts.update(pairs)
+        self._built = None
         if self._keeps_pairs:
             self._pairs.extend(pairs)
         if scores is not None:
-            self._scores.append(self._indicators([true for true, _ in pairs]).astype(np.bool_), scores)
+            truth = self._indicators([true for true, _ in pairs]).toarray()[:, : len(self._index)]
+            self._scores.append(truth.astype(np.bool_), scores)
 
     def _moved(self, index: LabelIndex) -> tuple[Counter[Pair], list[Pair]]:
         """Counts and pairs under the codes of an index that has all these labels and perhaps more."""
