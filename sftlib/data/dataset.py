@@ -302,9 +302,14 @@ def _positions(indices: Any, count: int) -> Index:
     """Positions from whole numbers or from a mask."""
     if isinstance(indices, str | bytes | Mapping) or not isinstance(indices, Iterable):
         raise OptionError(f"select({brief(indices)}): expected whole numbers, or a mask of True and False")
-    given = indices if isinstance(indices, np.ndarray) else list(indices)
-    array = np.asarray(given) if len(given) else np.empty(0, np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iub" or len({type(value) is bool for value in given}) > 1:
+    try:
+        given = indices if isinstance(indices, np.ndarray) else list(indices)
+        array = np.asarray(given) if len(given) else np.empty(0, np.int64)
+    except ValueError:  # lists of several lengths
+        array = np.empty((0, 0))
+    # numpy reads [True, 2] as numbers; we refuse to guess which was meant.
+    mixed = array.dtype.kind in "iu" and any(isinstance(value, bool | np.bool_) for value in given)
+    if array.ndim != 1 or array.dtype.kind not in "iub" or mixed:
         raise OptionError("select() expected a flat sequence of whole numbers, or a mask of True and False")
     if array.dtype.kind == "b":
         if len(array) != count:

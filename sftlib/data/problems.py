@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sftlib.errors import DataError, LabelError
@@ -33,6 +33,17 @@ def listed(names: Iterable[object], limit: int = 20) -> str:
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(brief(name) for name in names[:limit]) + more
+
+
+def delimiter_hint(columns: Sequence[str]) -> str:
+    """What to try when a file with one column looks as if it had several.
+
+    Example:
+        >>> delimiter_hint(["text;label"])
+        ", only one: are its cells separated by delimiter=';'?"
+    """
+    mark = next((mark for mark in ";\t|," if mark in columns[0]), None) if len(columns) == 1 else None
+    return f", only one: are its cells separated by delimiter={mark!r}?" if mark else ""
 
 
 @dataclass

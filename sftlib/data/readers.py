@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from sftlib.data.problems import SHOWN, brief, listed
+from sftlib.data.problems import SHOWN, brief, delimiter_hint, listed
 from sftlib.data.tables import Table, from_mappings, open_rows
 from sftlib.errors import DataError, OptionError
 from sftlib.extras import require
@@ -46,7 +46,7 @@ def _read_cells(file: Path, reader: Any) -> Table:
     columns: list[list[object]] = [[] for _ in header]
     for line, cells in lines:
         if len(cells) != len(header):
-            bad.add(line, f"has {_cells(len(cells))}, the header has {len(header)}")
+            bad.add(line, f"has {_cells(len(cells))}, the header has {len(header)}{delimiter_hint(header)}")
             continue
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)

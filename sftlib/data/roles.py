@@ -12,7 +12,7 @@ from typing import final
 
 from sftlib.data.kinds import NumberRole, RoleKind, TextRole
 from sftlib.data.label_kinds import LabelListRole, LabelRole
-from sftlib.data.problems import listed
+from sftlib.data.problems import delimiter_hint, listed
 from sftlib.errors import DataError, RoleError
 from sftlib.options import choice, nearest, raise_together
 
@@ -201,10 +201,7 @@ def _check_keywords(
 
 
 def _columns(columns: Sequence[str]) -> str:
-    hint = ""
-    if len(columns) == 1 and (mark := next((mark for mark in ";\t|," if mark in columns[0]), None)):
-        hint = f", only one: are its cells separated by delimiter={mark!r}?"
-    return f"(columns: {listed(columns)}{hint})"
+    return f"(columns: {listed(columns)}{delimiter_hint(columns)})"
 
 
 def _no_candidate(named: Mapping[str, str], pool: Sequence[Schema]) -> str:
