@@ -1,7 +1,5 @@
 """One label a row: text classification and whatever else ends in one of K classes."""
 
-# ruff: noqa: D102  (what each method answers is said once, in Family)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

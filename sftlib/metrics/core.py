@@ -16,7 +16,7 @@ from sftlib.extras import require
 from sftlib.metrics import bootstrap
 from sftlib.metrics.base import Family
 from sftlib.metrics.families import FAMILIES, candidates, family_for
-from sftlib.metrics.inputs import MetricFunction, as_list, called, distinct_labels, function_name, number
+from sftlib.metrics.inputs import MetricFunction, as_list, called, distinct_labels, function_name, listed, number
 from sftlib.metrics.labels import Label
 from sftlib.metrics.sums import ExactSum
 from sftlib.options import checked, nearest, raise_together
@@ -74,7 +74,7 @@ class Metrics(Mapping[str, float]):
         label_names: Iterable[Label] | None = None,
         family: type[Family] | None = None,
     ) -> None:
-        items = [names_or_functions] if isinstance(names_or_functions, str) else list(names_or_functions)
+        items = listed(names_or_functions)
         self._functions = {function_name(item): item for item in items if not isinstance(item, str)}
         self._names = tuple(item if isinstance(item, str) else function_name(item) for item in items)
         twins = sorted({repr(name) for name in self._names if self._names.count(name) > 1})
@@ -82,6 +82,8 @@ class Metrics(Mapping[str, float]):
             raise OptionError(f"metrics given twice: {', '.join(twins)}")
         self._label_names = distinct_labels(label_names)
         own = [name for name in self._names if name not in self._functions and name not in FROM_LOSS]
+        if family is not None and not (isinstance(family, type) and issubclass(family, Family)):
+            raise OptionError(f"family={family!r}: expected a class of sftlib.metrics, such as Classification")
         self._families = candidates(own, (family,) if family else FAMILIES, tuple(FROM_LOSS))
         self._family = self._new_family(self._families[0]) if len(self._families) == 1 else None
         self._loss, self._count = ExactSum(), ExactSum()

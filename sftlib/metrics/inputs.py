@@ -24,7 +24,7 @@ def as_list(values: Any, *, what: str) -> list[Any]:
             f"{what} must have one dimension, got an array of shape {tuple(values.shape)}: "
             "give one label or value a row (for several labels a row, a list of label lists)"
         )
-    convert = getattr(values, "tolist", None)
+    convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
     try:
         return list(convert() if convert else values)
     except TypeError:
@@ -53,6 +53,15 @@ def called(function: MetricFunction, references: Any, predictions: Any) -> float
         return float(value)
     except (TypeError, ValueError):
         raise OptionError(f"metric {function.__name__}() returned {value!r:.50}, expected a number") from None
+
+
+def listed(names_or_functions: Any) -> list[str | MetricFunction]:
+    """The names and functions as a list; one alone is a list of one."""
+    if isinstance(names_or_functions, str) or callable(names_or_functions):
+        return [names_or_functions]
+    if not isinstance(names_or_functions, Iterable):
+        raise OptionError(f"metrics {names_or_functions!r:.80}: expected names or functions")
+    return list(names_or_functions)
 
 
 def function_name(item: object) -> str:

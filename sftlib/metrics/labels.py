@@ -117,14 +117,14 @@ class LabelIndex:
         if label is None or (isinstance(label, float) and label != label):
             return f"{label!r} is no label (missing?)"
         if type(label) not in LABEL_TYPES:
-            return (
-                f"{label!r} is {_kind(label)}, not a label: labels are strings, whole numbers or bools "
-                "(for numbers to be predicted use regression metrics: mse, r2, ...)"
+            hint = (
+                " (numbers to be predicted have regression metrics: mse, r2, ...)" if isinstance(label, float) else ""
             )
+            return f"{label!r:.50} is {_kind(label)}, not a label: labels are strings, whole numbers or bools{hint}"
         if label in self.names or any(str(label) == str(name) for name in self.names):
             twin = next(name for name in self.names if label == name or str(label) == str(name))
             return f"{label!r} is {_kind(label)}, the label {twin!r} is {_kind(twin)}"
-        return f"unknown label {label!r}: {nearest(label, self.names)}"
+        return f"unknown label {label!r:.80}: {nearest(label, self.names)}"
 
 
 def own_types(values: list[Any]) -> list[Any]:

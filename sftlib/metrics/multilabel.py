@@ -1,7 +1,5 @@
 """Any number of labels a row."""
 
-# ruff: noqa: D102  (what each method answers is said once, in Family)
-
 from __future__ import annotations
 
 from collections import Counter
@@ -125,10 +123,10 @@ class MultiLabel(Family):
         from sklearn.metrics import multilabel_confusion_matrix
 
         cells, labels = self._cells, range(len(self._index))
-        counts: NDArray[np.int64] = multilabel_confusion_matrix(
+        counts = multilabel_confusion_matrix(
             cells.references, cells.predictions, labels=labels, sample_weight=cells.counts
         )
-        return counts
+        return np.asarray(counts, dtype=np.int64)
 
     def per_class(self) -> dict[Label, dict[str, float]]:
         return per_label(self._cells, self._index.names)

@@ -1,7 +1,5 @@
 """One number a row."""
 
-# ruff: noqa: D102  (what each method answers is said once, in Family)
-
 from __future__ import annotations
 
 import math
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics.base import Family, quiet
 from sftlib.metrics.inputs import attribute
-from sftlib.metrics.labels import SHOWN, Label
+from sftlib.metrics.labels import SHOWN, Label, own_types
 from sftlib.metrics.rows import Rows
 
 if TYPE_CHECKING:
@@ -104,7 +102,7 @@ def _numbers(values: list[Any], *, what: str) -> Floats:
     Raises:
         DataError: values that are not numbers, each with its row.
     """
-    values = [value.item() if hasattr(value, "item") else value for value in values]
+    values = own_types(values)
     bad = [row for row, value in enumerate(values) if not isinstance(value, Real)]
     if bad:
         shown = [f"{what}, row {row}: expected a number, got {values[row]!r:.50}" for row in bad[:SHOWN]]

@@ -230,6 +230,10 @@ def test_options_that_cannot_be() -> None:
         metrics.interval("acuracy")
     with pytest.raises(OptionError, match="unknown metric 'mse'"):
         Metrics(["mse"], family=Classification)
+    with pytest.raises(OptionError, match="metrics 3: expected names or functions"):
+        Metrics(3)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="family='regression': expected a class"):
+        Metrics(["loss"], family="regression")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="expected a sequence of labels"):
         Metrics(["accuracy"], label_names="ab")
 
@@ -252,6 +256,14 @@ def test_updates_that_cannot_be(arguments: tuple[Any, ...], message: str) -> Non
         metrics.update(*arguments)
     assert metrics.rows == 0
     assert math.isnan(metrics["loss"])
+
+
+@pytest.mark.parametrize("module", ["pandas", "polars"])
+def test_columns_may_be_series(module: str) -> None:
+    series = pytest.importorskip(module).Series
+    assert Metrics(["accuracy"]).update(series(["a", "b"]), series(["a", "a"]))["accuracy"] == 0.5
+    assert Metrics(["accuracy"]).update(series([["a"], ["b"]]), series([["a"], ["a"]]))["accuracy"] == 0.5
+    assert Metrics(["mae"]).update(series([1.5, 2.5]), series([1.0, 2.0]))["mae"] == 0.5
 
 
 def test_predictions_and_labels_do_not_mix() -> None:

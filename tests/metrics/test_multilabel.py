@@ -50,6 +50,7 @@ def test_counted_metrics_are_scikit_learns(pairs: list[tuple[list[str], list[str
     assert dict(metrics) == pytest.approx({name: expected[name] for name in COUNTED}, abs=1e-9)
     matrices = sk.multilabel_confusion_matrix(indicators(true, LABELS), indicators(predicted, LABELS))
     assert metrics.confusion_matrix.tolist() == matrices.tolist()
+    assert metrics.confusion_matrix.dtype == np.int64
 
 
 def test_labels_are_gathered_as_they_come() -> None:

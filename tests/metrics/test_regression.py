@@ -61,6 +61,8 @@ def test_references_must_be_finite_numbers() -> None:
         Metrics(["mse"]).update([1.0, 2.0], [1.0, float("nan")])
     with pytest.raises(DataError, match=r"predictions, row 0: expected a number, got '1.5'"):
         Metrics(["mse"]).update(["1.5"], [1.5])
+    with pytest.raises(DataError, match="expected a number, got array"):
+        Metrics(["mse"]).update([np.ones(2)], [1.5])
     with pytest.raises(DataError, match=r"has no confusion matrix"):
         _ = Metrics(["mse"]).update([1.0], [1.0]).confusion_matrix
     with pytest.raises(DataError, match="has no classes"):
