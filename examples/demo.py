@@ -15,6 +15,7 @@ from vader import sentiments
 
 from sftlib import FineTuner, Metrics, TaskDataset
 
+VALID_ROWS = 400
 TEST_ROWS = 2000
 SENTENCES = [
     "A warm, funny and quietly devastating film.",
@@ -45,9 +46,7 @@ def main() -> None:
 
     heading("The rows: sentences of movie reviews, and whether people found them positive")
     data = TaskDataset(sentiments("movies"), text="text", label="label")
-    held_out = TEST_ROWS / len(data)
-    rest, test = data.split(1 - held_out, held_out, seed=chosen.seed)
-    train, valid = rest.select(range(chosen.rows)), rest.select(range(chosen.rows, min(chosen.rows + 500, len(rest))))
+    train, valid, test = parts(data, chosen.rows, VALID_ROWS, TEST_ROWS, seed=chosen.seed)
     print(f"{len(train):,} to learn from, {len(valid):,} to watch, {len(test):,} held out")
     print(train.report(test))
 
@@ -77,6 +76,12 @@ def main() -> None:
     print(f"open it   FineTuner.load({str(model_folder)!r}).predict('Loved it.')")
     print(f"          pipeline('text-classification', {str(model_folder)!r})('Loved it.')   # transformers alone")
     print(f"in all    {time.perf_counter() - started:.0f} seconds")
+
+
+def parts(data: TaskDataset, *rows: int, seed: int) -> list[TaskDataset]:
+    """Cut parts of about so many rows each from the data, at random, classes in proportion; the rest is left out."""
+    shares = [count / len(data) for count in rows]
+    return list(data.split(*shares, 1 - sum(shares), seed=seed))[:-1]
 
 
 def baseline(train: TaskDataset, test: TaskDataset) -> Metrics:
