@@ -11,6 +11,8 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tiny models gain nothing from a second thread, and lose a lot where another process uses the core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
