@@ -84,7 +84,9 @@ def notebooks(session: nox.Session) -> None:
     install(session, "notebooks")
     chosen = session.posargs or sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
     for path in chosen:
-        session.run("jupyter-execute", "--inplace", "--timeout=600", path, env=QUIET)
+        session.run(
+            "jupyter-execute", "--inplace", "--timeout=600", "--NotebookClient.record_timing=False", path, env=QUIET
+        )
 
 
 @nox.session
