@@ -83,10 +83,11 @@ def notebooks(session: nox.Session) -> None:
     """Execute every notebook from top to bottom and keep what it printed."""
     install(session, "notebooks")
     chosen = session.posargs or sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
+    inline = {name: value for name, value in QUIET.items() if name != "MPLBACKEND"}  # pictures belong in the page
+    # Neither times nor the state of progress bars: the same run writes the same file, but for what it measures.
+    lean = ("--NotebookClient.record_timing=False", "--NotebookClient.store_widget_state=False")
     for path in chosen:
-        session.run(
-            "jupyter-execute", "--inplace", "--timeout=600", "--NotebookClient.record_timing=False", path, env=QUIET
-        )
+        session.run("jupyter-execute", "--inplace", "--timeout=600", *lean, path, env=inline)
 
 
 @nox.session

@@ -38,8 +38,11 @@ def fetch(cache: Path = CACHE) -> Path:
     archive = cache / ARCHIVE
     if not archive.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        options = ["--no-deps", "--no-binary", ":all:", "--quiet", "--dest", str(cache)]
-        subprocess.run([sys.executable, "-m", "pip", "download", *options, REQUIREMENT], check=True)
+        options = ["--no-deps", "--no-binary", ":all:", "--dest", str(cache)]
+        command = [sys.executable, "-m", "pip", "download", *options, REQUIREMENT]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     return archive
 
 
