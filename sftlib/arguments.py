@@ -102,4 +102,3 @@ def _number(option: str, value: object, low: float, high: float | None, expected
         return None
     shown = f"a number from {low:g} to {high:g}" if high is not None else f"a finite number of at least {low:g}"
     return f"{option}={value!r}: expected {expected or shown}"
-

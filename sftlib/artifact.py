@@ -130,7 +130,9 @@ def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
     """
     for number, (expected, found) in enumerate(zip(before, after, strict=True)):
         if expected != found:
-            raise ArtifactError(f"the folder read back predicts {found} where the model predicts {expected} (input {number})")
+            raise ArtifactError(
+                f"the folder read back predicts {found} where the model predicts {expected} (input {number})"
+            )
 
 
 def _is_replaceable(target: Path) -> bool:
@@ -159,7 +161,7 @@ def _libraries() -> dict[str, str]:
 def _card(contents: Contents) -> str:
     """A model card; the block at the top is what the hub reads."""
     labels = contents.task.label_names
-    facts: list[list[object]] = [
+    facts: list[Sequence[object]] = [
         ["task", contents.task.name],
         ["base model", contents.settings["model"]],
         ["longest input", f"{contents.max_length} tokens"],
@@ -167,7 +169,9 @@ def _card(contents: Contents) -> str:
         *[[name, contents.settings[name]] for name in ("epochs", "learning_rate", "batch_size", "precision", "seed")],
     ]
     scores = [[name, value] for name, value in contents.metrics.items()]
-    measured = f"## Measured on validation data\n\n```\n{text_table(['metric', 'value'], scores)}\n```\n\n" if scores else ""
+    measured = (
+        f"## Measured on validation data\n\n```\n{text_table(['metric', 'value'], scores)}\n```\n\n" if scores else ""
+    )
     return (
         f"---\nlibrary_name: transformers\ntags:\n- sftlib\n- {contents.task.name}\n---\n\n"
         f"# {contents.task.name}, tuned from {contents.settings['model']}\n\n"

@@ -60,13 +60,17 @@ def require_labelled(data: object, purpose: str) -> None:
         DataError: saying which.
     """
     if not isinstance(data, TaskDataset):
-        raise DataError(f"{purpose}: expected a TaskDataset, found {type(data).__name__}; wrap it: TaskDataset(rows, text=..., label=...)")
+        raise DataError(
+            f"{purpose}: expected a TaskDataset, found {type(data).__name__}; wrap it: TaskDataset(rows, text=..., label=...)"
+        )
     if len(data) == 0:
         raise DataError(f"{purpose}: the data set holds no rows")
     if not data.is_labelled:
         others = [name for name in data.columns if name not in data.roles.values()]
         hint = f"; columns without a role: {', '.join(map(repr, others[:10]))}" if others else ""
-        raise DataError(f"{purpose}: the data set has no labels; name their column, for example label='sentiment'{hint}")
+        raise DataError(
+            f"{purpose}: the data set has no labels; name their column, for example label='sentiment'{hint}"
+        )
 
 
 def metric_names(arguments: Arguments, task: Task) -> list[Any]:
@@ -128,7 +132,9 @@ def watchers(arguments: Arguments) -> list[Callback]:
     return [*([stopping] if stopping else []), *([KeepBest(best)] if best else [])]
 
 
-def opening_lines(fitted: Fitted, train: TaskDataset, encoded: Encoded, steps: int, valid: TaskDataset | None) -> Sequence[str]:
+def opening_lines(
+    fitted: Fitted, train: TaskDataset, encoded: Encoded, steps: int, valid: TaskDataset | None
+) -> Sequence[str]:
     """What to say before the first step: what is trained, on what, how; and what is wrong with the data."""
     trained, total = count_parameters(fitted.model)
     rows = f"{len(train):,} rows" + (f" (+ {len(valid):,} valid)" if valid is not None else "")

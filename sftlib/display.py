@@ -32,7 +32,10 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     widths = [max(len(line[j]) for line in [list(header), *cells]) for j in range(len(header))]
     numeric = [bool(rows) and all(isinstance(row[j], int | float | None) for row in rows) for j in range(len(header))]
     lines = [
-        "  ".join(text.rjust(width) if right else text.ljust(width) for text, width, right in zip(line, widths, numeric, strict=True))
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        )
         for line in [list(header), *cells]
     ]
     return "\n".join(line.rstrip() for line in lines)

@@ -43,7 +43,6 @@ from sftlib.train.progress import Progress
 from sftlib.train.schedules import SCHEDULES
 from sftlib.train.state import Training
 
-
 _SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping)  # in `repr`; other objects by their type
 
 
@@ -117,6 +116,7 @@ class FineTuner:
         on_nonfinite: str = "error",
         seed: int = 0,
     ) -> None:
+        self._fitted: Fitted | None = None
         given = {name: value for name, value in locals().items() if name != "self"}
         self._set(given)
 
@@ -182,7 +182,7 @@ class FineTuner:
 
         plan = plan_batches(arguments, len(train))
         budget = training_budget(arguments, task)
-        forward = fitted.forward()
+        forward = fitted.forward(encoded)
         optimizer = make_optimizer(
             fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay
         )
@@ -201,7 +201,9 @@ class FineTuner:
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
             evaluate=lambda: None if evaluator is None else evaluator(forward),
             on_nonfinite=(
-                SkipNonFinite() if arguments.on_nonfinite == "skip" else RaiseNonFinite(fitted.suspects(forward, encoded))
+                SkipNonFinite()
+                if arguments.on_nonfinite == "skip"
+                else RaiseNonFinite(fitted.suspects(forward, encoded))
             ),
             callbacks=Callbacks([*watchers(arguments), *callbacks, *([reporter] if reporter else [])]),
         )
@@ -229,9 +231,7 @@ class FineTuner:
         fitted = self._ready("evaluate")
         require_labelled(data, "evaluate")
         fitted.task.check(data)
-        forward = fitted.forward()
-        with forward.prepared():
-            return fitted.evaluator(data, metric_names(self._arguments, fitted.task), batch_size)(forward)
+        return fitted.evaluate(data, metric_names(self._arguments, fitted.task), batch_size)
 
     @checked
     def predict(self, inputs: Any, *, batch_size: int | None = None) -> Any:
@@ -295,7 +295,14 @@ class FineTuner:
         known = inspect.signature(cls).parameters
         options = {name: value for name, value in contents.settings.items() if name in known}
         tokenizer = None if model is None else contents.tokenizer
-        tuner = cls(**{**options, "model": os.fspath(path) if model is None else model, "tokenizer": tokenizer, "device": "auto"})
+        tuner = cls(
+            **{
+                **options,
+                "model": os.fspath(path) if model is None else model,
+                "tokenizer": tokenizer,
+                "device": "auto",
+            }
+        )
         device = resolve_device("auto")
         loaded = contents.model.to(device).eval()
         tuner._fitted = Fitted(
@@ -360,7 +367,7 @@ class FineTuner:
         arguments.check()
         self._arguments = arguments
         self._source = open_source(arguments.model)
-        self._fitted: Fitted | None = None
+        self._fitted = None
 
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:

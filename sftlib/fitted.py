@@ -14,10 +14,11 @@ from torch import nn
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
-from sftlib.models.forward import Forward
+from sftlib.models.layout import Layout
 from sftlib.models.precision import Precision
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.train.forward import Forward, fitting_layout
 from sftlib.train.history import History
 from sftlib.train.inference import Budget, Inference
 
@@ -39,6 +40,7 @@ class Fitted:
         settings: every option as it was resolved on this machine, as JSON values.
         history: of the run that made it.
         metrics: of the last evaluation, for the model card.
+        layout: how rows lie inside the model; settled when rows are first at hand.
         samples: a few inputs of its kind, to compare predictions after saving.
     """
 
@@ -48,13 +50,30 @@ class Fitted:
     precision: Precision
     device: torch.device
     settings: dict[str, Any]
+    layout: Layout | None = None
     history: History = field(default_factory=History)
     metrics: dict[str, float] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
-    def forward(self) -> Forward:
-        """Calls the model the way it was trained."""
-        return Forward(self.model, device=self.device, precision=self.precision, seed=self.settings["seed"])
+    def forward(self, encoded: Encoded) -> Forward:
+        """Calls the model; the layout is tried out on the first rows that come along.
+
+        Args:
+            encoded: rows of the kind that will follow.
+        """
+        if self.layout is None:
+            by_length = np.argsort(encoded.lengths, kind="stable")
+            probe = np.unique(by_length[[0, len(by_length) // 2, -1]])
+            batch = self.task.collate(encoded, probe, self.encoder).to(self.device)
+            self.layout = fitting_layout(self.model, batch, self.device)
+            self.settings["layout"] = self.layout.name
+        return Forward(
+            self.model,
+            device=self.device,
+            precision=self.precision,
+            layout=self.layout,
+            seed=self.settings["seed"],
+        )
 
     def encode(self, data: TaskDataset) -> Encoded:
         """Tokenised rows."""
@@ -78,14 +97,23 @@ class Fitted:
 
         return evaluate
 
+    def evaluate(self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None) -> Metrics:
+        """Metrics over labelled rows."""
+        encoded = self.encode(data)
+        forward = self.forward(encoded)
+        with forward.prepared():
+            return self.inference(forward, batch_size).evaluate(
+                encoded, self.task.references(data), self.task.metrics(names)
+            )
+
     def predict(self, rows: Sequence[Mapping[str, Any]], batch_size: int | None = None) -> list[Any]:
         """One prediction per row under role names, in order."""
         if not rows:
             return []
-        data = TaskDataset({role: [row[role] for row in rows] for role in rows[0]})
-        forward = self.forward()
+        encoded = self.encode(TaskDataset({role: [row[role] for row in rows] for role in rows[0]}))
+        forward = self.forward(encoded)
         with forward.prepared():
-            return self.inference(forward, batch_size).predict(self.encode(data))
+            return self.inference(forward, batch_size).predict(encoded)
 
     def suspects(self, forward: Forward, encoded: Encoded) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
         """A function that finds the rows whose own loss is not finite."""
@@ -95,7 +123,7 @@ class Fitted:
             with torch.inference_mode():
                 for row in rows:
                     batch = self.task.collate(encoded, np.array([row]), self.encoder).to(self.device)
-                    if not torch.isfinite(self.task.loss(forward(batch.inputs), batch).total):
+                    if not torch.isfinite(self.task.loss(forward(batch), batch).total):
                         bad.append(row)
             return np.array(bad, dtype=np.int64)
 

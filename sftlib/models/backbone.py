@@ -21,6 +21,7 @@ import transformers
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.layout import position_offset
 
 _NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
 
@@ -134,7 +135,9 @@ class ObjectSource(ModelSource):
         with quiet(), seeded(seed), _opening(self.name, head):
             model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
         if not _copy_weights(self._model, model):
-            raise OptionError(f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder")
+            raise OptionError(
+                f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder"
+            )
         return model  # type: ignore[no-any-return]
 
 
@@ -173,7 +176,9 @@ def open_source(model: object) -> ModelSource:
         return ObjectSource(model)
     if isinstance(model, nn.Module):
         return ModuleSource(model)
-    raise OptionError(f"model={model!r}: expected a model's name, its folder, or a torch.nn.Module, not {type(model).__name__}")
+    raise OptionError(
+        f"model={model!r}: expected a model's name, its folder, or a torch.nn.Module, not {type(model).__name__}"
+    )
 
 
 def open_tokenizer(name: str | os.PathLike[str]) -> Any:
@@ -210,7 +215,7 @@ def longest_input(model: nn.Module, tokenizer: Any) -> int:
     limits = [int(getattr(tokenizer, "model_max_length", _NO_LIMIT))]
     positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
-        limits.append(positions - _first_position(model))
+        limits.append(positions - position_offset(model))
     limit = min(limits)
     return limit if limit < _NO_LIMIT else 512
 
@@ -223,7 +228,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's generators start from ``seed`` inside and are put back afterwards."""
+    """Torch's generators start from ``seed`` inside and are put back afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -231,7 +236,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """transformers' bars and notices off; a new head is news to nobody who asked for one."""
+    """Transformers' bars and notices off; a new head is news to nobody who asked for one."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
@@ -242,13 +247,6 @@ def quiet() -> Iterator[None]:
         log.set_verbosity(verbosity)
         if bars:
             log.enable_progress_bar()
-
-
-def _first_position(model: nn.Module) -> int:
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return 0 if module.padding_idx is None else module.padding_idx + 1
-    return 0
 
 
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:

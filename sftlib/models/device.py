@@ -25,5 +25,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise OptionError(f"device={name!r} is not to be had here: use 'auto', 'cpu', or a device of this machine") from error
+        raise OptionError(
+            f"device={name!r} is not to be had here: use 'auto', 'cpu', or a device of this machine"
+        ) from error
     return device

@@ -8,7 +8,7 @@ How: a fixed pool of random numbers, already compared with the rate and scaled; 
 the pool that starts at ``hash(seed, step, site, row, position)``, gathered through a strided view. That is also many
 times faster on a CPU than drawing numbers, and the backward pass gathers again instead of keeping masks in memory.
 
-Letters: ``B`` rows, ``T`` positions, ``H`` features, ``A`` attention heads, ``M`` windows, ``W`` width of a window.
+Letters: ``B`` rows, ``T`` positions, ``H`` features, ``N`` tokens end to end, ``A`` attention heads, ``M`` windows, ``W`` width of a window.
 """
 
 from __future__ import annotations
@@ -66,6 +66,16 @@ def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
     return pool.as_strided((2**_POOL_BITS, width), (1, 1)).index_select(0, offsets)
 
 
+def _offsets(keys: Tensor) -> Tensor:
+    """Where the windows of these keys start."""
+    return _mix(keys) & (2**_POOL_BITS - 1)
+
+
+def _head_keys(heads: int, device: torch.device) -> Tensor:
+    """(A,) what tells the heads of a layer apart."""
+    return _mix(torch.arange(1, heads + 1, device=device))
+
+
 @final
 class DropoutMasks:
     """The masks of one training run; told before each forward pass which rows lie where.
@@ -80,25 +90,28 @@ class DropoutMasks:
         self._step_key = 0
         self._rows: Tensor | None = None  # (B,) keys
         self._tokens: Tensor | None = None  # (B, T) keys
+        self._flat: Tensor | None = None  # (N,) keys
         self._calls: dict[int, int] = {}
 
     @contextmanager
-    def laid_out(self, step: int, rows: Tensor, positions: Tensor) -> Iterator[None]:
+    def laid_out(self, step: int, rows: Tensor, positions: Tensor, flat: Tensor | None = None) -> Iterator[None]:
         """Within this context masks are drawn for these rows.
 
         Args:
             step: optimizer step, from 0.
             rows: (B, T) row number of every token.
             positions: (B, T) position of every token in its row.
+            flat: (N,) where in (B * T) the tokens lie that the model sees end to end; None when it sees them padded.
         """
         self._step_key = _mix_numbers(self._seed, step)
         self._tokens = _mix(rows * 2**24 + positions)
         self._rows = _mix(rows[:, 0] * 2**24 + _NO_POSITION)
+        self._flat = self._tokens.flatten() if flat is None else self._tokens.flatten().index_select(0, flat)
         self._calls = {}
         try:
             yield
         finally:
-            self._rows = self._tokens = None
+            self._rows = self._tokens = self._flat = None
 
     @property
     def active(self) -> bool:
@@ -109,28 +122,44 @@ class DropoutMasks:
         """Dropout at one site of the model.
 
         Args:
-            x: (B, T, H) per token, (B, A, T, T) attention weights, (B, H) per row; any other shape gets one mask for
-                all rows of the step.
+            x: (B, T, H) or (1, N, H) per token, (B, A, T, T) attention weights, (B, H) per row; any other shape gets
+                one mask for all rows of the step.
             p: rate; it is rounded to a multiple of 2^-16.
             site: number of the place in the model. Layers that share a module are told apart by the order of the calls.
         """
+        return self.drop(x, p, _offsets(self._keys(x) + self._site_key(site)))
+
+    def offsets_of_heads(self, heads: int, site: int) -> Tensor:
+        """(N, A) windows of attention weights, for each token and head in the flat order; see `drop`."""
+        assert self._flat is not None
+        return _offsets(self._flat[:, None] + _head_keys(heads, self._flat.device) + self._site_key(site))
+
+    def drop(self, x: Tensor, p: float, offsets: Tensor) -> Tensor:
+        """Multiply each vector along the last axis with its window.
+
+        Args:
+            x: (..., W)
+            p: rate.
+            offsets: (...) where each window starts.
+        """
+        windows: Tensor = _Windows.apply(x.reshape(-1, x.shape[-1]), self._pool(p, x), offsets.reshape(-1))  # type: ignore[no-untyped-call]
+        return windows.view(x.shape)
+
+    def _site_key(self, site: int) -> int:
         call = self._calls.get(site, 0)
         self._calls[site] = call + 1
-        keys = self._keys(x) + _mix_numbers(self._step_key, site, call)
-        offsets = _mix(keys) & (2**_POOL_BITS - 1)
-        width = x.shape[-1]
-        windows: Tensor = _Windows.apply(x.reshape(-1, width), self._pool(p, x), offsets.reshape(-1))  # type: ignore[no-untyped-call]
-        return windows.view(x.shape)
+        return _mix_numbers(self._step_key, site, call)
 
     def _keys(self, x: Tensor) -> Tensor:
         """One key for each vector along the last axis of ``x``."""
-        assert self._rows is not None and self._tokens is not None
+        assert self._rows is not None and self._tokens is not None and self._flat is not None
         rows, tokens = self._tokens.shape
         if x.dim() == 3 and x.shape[:2] == (rows, tokens):
             return self._tokens
+        if x.dim() == 3 and x.shape[:2] == (1, len(self._flat)):
+            return self._flat[None]
         if x.dim() == 4 and x.shape[0] == rows and x.shape[2] == tokens:
-            heads = torch.arange(x.shape[1], device=x.device)[:, None]
-            return self._tokens[:, None, :] + _mix(heads + 1)
+            return self._tokens[:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
         if x.dim() == 2 and x.shape[0] == rows:
             return self._rows
         return _mix(torch.arange(x.numel() // x.shape[-1], device=x.device)).view(x.shape[:-1])

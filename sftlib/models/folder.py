@@ -48,7 +48,9 @@ def read_model(folder: Path, head: Head) -> nn.Module:
     refused = [key for key in _REFUSED if key in config]
     model_type = config.pop("model_type", None)
     if refused or model_type not in transformers.CONFIG_MAPPING:
-        raise ValueError(f"{CONFIG} has {', '.join(refused) or f'model_type {model_type!r}'}, which is not allowed here")
+        raise ValueError(
+            f"{CONFIG} has {', '.join(refused) or f'model_type {model_type!r}'}, which is not allowed here"
+        )
     plain = {key: value for key, value in config.items() if not key.startswith("_")}
     with quiet():
         built = transformers.AutoConfig.for_model(model_type, **plain)

@@ -123,7 +123,7 @@ def resolve_precision(name: str, *, device: torch.device, model: nn.Module) -> P
 
 def _has_matrix_units() -> bool:
     """Whether the processor multiplies bf16 matrices in hardware (AMX); torch before 2.9 cannot tell, so no."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16", False))
 
 

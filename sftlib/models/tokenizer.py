@@ -69,7 +69,9 @@ class TextEncoder:
         uncut = [len(ids) for ids in encoded["input_ids"]]
         long = [i for i, length in enumerate(uncut) if length > self.max_length]
         if long:  # only these are tokenised again, so that a pair is cut as the tokenizer itself cuts pairs
-            again = self._call([texts[i] for i in long], None if pairs is None else [pairs[i] for i in long], truncation=True)
+            again = self._call(
+                [texts[i] for i in long], None if pairs is None else [pairs[i] for i in long], truncation=True
+            )
             for name, rows in again.items():
                 for i, row in zip(long, rows, strict=True):
                     encoded[name][i] = row

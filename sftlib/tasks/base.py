@@ -37,7 +37,7 @@ class LossSum(NamedTuple):
     """
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # `tuple.count` is of no use here
 
 
 class Task(ABC):

@@ -19,7 +19,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded, Ragged
 from sftlib.errors import DataError, OptionError
 from sftlib.models.backbone import ModelSource
-from sftlib.models.forward import logits
+from sftlib.models.outputs import logits
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.options import nearest
 from sftlib.tasks.base import Task
@@ -90,8 +90,14 @@ class SequenceTask(Task):
         if isinstance(example, tuple):
             values = dict(zip(("text", "text_pair"), example, strict=False)) if len(example) == 2 else {}
         shape = "a tuple of two strings" if self.pair else "a string"
-        if not isinstance(values, Mapping) or not set(wanted) <= set(values) or (not self.pair and "text_pair" in values):
-            raise DataError(f"expected {shape}, or a mapping with {' and '.join(map(repr, wanted))}, found {example!r:.80}")
+        if (
+            not isinstance(values, Mapping)
+            or not set(wanted) <= set(values)
+            or (not self.pair and "text_pair" in values)
+        ):
+            raise DataError(
+                f"expected {shape}, or a mapping with {' and '.join(map(repr, wanted))}, found {example!r:.80}"
+            )
         return {role: values[role] for role in wanted}
 
     def examples(self) -> list[object]:
@@ -108,7 +114,9 @@ def refuse_options(task: str, options: Mapping[str, Any], *, known: tuple[str, .
     unused = [name for name, value in options.items() if name not in known and value not in (None, 0.0)]
     if unused:
         listed = ", ".join(f"{name}={options[name]!r}" for name in unused)
-        raise OptionError(f"{task} has no use for {listed}; {nearest('', known) if known else 'it has no loss options'}")
+        raise OptionError(
+            f"{task} has no use for {listed}; {nearest('', known) if known else 'it has no loss options'}"
+        )
 
 
 def as_tensor(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:

@@ -161,7 +161,9 @@ def _weights(
         present = [name for name in names if counts[name]]
         return [len(labels) / (len(present) * counts[name]) if counts[name] else 0.0 for name in names]
     if not isinstance(option, Mapping):
-        raise OptionError(f"class_weights={option!r}: expected None, 'balanced', or a mapping from each label to a weight")
+        raise OptionError(
+            f"class_weights={option!r}: expected None, 'balanced', or a mapping from each label to a weight"
+        )
     problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
     problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
     problems += [

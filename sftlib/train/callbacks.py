@@ -23,6 +23,7 @@ class Callback:
         >>> class StopAfter(Callback):
         ...     def __init__(self, steps):
         ...         self.steps = steps
+        ...
         ...     def on_step_end(self, training, record):
         ...         if training.step >= self.steps:
         ...             training.stop_reason = "enough"
@@ -97,7 +98,9 @@ class EarlyStopping(Callback):
     @checked
     def __init__(self, metric: str = "loss", *, patience: int = 2, min_delta: float = 0.0) -> None:
         if patience < 1 or min_delta < 0:
-            raise OptionError(f"EarlyStopping(patience={patience}, min_delta={min_delta}): patience >= 1, min_delta >= 0")
+            raise OptionError(
+                f"EarlyStopping(patience={patience}, min_delta={min_delta}): patience >= 1, min_delta >= 0"
+            )
         self.metric = metric
         self.patience = patience
         self.min_delta = min_delta

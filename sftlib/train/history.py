@@ -119,7 +119,13 @@ class History(Sequence[Record]):
         rates = [n for n in (evaluations[0] if evaluations else {}) if n.startswith("valid_") and n != "valid_loss"]
         figure, axes = pyplot.subplots(1, 2 if rates else 1, figsize=(10 if rates else 6, 3.6), squeeze=False)
         losses = axes[0][0]
-        losses.plot([r["step"] for r in self.steps], [r["loss"] for r in self.steps], lw=0.8, alpha=0.6, label="train, each step")
+        losses.plot(
+            [r["step"] for r in self.steps],
+            [r["loss"] for r in self.steps],
+            lw=0.8,
+            alpha=0.6,
+            label="train, each step",
+        )
         if evaluations:
             at = [r["step"] for r in evaluations]
             losses.plot(at, [r["valid_loss"] for r in evaluations], marker="o", label="valid")

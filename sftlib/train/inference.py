@@ -15,9 +15,9 @@ from sftlib.data.batching import cut
 from sftlib.data.collate import Batch
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
-from sftlib.models.forward import Forward
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.train.forward import Forward
 
 
 @final
@@ -85,4 +85,4 @@ class Inference:
         with torch.inference_mode():
             for rows in self._budget.cut(np.arange(len(encoded)), encoded):
                 batch = self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
-                yield rows, batch, self._forward(batch.inputs)
+                yield rows, batch, self._forward(batch)

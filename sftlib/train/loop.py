@@ -20,7 +20,7 @@ optimizer is built, as a task around a task, or as a callback.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from sftlib.data.batching import BatchPlan
 from sftlib.data.collate import Batch
-from sftlib.models.forward import Forward
 from sftlib.tasks.base import LossSum, Task
 from sftlib.train.callbacks import Callback
+from sftlib.train.forward import Forward
 from sftlib.train.schedules import Schedule
 from sftlib.train.state import Training
 
@@ -88,8 +88,8 @@ class Loop:
 
             # Forward and backward: sums only.
             sums = [self._backward(batch, step) for batch in self.micro_batches(rows)]
-            loss, count = (float(torch.stack(part).sum(dtype=torch.float64)) for part in zip(*sums, strict=True))
-            loss = loss / count if count else 0.0
+            count = _total([part.count for part in sums])
+            loss = _total([part.total for part in sums]) / count if count else 0.0
 
             # The only division.
             divide_gradients(parameters, count * self.forward.precision.divisor())
@@ -120,18 +120,18 @@ class Loop:
                 self.on_nonfinite(step=training.step, rows=rows, loss=loss, grad_norm=grad_norm)
             self.callbacks.on_step_end(training, record)
             if self.plan.ends_epoch(step) or training.stop_reason is not None:
-                self._end_epoch(training, record["epoch"])
+                self._end_epoch(training, epoch=self.plan.epoch(step) + 1)
 
         model.eval()
         self.callbacks.on_fit_end(training)
 
     def _backward(self, batch: Batch, step: int) -> LossSum:
         """Add the gradient of a micro-batch's summed loss; return the sums without their graph."""
-        total, count = self.task.loss(self.forward.train(batch.inputs, batch.rows, step=step), batch)
+        total, count = self.task.loss(self.forward.train(batch, step=step), batch)
         self.forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
         return LossSum(total.detach(), count.detach())
 
-    def _end_epoch(self, training: Training, epoch: int) -> None:
+    def _end_epoch(self, training: Training, *, epoch: int) -> None:
         training.model.eval()
         metrics = self.evaluate()
         if metrics is not None:
@@ -139,6 +139,11 @@ class Loop:
             training.history.add_evaluation({"step": training.step, "epoch": epoch, **values})
         self.callbacks.on_epoch_end(training, metrics)
         training.model.train()
+
+
+def _total(parts: Sequence[Tensor]) -> float:
+    """The sum of scalars, added in double precision; the one place where the loop waits for the device."""
+    return float(torch.stack(list(parts)).sum(dtype=torch.float64))
 
 
 def divide_gradients(parameters: Iterable[Tensor], count: float) -> None:

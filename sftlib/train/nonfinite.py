@@ -28,7 +28,9 @@ class RaiseNonFinite:
         found = self._suspects(rows)
         named = found if len(found) else rows
         shown = ", ".join(map(str, named[:10])) + (", ..." if len(named) > 10 else "")
-        blame = "the loss of these rows is not finite by itself" if len(found) else "each row by itself has a finite loss"
+        blame = (
+            "the loss of these rows is not finite by itself" if len(found) else "each row by itself has a finite loss"
+        )
         raise NonFiniteError(
             f"step {step}: loss {loss}, gradient norm {grad_norm}; training rows {shown} ({blame}). The weights are those "
             f"after step {step - 1}. Try a smaller learning_rate, precision='fp32', or on_nonfinite='skip'.",

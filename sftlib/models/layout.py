@@ -1,0 +1,175 @@
+"""How a batch is laid out inside a model: rows end to end, without padding, or side by side, with it.
+
+Rows end to end are the rule: every linear layer then works on real tokens alone. It takes a model that attends through
+transformers' interface; whether a model gives the same answers that way is not believed but tried, once, before the
+first step (`choose_layout`).
+
+Letters: ``B`` rows, ``T`` tokens of the longest, ``N`` tokens of all rows, ``H`` hidden width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from sftlib.models.attention import FLAT, PADDED, attention
+from sftlib.models.dropout import DropoutMasks
+from sftlib.models.sequences import Sequences
+
+_TOLERANCE = 1e-4  # of the largest score; fp32 rounding of another order of summation stays far below
+
+
+class Layout(ABC):
+    """How a model is called on padded inputs.
+
+    Attributes:
+        name: for the start-up line.
+    """
+
+    name: str
+
+    @contextlib.contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        """Within this context the model can be called this way; afterwards it is as before."""
+        yield
+
+    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+        """More keywords for the model.
+
+        Args:
+            masks: of this run.
+            lengths: (B,) tokens of each row.
+            longest: T
+        """
+        return {}
+
+
+@final
+class OwnAttention(Layout):
+    """Padded, with the attention that the model came with; its dropout is ours only where it is a module."""
+
+    name = "padded, with the model's own attention"
+
+
+@final
+class Padded(Layout):
+    """Padded, with our attention."""
+
+    name = "padded"
+
+    @contextlib.contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        with attention(model, PADDED):
+            yield
+
+    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+        return {"dropout_masks": masks}
+
+
+@final
+class Flat(Layout):
+    """Rows end to end through the model's body; its head sees them padded again.
+
+    Two hooks on the body do it: the one before takes the padding out of its inputs, the one after puts it back into its
+    hidden states.
+    """
+
+    name = "padding-free"
+
+    @contextlib.contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        body: Any = model.base_model
+        first_position = position_offset(model)
+
+        def unpad(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+            sequences: Sequences = kwargs["sequences"]
+            named = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
+            flat = {
+                name: named[name].flatten().index_select(0, sequences.tokens)[None]  # (1, N)
+                for name in ("input_ids", "token_type_ids")
+                if named.get(name) is not None
+            }
+            flat["position_ids"] = (sequences.positions + first_position)[None]
+            kept = {name: value for name, value in kwargs.items() if name not in _REPLACED and value is not None}
+            return (), {**kept, **flat, **({"use_cache": False} if "use_cache" in kwargs else {})}
+
+        def repad(module: nn.Module, _: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
+            sequences: Sequences = kwargs["sequences"]
+            hidden = outputs.last_hidden_state[0]  # (N, H)
+            padded = hidden.new_zeros(len(sequences.starts) * sequences.longest, hidden.shape[1])
+            padded = padded.index_copy(0, sequences.tokens, hidden).view(-1, sequences.longest, hidden.shape[1])
+            pooled = _pooled(module, hidden.index_select(0, sequences.starts))
+            return type(outputs)(last_hidden_state=padded, **({} if pooled is None else {"pooler_output": pooled}))
+
+        hooks = [
+            body.register_forward_pre_hook(unpad, with_kwargs=True),
+            body.register_forward_hook(repad, with_kwargs=True),
+        ]
+        try:
+            with attention(model, FLAT):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+        return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
+
+
+_REPLACED = ("input_ids", "token_type_ids", "position_ids", "attention_mask", "inputs_embeds", "past_key_values")
+
+
+def position_offset(model: nn.Module) -> int:
+    """The number of the first position: models of RoBERTa's kind count from ``padding_idx + 1``."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
+
+
+def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor]) -> Layout:
+    """The leanest layout in which the model gives the answers that it gives by itself.
+
+    Args:
+        model: in evaluation mode.
+        run: scores of a few rows, the longest among them, under a layout, in fp32 and without dropout.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        return OwnAttention()
+    expected = run(OwnAttention())
+    for layout in (Flat(), Padded()):
+        try:
+            found = run(layout)
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):
+            continue  # a model that cannot be called this way at all: the next layout, at last its own
+        if _agree(expected, found):
+            return layout
+    return OwnAttention()
+
+
+def _agree(expected: Tensor, found: Tensor) -> bool:
+    if expected.shape != found.shape:
+        return False
+    scale = float(expected.abs().max())
+    return bool((expected - found).abs().max() <= _TOLERANCE * max(scale, 1e-3))
+
+
+def _pooled(body: nn.Module, first: Tensor) -> Tensor | None:
+    """What the body makes of the first token of each row, where it has a pooler.
+
+    Args:
+        body: of the model.
+        first: (B, H) hidden states.
+    """
+    pooler = getattr(body, "pooler", None)
+    if pooler is None:
+        return None
+    if isinstance(pooler, nn.Linear):  # ALBERT keeps the layer and its activation apart
+        activated: Tensor = body.pooler_activation(pooler(first))  # type: ignore[operator]
+        return activated
+    pooled: Tensor = pooler(first[:, None])
+    return pooled

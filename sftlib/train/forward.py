@@ -1,0 +1,115 @@
+"""One forward pass: the right inputs, the right layout and precision, dropout masks that know the rows.
+
+Letters: ``B`` rows, ``T`` positions, ``K`` outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from sftlib.data.collate import Batch
+from sftlib.models.dropout import DropoutMasks, row_dropout
+from sftlib.models.layout import Layout, choose_layout
+from sftlib.models.outputs import logits
+from sftlib.models.precision import Fp32, Precision
+
+
+@final
+class Forward:
+    """Calls a model on batches.
+
+    Args:
+        model: the module; it never sees labels.
+        device: where it lies.
+        precision: number format of the products.
+        layout: how rows lie inside the model.
+        seed: of the dropout masks.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, device: torch.device, precision: Precision, layout: Layout, seed: int
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.precision = precision
+        self.layout = layout
+        self._seed = seed
+        self._masks = DropoutMasks(seed)
+        self._call = _calling_convention(model)
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Within this context the model computes our way; afterwards it is made of its own parts again."""
+        with row_dropout(self.model, self._masks), self.layout.installed(self.model):
+            yield
+
+    def train(self, batch: Batch, *, step: int) -> Any:
+        """A pass with dropout.
+
+        Args:
+            batch: on the model's device.
+            step: optimizer step, from 0.
+
+        Returns:
+            Whatever the model returns.
+        """
+        rows, longest = batch.inputs["input_ids"].shape
+        positions = torch.arange(longest, device=self.device).expand(rows, longest)
+        # Models that call dropout inside their own functions draw from torch's generator: seeded by what this pass
+        # works on, they repeat themselves after a resume, though not under another layout.
+        torch.manual_seed((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.rows[0]))
+        more = self.layout.arguments(self._masks, batch.lengths, longest)
+        flat = more["sequences"].tokens if "sequences" in more else None
+        with self._masks.laid_out(step, batch.rows[:, None].expand(rows, longest), positions, flat):
+            return self._pass(batch.inputs, more)
+
+    def __call__(self, batch: Batch) -> Any:
+        """A pass without dropout, when the model is in evaluation mode."""
+        return self._pass(
+            batch.inputs, self.layout.arguments(self._masks, batch.lengths, batch.inputs["input_ids"].shape[1])
+        )
+
+    def _pass(self, inputs: Mapping[str, Tensor], more: Mapping[str, Any]) -> Any:
+        with self.precision.autocast(self.device):
+            return self._call(self.model, {**inputs, **more})
+
+
+def fitting_layout(model: nn.Module, batch: Batch, device: torch.device) -> Layout:
+    """The leanest layout in which the model gives its own answers on this batch.
+
+    Args:
+        model: on its device.
+        batch: a few rows of different lengths, the longest of the data among them.
+        device: of model and batch.
+    """
+
+    def run(layout: Layout) -> Tensor:
+        forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0)
+        with torch.inference_mode(), forward.prepared():
+            return logits(forward(batch))
+
+    was_training = model.training
+    model.eval()
+    chosen = choose_layout(model, run)
+    model.train(was_training)
+    return chosen
+
+
+def _calling_convention(model: nn.Module) -> Any:
+    """How to hand inputs to ``model.forward``: by keyword where it names them, else tokens and mask in order."""
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return lambda module, inputs: module(**inputs)
+    names = [p.name for p in parameters]
+    if "input_ids" in names:
+        return lambda module, inputs: module(**{name: value for name, value in inputs.items() if name in names})
+    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if len(required) >= 2:
+        return lambda module, inputs: module(inputs["input_ids"], inputs["attention_mask"])
+    return lambda module, inputs: module(inputs["input_ids"])
