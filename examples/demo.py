@@ -48,7 +48,7 @@ def main() -> None:
     data = TaskDataset(sentiments("movies"), text="text", label="label")
     train, valid, test = parts(data, chosen.rows, VALID_ROWS, TEST_ROWS, seed=chosen.seed)
     print(f"{len(train):,} to learn from, {len(valid):,} to watch, {len(test):,} held out")
-    print(train.report(test))
+    print(train.report(test, other_name="test"))
 
     heading("Fine-tuning MiniLM, a BERT of 22 million parameters")
     tuner = FineTuner(get_model_path(), epochs=chosen.epochs, learning_rate=1e-4, seed=chosen.seed)
