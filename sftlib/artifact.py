@@ -178,5 +178,5 @@ def _card(contents: Contents) -> str:
         f"```\n{text_table(['what', 'value'], facts)}\n```\n\n{measured}"
         "## Use\n\n```python\nfrom sftlib import FineTuner\n\n"
         'FineTuner.load("this folder").predict("...")\n```\n\n'
-        "The folder also opens with transformers. Edit this page freely; every other file is covered by `manifest.json`.\n"
+        "The folder also opens with transformers. Edit this page freely; `manifest.json` covers every other file.\n"
     )

@@ -1,0 +1,1 @@
+"""Models: opening them, laying rows out in them, attention, dropout, precision."""

@@ -105,10 +105,14 @@ def attend_flat(
         _shared(x, query.shape[1])[0].transpose(0, 1).flatten(1) for x in (query * _factor(query, scaling), key, value)
     ]
     heads = query.shape[1]
+
+    def split(x: Tensor, group: Group) -> Tensor:
+        return group.gather(x).view(group.rows, group.longest, heads, -1).transpose(1, 2)  # (G, A, L, D)
+
     attended = []
     offsets = dropout_masks.offsets_of_heads(heads, _SITE) if rate else None  # (N, A)
     for group in sequences.groups:
-        q, k, v = (group.gather(x).view(group.rows, group.longest, heads, -1).transpose(1, 2) for x in flat)  # (G, A, L, D)
+        q, k, v = (split(x, group) for x in flat)
         scores = torch.matmul(q, k.transpose(2, 3))  # (G, A, L, L)
         hidden = _hidden(group, causal=causal, window=sliding_window, like=scores)
         weights = torch.softmax(scores if hidden is None else scores + hidden, dim=-1).to(v.dtype)

@@ -239,14 +239,14 @@ def quiet() -> Iterator[None]:
     """Transformers' bars and notices off; a new head is news to nobody who asked for one."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
+    log.set_verbosity_error()  # type: ignore[no-untyped-call]
+    log.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         log.set_verbosity(verbosity)
         if bars:
-            log.enable_progress_bar()
+            log.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
@@ -293,7 +293,7 @@ def _opening(name: str, head: Head) -> Iterator[None]:
         yield
     except OSError as error:
         raise ArtifactError(
-            f"model={name!r} is neither a folder here nor a model that can be fetched from the hub: {_first_line(error)}"
+            f"model={name!r} is neither a folder here nor a model that the hub can give: {_first_line(error)}"
         ) from error
     except ValueError as error:
         raise OptionError(f"model={name!r} cannot be opened as {head.auto_class}: {_first_line(error)}") from error

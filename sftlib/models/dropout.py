@@ -8,7 +8,8 @@ How: a fixed pool of random numbers, already compared with the rate and scaled; 
 the pool that starts at ``hash(seed, step, site, row, position)``, gathered through a strided view. That is also many
 times faster on a CPU than drawing numbers, and the backward pass gathers again instead of keeping masks in memory.
 
-Letters: ``B`` rows, ``T`` positions, ``H`` features, ``N`` tokens end to end, ``A`` attention heads, ``M`` windows, ``W`` width of a window.
+Letters: ``B`` rows, ``T`` positions, ``N`` tokens end to end, ``H`` features, ``A`` attention heads, ``M`` windows,
+``W`` width of a window.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class _Windows(torch.autograd.Function):
 
 def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
     """(M, W): row ``i`` is ``pool[offsets[i] : offsets[i] + W]``."""
-    return pool.as_strided((2**_POOL_BITS, width), (1, 1)).index_select(0, offsets)
+    windows: Tensor = pool.as_strided((2**_POOL_BITS, width), (1, 1)).index_select(0, offsets)
+    return windows
 
 
 def _offsets(keys: Tensor) -> Tensor:
@@ -152,7 +154,9 @@ class DropoutMasks:
 
     def _keys(self, x: Tensor) -> Tensor:
         """One key for each vector along the last axis of ``x``."""
-        assert self._rows is not None and self._tokens is not None and self._flat is not None
+        assert self._rows is not None
+        assert self._tokens is not None
+        assert self._flat is not None
         rows, tokens = self._tokens.shape
         if x.dim() == 3 and x.shape[:2] == (rows, tokens):
             return self._tokens
@@ -201,11 +205,10 @@ def row_dropout(model: nn.Module, masks: DropoutMasks) -> Iterator[None]:
 
     The modules are put back afterwards, so a model that leaves the library is made of its own classes alone.
     """
-    replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    for site, (_, parent, name, child) in enumerate(_dropouts(model)):
+    replaced = _dropouts(model)
+    for site, (parent, name, child) in enumerate(replaced):
         stand_in = RowDropout(child.p, site, masks)
         stand_in.train(child.training)
-        replaced.append((parent, name, child))
         setattr(parent, name, stand_in)
     try:
         yield
@@ -215,11 +218,11 @@ def row_dropout(model: nn.Module, masks: DropoutMasks) -> Iterator[None]:
             setattr(parent, name, child)
 
 
-def _dropouts(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Dropout]]:
-    """Every (path, parent, name, module) of plain dropout, in the order of the model's own listing."""
+def _dropouts(model: nn.Module) -> list[tuple[nn.Module, str, nn.Dropout]]:
+    """Every (parent, name, module) of plain dropout, in the order of the model's own listing."""
     return [
-        (path, parent, name, child)
-        for path, parent in model.named_modules()
+        (parent, name, child)
+        for parent in model.modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.Dropout)
     ]

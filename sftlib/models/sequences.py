@@ -16,7 +16,7 @@ _PADDING_OF_A_GROUP = 1.25  # padded tokens per real token at most; more groups 
 
 
 class _Gather(torch.autograd.Function):
-    """(n, F) -> (G * L, F): rows of a group side by side. Padding repeats some token; nothing ever flows back from it."""
+    """(n, F) -> (G * L, F): rows of a group side by side. Padding repeats a token; nothing flows back from it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, valid: Tensor) -> Tensor:
