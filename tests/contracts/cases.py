@@ -1,0 +1,219 @@
+"""One example of every task, and how to run it: the only place that a new task has to enter.
+
+The contract tests ask for the case of each registered task; one without a case fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sftlib import FineTuner, TaskDataset
+from sftlib.models.tokenizer import TextEncoder
+from sftlib.tasks import TASKS
+from sftlib.tasks.base import Task
+from tests.tiny import MAX_LENGTH, SENTENCES, tiny_model, tiny_tokenizer
+
+Columns = Mapping[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the contract tests need to know about a task.
+
+    Attributes:
+        columns: 32 labelled rows of very different lengths, under role names.
+        outputs: width of the model's head.
+        fake: (task, rows) -> what a model might return for that many rows, float64.
+        numbers: every number in a prediction.
+        learned: metric that shows that ten rows are known by heart, and the value it must reach.
+        unlearnable: labelled columns that the task must refuse to learn from.
+        strange: labelled columns whose labels a model of `columns` does not know; None where any will do.
+        not_inputs: what `predict` must refuse.
+        unsupervised: loss options and columns of rows that bear no supervision under them; None where there are none.
+        oracle: metric -> its value from references and predictions, by scikit-learn.
+        loss_options: further options of `FineTuner` under which the contract must hold.
+    """
+
+    columns: Columns
+    outputs: int
+    fake: Callable[[Task, int], Tensor]
+    numbers: Callable[[Any], list[float]]
+    learned: tuple[str, float]
+    unlearnable: tuple[Columns, ...]
+    strange: Columns | None
+    not_inputs: tuple[object, ...]
+    unsupervised: tuple[Mapping[str, Any], Columns] | None
+    oracle: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
+    loss_options: tuple[Mapping[str, Any], ...] = ({},)
+    inputs: tuple[str, ...] = field(default=("text",))
+
+    def data(self, rows: int | slice | None = None) -> TaskDataset:
+        """The rows, or the first few of them."""
+        part = rows if isinstance(rows, slice) else slice(rows)
+        return TaskDataset({role: values[part] for role, values in self.columns.items()})
+
+
+def texts(count: int) -> list[str]:
+    """Different texts of 1 to some 40 tokens; the first is one word and the second repeats itself."""
+    made = []
+    for i in range(count):
+        words = SENTENCES[i % len(SENTENCES)].split()
+        keep = 1 + (i * 7) % len(words)
+        made.append(" ".join([*words[:keep], str(i), *(words if i % 5 == 1 else [])]))
+    return made
+
+
+def _scores(task: Task, rows: int) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, task.head.outputs, generator=generator, dtype=torch.float64)
+
+
+def _classes(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    labels = [p.label for p in predictions]
+    names = list(predictions[0].probabilities)
+    scores = np.array([[p.probabilities[name] for name in names] for p in predictions])
+    scores /= scores.sum(axis=1, keepdims=True)  # fp32 rows sum to 1 but for 1e-7, and scikit-learn warns of it
+    return {
+        "accuracy": metrics.accuracy_score(references, labels),
+        "balanced_accuracy": metrics.balanced_accuracy_score(references, labels),
+        "f1_macro": metrics.f1_score(references, labels, labels=names, average="macro", zero_division=0),
+        "f1_weighted": metrics.f1_score(references, labels, average="weighted", zero_division=0),
+        "mcc": metrics.matthews_corrcoef(references, labels),
+        "loss": metrics.log_loss(references, scores, labels=names),
+    }
+
+
+def _label_sets(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    names = list(predictions[0].probabilities)
+    truth = np.array([[name in row for name in names] for row in references], dtype=int)
+    found = np.array([[name in p.labels for name in names] for p in predictions], dtype=int)
+    scores = np.array([[p.probabilities[name] for name in names] for p in predictions])
+    return {
+        "subset_accuracy": metrics.accuracy_score(truth, found),
+        "hamming": metrics.hamming_loss(truth, found),
+        "f1_micro": metrics.f1_score(truth, found, average="micro", zero_division=0),
+        "f1_macro": metrics.f1_score(truth, found, average="macro", zero_division=0),
+        "f1_samples": metrics.f1_score(truth, found, average="samples", zero_division=0),
+        "loss": float(np.mean([metrics.log_loss(truth[:, k], scores[:, k], labels=[0, 1]) for k in range(len(names))])),
+    }
+
+
+def _numbers(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from scipy import stats
+    from sklearn import metrics
+
+    values = [p.value for p in predictions]
+    return {
+        "mse": metrics.mean_squared_error(references, values),
+        "rmse": metrics.mean_squared_error(references, values) ** 0.5,
+        "mae": metrics.mean_absolute_error(references, values),
+        "r2": metrics.r2_score(references, values),
+        "pearson": stats.pearsonr(references, values).statistic,
+        "spearman": stats.spearmanr(references, values).statistic,
+        "loss": metrics.mean_squared_error(references, values),
+    }
+
+
+_TEXTS = texts(32)
+_NOT_TEXTS = (7, None, ("a",), ("a", "b"), ("a", "b", "c"), {"txt": "a"}, {"text": "a", "text_pair": "b"}, ["a"], {})
+
+CASES: dict[str, Case] = {
+    "text-classification": Case(
+        columns={"text": _TEXTS, "label": [("bad", "good", "so-so")[(i * i) % 3 if i > 2 else i] for i in range(32)]},
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("accuracy", 1.0),
+        unlearnable=({"text": ["a", "b"], "label": ["good", "good"]},),
+        strange={"text": ["a", "b"], "label": ["good", "excellent"]},
+        not_inputs=_NOT_TEXTS,
+        unsupervised=(
+            {"class_weights": {"bad": 1.0, "good": 0.0, "so-so": 2.0}},
+            {"text": ["a", "b c"], "label": ["good", "good"]},
+        ),
+        oracle=_classes,
+        loss_options=({}, {"class_weights": "balanced"}, {"label_smoothing": 0.2}),
+    ),
+    "multi-label-classification": Case(
+        columns={
+            "text": _TEXTS,
+            "labels": [
+                [name for bit, name in enumerate(("fun", "long", "sad")) if (i * 5) >> bit & 1] for i in range(32)
+            ],
+        },
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: list(p.probabilities.values()),
+        learned=("subset_accuracy", 1.0),
+        unlearnable=({"text": ["a", "b"], "labels": [[], []]},),
+        strange={"text": ["a", "b"], "labels": [["fun"], ["dark"]]},
+        not_inputs=_NOT_TEXTS,
+        unsupervised=None,
+        oracle=_label_sets,
+    ),
+    "text-regression": Case(
+        columns={"text": _TEXTS, "target": [((i * 11) % 32) / 16 - 1 for i in range(32)]},
+        outputs=1,
+        fake=_scores,
+        numbers=lambda p: [p.value],
+        learned=("r2", 0.99),
+        unlearnable=(),
+        strange=None,
+        not_inputs=_NOT_TEXTS,
+        unsupervised=None,
+        oracle=_numbers,
+        loss_options=({}, {"huber_delta": 0.3}),
+    ),
+}
+
+NAMES = tuple(task.name for task in TASKS)
+
+
+def case_of(name: str) -> Case:
+    """The case of a registered task."""
+    assert name in CASES, f"the task {name!r} is registered but has no case in {__file__}: add one"
+    return CASES[name]
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a registered task."""
+    return next(task for task in TASKS if task.name == name)
+
+
+def encoder_for(family: str = "bert") -> TextEncoder:
+    """The tiny tokenizer with the limit of the tiny models."""
+    return TextEncoder(tiny_tokenizer(family), MAX_LENGTH)
+
+
+def tuner_for(
+    name: str, family: str = "bert", *, model_seed: int = 0, model_dropout: float = 0.1, **options: Any
+) -> FineTuner:
+    """A tuner of a tiny model for a task, in fp32."""
+    model = tiny_model(family, case_of(name).outputs, model_dropout, model_seed)
+    defaults: dict[str, Any] = {"learning_rate": 1e-3, "precision": "fp32", "device": "cpu"}
+    return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **options})
+
+
+def weights(tuner: FineTuner) -> dict[str, Tensor]:
+    """A copy of the tuned model's weights."""
+    return {name: value.detach().clone() for name, value in tuner.model.state_dict().items()}
+
+
+def same_weights(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of weights are equal bit by bit."""
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def losses(tuner: FineTuner) -> list[float]:
+    """The loss of every step."""
+    return [record["loss"] for record in tuner.history.steps]

@@ -1,0 +1,255 @@
+"""What every task promises, tried on every registered task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sftlib import FineTuner, TaskDataset
+from sftlib.data.collate import Batch
+from sftlib.data.encoded import Encoded
+from sftlib.errors import DataError, LabelError, OptionError
+from sftlib.tasks import TASKS, find_task
+from sftlib.tasks.base import Task
+from tests.contracts.cases import NAMES, case_of, encoder_for, task_class, tuner_for, weights
+
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+def made(name: str, options: dict[str, Any] | None = None) -> tuple[Task, TaskDataset]:
+    data = case_of(name).data()
+    return task_class(name).for_data(data, options or {}), data
+
+
+def collated(task: Task, encoded: Encoded, rows: list[int]) -> Batch:
+    return task.collate(encoded, np.array(rows, dtype=np.int64), encoder_for())
+
+
+def test_it_has_a_case(name: str) -> None:
+    case = case_of(name)
+    assert len(case.data()) == 32
+    assert case.data().task == name
+
+
+def test_it_is_found_by_its_name(name: str) -> None:
+    assert find_task(name) is task_class(name)
+    with pytest.raises(OptionError, match=name):
+        find_task(name[:-1])
+    assert len({task.name for task in TASKS}) == len(TASKS)
+
+
+def test_encoding_is_pure(name: str) -> None:
+    task, data = made(name)
+    before = [dict(row) for row in data]
+    encoder = encoder_for()
+    first, second = task.encode(data, encoder), task.encode(data, encoder)
+    assert_same_encoding(first, second)
+    assert [dict(row) for row in data] == before
+
+
+def test_encoding_is_row_wise(name: str) -> None:
+    task, data = made(name)
+    encoder = encoder_for()
+    whole = task.encode(data, encoder)
+    for cut in (1, 9, 31):
+        left, right = (task.encode(case_of(name).data(part), encoder) for part in (slice(cut), slice(cut, None)))
+        assert len(left) + len(right) == len(whole) == len(data)
+        for key, ragged in whole.inputs.items():
+            assert np.array_equal(ragged.values, np.concatenate([left.inputs[key].values, right.inputs[key].values]))
+            assert np.array_equal(ragged.lengths, np.concatenate([left.inputs[key].lengths, right.inputs[key].lengths]))
+        for key, values in whole.targets.items():
+            assert np.array_equal(values, np.concatenate([left.targets[key], right.targets[key]]))
+        assert np.array_equal(whole.uncut_lengths, np.concatenate([left.uncut_lengths, right.uncut_lengths]))
+
+
+def test_unlabelled_rows_are_encoded_without_targets(name: str) -> None:
+    task, data = made(name)
+    case = case_of(name)
+    plain = TaskDataset({role: case.columns[role] for role in case.inputs})
+    encoded = task.encode(plain, encoder_for())
+    assert encoded.targets == {}
+    for key, ragged in task.encode(data, encoder_for()).inputs.items():
+        assert np.array_equal(ragged.values, encoded.inputs[key].values)
+
+
+def test_the_losses_of_two_parts_add_up(name: str) -> None:
+    for options in case_of(name).loss_options:
+        task, data = made(name, dict(options))
+        if task.couples_rows:
+            pytest.skip("declares that its rows depend on each other")
+        encoded = task.encode(data, encoder_for())
+        outputs = case_of(name).fake(task, len(data))
+        order = np.random.default_rng(0).permutation(len(data)).tolist()
+        whole = task.loss(outputs[order], collated(task, encoded, order))
+        for cut in (1, 5, 16):
+            parts = [order[:cut], order[cut:]]
+            sums = [task.loss(outputs[part], collated(task, encoded, part)) for part in parts]
+            assert float(sum(s.total for s in sums)) == pytest.approx(float(whole.total), rel=1e-6)
+            assert float(sum(s.count for s in sums)) == pytest.approx(float(whole.count), rel=1e-6)
+        assert float(whole.count) > 0
+        assert whole.total.shape == whole.count.shape == ()
+
+
+def test_a_row_bears_the_same_loss_wherever_it_lies(name: str) -> None:
+    task, data = made(name)
+    encoded = task.encode(data, encoder_for())
+    outputs = case_of(name).fake(task, len(data))
+    alone = [float(task.loss(outputs[[i]], collated(task, encoded, [i])).total) for i in range(len(data))]
+    together = float(task.loss(outputs, collated(task, encoded, list(range(len(data))))).total)
+    assert together == pytest.approx(sum(alone), rel=1e-6)
+
+
+def test_rows_without_supervision_count_nothing(name: str) -> None:
+    case = case_of(name)
+    if case.unsupervised is None:
+        pytest.skip("every row bears supervision")
+    options, columns = case.unsupervised
+    task, _ = made(name, dict(options))
+    data = TaskDataset(columns)
+    total, count = task.loss(case.fake(task, len(data)), collated(task, task.encode(data, encoder_for()), [0, 1]))
+    assert (float(total), float(count)) == (0.0, 0.0)
+
+
+def test_the_model_never_sees_targets(name: str) -> None:
+    task, data = made(name)
+    encoded = task.encode(data, encoder_for())
+    batch = collated(task, encoded, [0, 3, 1])
+    assert not set(batch.inputs) & {"labels", "label", "target", "targets"}
+    assert batch.rows.tolist() == [0, 3, 1]
+
+
+def test_the_config_goes_round(name: str) -> None:
+    for options in case_of(name).loss_options:
+        task, data = made(name, dict(options))
+        again = type(task).from_config(json.loads(json.dumps(task.config())))
+        assert again.config() == task.config()
+        assert again.label_names == task.label_names == data.label_names
+        assert again.head == task.head
+        outputs = case_of(name).fake(task, len(data))
+        batch = collated(task, task.encode(data, encoder_for()), list(range(len(data))))
+        assert again.loss(outputs, batch) == task.loss(outputs, batch)
+        assert again.decode(outputs, batch) == task.decode(outputs, batch)
+
+
+def test_one_prediction_a_row_in_order(name: str) -> None:
+    task, data = made(name)
+    case = case_of(name)
+    encoded = task.encode(data, encoder_for())
+    outputs = case.fake(task, len(data))
+    expected = [task.decode(outputs[[i]], collated(task, encoded, [i]))[0] for i in range(len(data))]
+    order = [5, 0, 31, 7]
+    found = task.decode(outputs[order], collated(task, encoded, order))
+    assert [case.numbers(p) for p in found] == [pytest.approx(case.numbers(expected[i]), abs=1e-7) for i in order]
+    assert found == [expected[i] for i in order]
+
+
+def test_it_learns_ten_rows_by_heart(name: str) -> None:
+    case = case_of(name)
+    data = case.data(10)
+    tuner = tuner_for(name, dropout=0.0, max_steps=150, batch_size=10, learning_rate=1e-2, weight_decay=0.0)
+    tuner.fit(data, progress=False)
+    metric, threshold = case.learned
+    assert tuner.evaluate(data)[metric] >= threshold
+    first, last = tuner.history.steps[0]["loss"], tuner.history.steps[-1]["loss"]
+    assert last < 0.1 * first
+
+
+def test_a_model_comes_back_from_its_folder(name: str, tmp_path: Path) -> None:
+    case = case_of(name)
+    for number, options in enumerate(case.loss_options):
+        tuner = tuner_for(name, max_steps=3, **options).fit(case.data(), progress=False)
+        tuner.save(tmp_path / str(number))
+        again = FineTuner.load(tmp_path / str(number))
+        before, after = tuner.predict(case.data()), again.predict(case.data())
+        assert after == before
+        assert [case.numbers(p) for p in after] == [case.numbers(p) for p in before]
+        assert again.label_names == tuner.label_names
+        assert again.task == tuner.task == name
+        assert dict(again.evaluate(case.data())) == dict(tuner.evaluate(case.data()))
+        left, right = weights(tuner), weights(again)
+        assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_metrics_agree_with_scikit_learn(name: str) -> None:
+    case = case_of(name)
+    tuner = tuner_for(name, max_steps=4).fit(case.data(), progress=False)
+    found = tuner.evaluate(case.data())
+    references = find_task(name).for_data(case.data(), {}).references(case.data())
+    expected = case.oracle(references, tuner.predict(case.data()))
+    assert set(task_class(name).usual_metrics) <= set(expected)
+    for metric, value in expected.items():
+        tolerance = 1e-5 if metric == "loss" else 1e-9
+        assert found[metric] == pytest.approx(value, rel=tolerance, abs=tolerance), metric
+
+
+def test_unlearnable_rows_are_refused_before_anything_is_built(name: str) -> None:
+    for columns in case_of(name).unlearnable:
+        with pytest.raises(LabelError):
+            tuner_for(name).fit(TaskDataset(columns), progress=False)
+
+
+def test_unlabelled_rows_are_refused(name: str) -> None:
+    case = case_of(name)
+    plain = TaskDataset({role: case.columns[role] for role in case.inputs})
+    with pytest.raises(DataError, match="no labels"):
+        tuner_for(name).fit(plain, progress=False)
+    tuner = tuner_for(name, max_steps=1).fit(case.data(), progress=False)
+    with pytest.raises(DataError, match="no labels"):
+        tuner.evaluate(plain)
+    assert len(tuner.predict(plain)) == len(plain)
+
+
+def test_labels_that_training_never_saw_are_refused(name: str) -> None:
+    case = case_of(name)
+    if case.strange is None:
+        pytest.skip("knows no labels")
+    strange = TaskDataset(case.strange)
+    with pytest.raises(LabelError, match="row 1"):
+        tuner_for(name, max_steps=1).fit(case.data(), strange, progress=False)
+    tuner = tuner_for(name, max_steps=1).fit(case.data(), progress=False)
+    with pytest.raises(LabelError, match="row 1"):
+        tuner.evaluate(strange)
+
+
+def test_inputs_of_another_shape_are_refused_with_their_row(name: str) -> None:
+    case = case_of(name)
+    tuner = tuner_for(name, max_steps=1).fit(case.data(), progress=False)
+    for wrong in case.not_inputs:
+        with pytest.raises(DataError, match="row 2"):
+            tuner.predict(["a", "b c", wrong])
+    assert tuner.predict([]) == []
+
+
+def test_the_rows_of_another_task_are_refused(name: str) -> None:
+    tuner = tuner_for(name, max_steps=1).fit(case_of(name).data(), progress=False)
+    for other in NAMES:
+        if other != name:
+            with pytest.raises(DataError, match=other):
+                tuner.evaluate(case_of(other).data())
+            with pytest.raises((DataError, OptionError), match=other):
+                tuner_for(name, task=name).fit(case_of(other).data(), progress=False)
+
+
+def test_loss_options_of_another_task_are_refused(name: str) -> None:
+    values = {"class_weights": "balanced", "label_smoothing": 0.1, "huber_delta": 1.0}
+    own = {option for options in case_of(name).loss_options for option in options}
+    for option, value in values.items():
+        if option not in own:
+            with pytest.raises(OptionError, match=option):
+                tuner_for(name, **{option: value}).fit(case_of(name).data(), progress=False)
+
+
+def assert_same_encoding(left: Encoded, right: Encoded) -> None:
+    assert left.inputs.keys() == right.inputs.keys()
+    assert left.targets.keys() == right.targets.keys()
+    for key in left.inputs:
+        assert np.array_equal(left.inputs[key].values, right.inputs[key].values)
+        assert np.array_equal(left.inputs[key].offsets, right.inputs[key].offsets)
+    for key in left.targets:
+        assert np.array_equal(left.targets[key], right.targets[key])
+    assert np.array_equal(left.uncut_lengths, right.uncut_lengths)
