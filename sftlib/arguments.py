@@ -36,6 +36,7 @@ class Arguments:
     label_smoothing: float
     huber_delta: float | None
     dropout: float | None
+    padding_free: bool | str
     precision: str
     device: str
     metrics: Sequence[Any] | None
@@ -72,6 +73,7 @@ class Arguments:
                 self.max_grad_norm is not None and _number("max_grad_norm", self.max_grad_norm, 0.0, None),
                 _number("label_smoothing", self.label_smoothing, 0.0, 1.0),
                 self.dropout is not None and _number("dropout", self.dropout, 0.0, 1.0),
+                None if self.padding_free in (True, False, "auto") else _padding_free(self.padding_free),
                 choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
                 self._check_early_stopping(),
                 choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
@@ -88,6 +90,10 @@ class Arguments:
         if self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping):
             return None
         return f"early_stopping={self.early_stopping!r}: expected EarlyStopping('loss', patience=2), or None"
+
+
+def _padding_free(value: object) -> str:
+    return f"padding_free={value!r}: expected 'auto', True or False"
 
 
 def _whole(option: str, value: object, at_least: int, other: str = "") -> str | None:

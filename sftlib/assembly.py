@@ -6,15 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sftlib.arguments import Arguments
 from sftlib.data.batching import BatchPlan
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.errors import DataError, OptionError
 from sftlib.fitted import Fitted
-from sftlib.models.backbone import ModelSource, count_parameters, longest_input, open_tokenizer, settle_padding
+from sftlib.models.backbone import ModelSource, longest_input, open_tokenizer, settle_padding
 from sftlib.models.device import resolve_device
 from sftlib.models.precision import resolve_precision
+from sftlib.models.sizes import count_parameters
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
@@ -123,6 +127,11 @@ def training_budget(arguments: Arguments, task: Task) -> Budget:
     if isinstance(arguments.micro_batch_size, int):
         return Budget(arguments.micro_batch_size, 2**62)
     return Budget(arguments.batch_size, _TOKENS_OF_A_PASS)
+
+
+def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:
+    """Every token id that occurs."""
+    return np.unique(np.concatenate([np.unique(part.inputs["input_ids"].values) for part in parts if part is not None]))
 
 
 def watchers(arguments: Arguments) -> list[Callback]:

@@ -21,6 +21,7 @@ from sftlib.assembly import (
     opening_lines,
     plan_batches,
     require_labelled,
+    tokens_in_use,
     training_budget,
     watchers,
 )
@@ -32,13 +33,14 @@ from sftlib.models.backbone import open_source, seeded
 from sftlib.models.device import resolve_device
 from sftlib.models.precision import resolve_precision
 from sftlib.models.tokenizer import TextEncoder
+from sftlib.models.vocabulary import compact_vocabulary
 from sftlib.options import checked, nearest
 from sftlib.tasks.base import Label, Task
 from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping
 from sftlib.train.history import History
 from sftlib.train.loop import Loop
 from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
-from sftlib.train.optimizer import make_optimizer
+from sftlib.train.optimizer import decay_factors, make_optimizer
 from sftlib.train.progress import Progress
 from sftlib.train.schedules import SCHEDULES
 from sftlib.train.state import Training
@@ -69,6 +71,7 @@ class FineTuner:
         label_smoothing: share of the target spread over all labels (``text-classification``).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         dropout: replaces every dropout rate of the model; the model's own when None.
+        padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it pays.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         metrics: names or functions for `evaluate` and validation; the task's usual ones when None.
@@ -108,6 +111,7 @@ class FineTuner:
         label_smoothing: float = 0.0,
         huber_delta: float | None = None,
         dropout: float | None = None,
+        padding_free: bool | str = "auto",
         precision: str = "auto",
         device: str = "auto",
         metrics: Sequence[Any] | None = None,
@@ -175,31 +179,22 @@ class FineTuner:
         arguments = self._arguments
         task = choose_task(arguments, train, valid)
         fitted = assemble(arguments, self._source, task)
-        names = metric_names(arguments, task)
         encoded = fitted.encode(train)
-        evaluator = None if valid is None else fitted.evaluator(valid, names)
+        encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
-
         plan = plan_batches(arguments, len(train))
-        budget = training_budget(arguments, task)
         forward = fitted.forward(encoded)
-        optimizer = make_optimizer(
-            fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay
-        )
-        training = Training(fitted.model, optimizer, fitted.history, plan.steps, plan.steps_per_epoch)
-        opening = opening_lines(fitted, train, encoded, plan.steps, valid) if progress else ()
-        reporter = Progress(opening) if progress else None
+        reporter = Progress(opening_lines(fitted, train, encoded, plan.steps, valid)) if progress else None
+        training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
         loop = Loop(
             forward=forward,
             task=task,
             plan=plan,
-            micro_batches=lambda rows: (
-                task.collate(encoded, part, fitted.encoder).to(fitted.device) for part in budget.cut(rows, encoded)
-            ),
+            micro_batches=fitted.cutter(encoded, training_budget(arguments, task)),
             learning_rate=arguments.learning_rate,
             schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
-            evaluate=lambda: None if evaluator is None else evaluator(forward),
+            evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task)),
             on_nonfinite=(
                 SkipNonFinite()
                 if arguments.on_nonfinite == "skip"
@@ -208,9 +203,17 @@ class FineTuner:
             callbacks=Callbacks([*watchers(arguments), *callbacks, *([reporter] if reporter else [])]),
         )
         self._fitted = fitted
+        smaller_table = compact_vocabulary(
+            fitted.model,
+            used=lambda: tokens_in_use(encoded, encoded_valid),
+            decays=lambda: decay_factors(training, arguments.weight_decay),
+        )
         try:
-            with seeded(arguments.seed), forward.prepared():
-                loop.run(training)
+            with seeded(arguments.seed), forward.prepared(), smaller_table:
+                optimizer = make_optimizer(
+                    fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay
+                )
+                loop.run(training, optimizer)
         finally:
             fitted.model.eval()
             if reporter is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
@@ -65,7 +66,10 @@ class Fitted:
             by_length = np.argsort(encoded.lengths, kind="stable")
             probe = np.unique(by_length[[0, len(by_length) // 2, -1]])
             batch = self.task.collate(encoded, probe, self.encoder).to(self.device)
-            self.layout = fitting_layout(self.model, batch, self.device)
+            wanted = self.settings["padding_free"]
+            self.layout = fitting_layout(
+                self.model, batch, self.device, padding_free=None if wanted == "auto" else wanted
+            )
             self.settings["layout"] = self.layout.name
         return Forward(
             self.model,
@@ -84,14 +88,25 @@ class Fitted:
         tokens = _TOKENS_OF_A_PASS if batch_size is None else 2**62
         return Inference(forward, self.task, self.encoder, Budget(batch_size or _ROWS_OF_A_PASS, tokens))
 
-    def evaluator(
-        self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None
-    ) -> Callable[[Forward], Metrics]:
-        """A function that evaluates on this data whenever it is called; the rows are encoded once, now."""
-        encoded, references = self.encode(data), self.task.references(data)
+    def cutter(self, encoded: Encoded, budget: Budget) -> Callable[[NDArray[np.int64]], Iterator[Batch]]:
+        """A function from the rows of an effective batch to its micro-batches."""
 
-        def evaluate(forward: Forward) -> Metrics:
-            metrics = self.inference(forward, batch_size).evaluate(encoded, references, self.task.metrics(names))
+        def cut(rows: NDArray[np.int64]) -> Iterator[Batch]:
+            for part in budget.cut(rows, encoded):
+                yield self.task.collate(encoded, part, self.encoder).to(self.device)
+
+        return cut
+
+    def evaluator(
+        self, forward: Forward, data: TaskDataset | None, encoded: Encoded | None, names: Sequence[Any]
+    ) -> Callable[[], Metrics | None]:
+        """A function that evaluates on this data whenever it is called, or answers None without any."""
+        references = [] if data is None else self.task.references(data)
+
+        def evaluate() -> Metrics | None:
+            if encoded is None:
+                return None
+            metrics = self.inference(forward).evaluate(encoded, references, self.task.metrics(names))
             self.metrics = metrics.to_dict()
             return metrics
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.layout import position_offset
+from sftlib.models.sizes import dropout_rates
 
 _NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
 
@@ -220,12 +220,6 @@ def longest_input(model: nn.Module, tokenizer: Any) -> int:
     return limit if limit < _NO_LIMIT else 512
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trained, all) parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
-
-
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's generators start from ``seed`` inside and are put back afterwards."""
@@ -253,9 +247,8 @@ def _adjust(config: Any, head: Head, dropout: float | None) -> None:
     config.update(head.settings())
     if dropout is None:
         return
-    for name, value in config.to_dict().items():
-        if re.search(r"drop(out)?(_prob)?$|pdrop$|dropout", name) and isinstance(value, int | float):
-            setattr(config, name, dropout)
+    for name in dropout_rates(config):
+        setattr(config, name, dropout)
 
 
 def _copy_weights(source: nn.Module, target: Any) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sftlib.models.attention import FLAT, PADDED, attention
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.sequences import Sequences
+from sftlib.models.sizes import NARROW, drops_out, typical_width
 
 _TOLERANCE = 1e-4  # of the largest score; fp32 rounding of another order of summation stays far below
 
@@ -131,17 +132,21 @@ def position_offset(model: nn.Module) -> int:
     return 0
 
 
-def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor]) -> Layout:
+def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:
     """The leanest layout in which the model gives the answers that it gives by itself.
+
+    A narrow model without dropout keeps its own attention, and with it every bit of what a plain loop would compute.
 
     Args:
         model: in evaluation mode.
+        padding_free: whether to try rows end to end; None to decide by the width of the model.
         run: scores of a few rows, the longest among them, under a layout, in fp32 and without dropout.
     """
     if not getattr(model, "_supports_attention_backend", False):
-        return OwnAttention()
+        return OwnAttention()  # MPNet, DeBERTa: their dropout is made of modules, and those are covered
     expected = run(OwnAttention())
-    for layout in (Flat(), Padded()):
+    flat = typical_width(model) >= NARROW if padding_free is None else padding_free
+    for layout in [*([Flat()] if flat else []), *([Padded()] if drops_out(model) else [])]:
         try:
             found = run(layout)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):

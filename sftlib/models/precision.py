@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sftlib.errors import OptionError
+from sftlib.models.sizes import NARROW, typical_width
 from sftlib.options import choice
-
-_NARROW = 256  # below this width products are too small for the units that make bf16 pay (docs/benchmarks.md)
 
 
 class Precision(ABC):
@@ -116,8 +115,8 @@ def resolve_precision(name: str, *, device: torch.device, model: nn.Module) -> P
         return Fp32("the safe choice on this device")
     if not _has_matrix_units():
         return Fp32("this processor has no matrix units for bf16")
-    if _width(model) < _NARROW:
-        return Fp32(f"layers narrower than {_NARROW} gain nothing from bf16")
+    if typical_width(model) < NARROW:
+        return Fp32(f"layers narrower than {NARROW} gain nothing from bf16")
     return Bf16("this processor has matrix units for bf16 (AMX)")
 
 
@@ -125,9 +124,3 @@ def _has_matrix_units() -> bool:
     """Whether the processor multiplies bf16 matrices in hardware (AMX); torch before 2.9 cannot tell, so no."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16", False))
-
-
-def _width(model: nn.Module) -> int:
-    """The width of a typical linear layer: the median of the smaller sides."""
-    sides = sorted(min(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear))
-    return sides[len(sides) // 2] if sides else 0

@@ -72,6 +72,7 @@ class KeepBest(Callback):
     def on_fit_end(self, training: Training) -> None:
         if self._weights:
             training.model.load_state_dict(self._weights)
+            training.weights_of = self.best_step
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step, "weights": self._weights}

@@ -80,13 +80,14 @@ class Forward:
             return self._call(self.model, {**inputs, **more})
 
 
-def fitting_layout(model: nn.Module, batch: Batch, device: torch.device) -> Layout:
+def fitting_layout(model: nn.Module, batch: Batch, device: torch.device, *, padding_free: bool | None) -> Layout:
     """The leanest layout in which the model gives its own answers on this batch.
 
     Args:
         model: on its device.
         batch: a few rows of different lengths, the longest of the data among them.
         device: of model and batch.
+        padding_free: whether to try rows end to end; None to decide by the width of the model.
     """
 
     def run(layout: Layout) -> Tensor:
@@ -96,7 +97,7 @@ def fitting_layout(model: nn.Module, batch: Batch, device: torch.device) -> Layo
 
     was_training = model.training
     model.eval()
-    chosen = choose_layout(model, run)
+    chosen = choose_layout(model, run, padding_free=padding_free)
     model.train(was_training)
     return chosen
 

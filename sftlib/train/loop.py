@@ -75,9 +75,9 @@ class Loop:
     on_nonfinite: NonFinitePolicy
     callbacks: Callback
 
-    def run(self, training: Training) -> None:
+    def run(self, training: Training, optimizer: torch.optim.Optimizer) -> None:
         """Train from ``training.step`` to the end, or until a callback asks to stop."""
-        model, optimizer = training.model, training.optimizer
+        model = training.model
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.callbacks.on_fit_start(training)
         model.train()

@@ -32,8 +32,8 @@ class RaiseNonFinite:
             "the loss of these rows is not finite by itself" if len(found) else "each row by itself has a finite loss"
         )
         raise NonFiniteError(
-            f"step {step}: loss {loss}, gradient norm {grad_norm}; training rows {shown} ({blame}). The weights are those "
-            f"after step {step - 1}. Try a smaller learning_rate, precision='fp32', or on_nonfinite='skip'.",
+            f"step {step}: loss {loss}, gradient norm {grad_norm}; training rows {shown} ({blame}). The weights are "
+            f"those after step {step - 1}. Try a smaller learning_rate, precision='fp32', or on_nonfinite='skip'.",
             step=step,
             rows=named.tolist(),
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
+
+from sftlib.train.state import Training
 
 
 def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -23,3 +27,13 @@ def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: floa
     ]
     fused = all(p.device.type in ("cpu", "cuda", "mps") for p in trained)
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=fused)
+
+
+def decay_factors(training: Training, weight_decay: float) -> list[float]:
+    """What each step that was taken multiplied a decayed weight without gradient by."""
+    last = training.step if training.weights_of is None else training.weights_of
+    return [
+        1.0 - record["learning_rate"] * weight_decay
+        for record in training.history.steps
+        if record["step"] <= last and math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])
+    ]

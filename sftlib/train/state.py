@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -19,20 +18,20 @@ class Training:
 
     Attributes:
         model: the model being tuned.
-        optimizer: its optimizer.
         history: records so far.
         steps: optimizer steps of the whole run.
         steps_per_epoch: optimizer steps of an epoch.
         step: optimizer steps done.
+        weights_of: the step whose weights the model holds at the end; `KeepBest` goes back to an earlier one.
         stop_reason: why the run ends early; set it from a callback to end the run after this step.
     """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
     history: History
     steps: int
     steps_per_epoch: int
     step: int = 0
+    weights_of: int | None = None
     stop_reason: str | None = None
 
     @property

@@ -1,0 +1,39 @@
+"""What can be read off a model: how wide it is, whether it drops out, how many parameters it has."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+#: Layers narrower than this gain nothing from bf16 or from leaving padding out (docs/benchmarks.md): such models are
+#: computed exactly as they compute themselves.
+NARROW = 256
+
+
+def typical_width(model: nn.Module) -> int:
+    """The median over linear layers of the smaller side; 0 without any."""
+    sides = sorted(min(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear))
+    return sides[len(sides) // 2] if sides else 0
+
+
+def dropout_rates(config: Any) -> dict[str, float]:
+    """Every dropout rate that a transformers config names."""
+    return {
+        name: float(value)
+        for name, value in config.to_dict().items()
+        if re.search(r"dropout|drop_prob|pdrop|_drop$", name) and isinstance(value, int | float)
+    }
+
+
+def drops_out(model: nn.Module) -> bool:
+    """Whether anything in the model drops out, as far as its modules and its config tell."""
+    rates = dropout_rates(model.config) if hasattr(model, "config") and hasattr(model.config, "to_dict") else {}
+    return any(rates.values()) or any(m.p > 0 for m in model.modules() if isinstance(m, nn.Dropout))
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(trained, all) parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
