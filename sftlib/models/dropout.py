@@ -64,8 +64,7 @@ class _Windows(torch.autograd.Function):
 
 def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
     """(M, W): row ``i`` is ``pool[offsets[i] : offsets[i] + W]``."""
-    windows = torch.as_strided(pool, (2**_POOL_BITS, width), (1, 1))
-    return windows.index_select(0, offsets)
+    return torch.index_select(pool.as_strided((2**_POOL_BITS, width), (1, 1)), 0, offsets)
 
 
 def _offsets(keys: Tensor) -> Tensor:
