@@ -71,7 +71,8 @@ class FineTuner:
         label_smoothing: share of the target spread over all labels (``text-classification``).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         dropout: replaces every dropout rate of the model; the model's own when None.
-        padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it pays.
+        padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
+            pays.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         metrics: names or functions for `evaluate` and validation; the task's usual ones when None.
