@@ -252,14 +252,20 @@ def _adjust(config: Any, head: Head, dropout: float | None) -> None:
 
 
 def _copy_weights(source: nn.Module, target: Any) -> int:
-    """Copy every weight of the same name, with or without the body's prefix, and the same shape; count them."""
+    """Copy every weight of the same name, with or without the body's prefix, and the same shape; count them.
+
+    What is frozen in the source is frozen in the target.
+    """
     prefix = f"{target.base_model_prefix}."
     own = target.state_dict()
+    frozen = {name for name, parameter in source.named_parameters() if not parameter.requires_grad}
     copied = {}
     for name, weight in source.state_dict().items():
         for candidate in (name, prefix + name, name.removeprefix(prefix)):
             if candidate in own and own[candidate].shape == weight.shape:
                 copied[candidate] = weight
+                if name in frozen:
+                    target.get_parameter(candidate).requires_grad_(False)
                 break
     target.load_state_dict(copied, strict=False)
     return len(copied)

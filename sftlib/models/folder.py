@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from sftlib.models.backbone import Head, quiet
+from sftlib.models.backbone import Head, quiet, seeded
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -52,7 +52,7 @@ def read_model(folder: Path, head: Head) -> nn.Module:
             f"{CONFIG} has {', '.join(refused) or f'model_type {model_type!r}'}, which is not allowed here"
         )
     plain = {key: value for key, value in config.items() if not key.startswith("_")}
-    with quiet():
+    with quiet(), seeded(0):  # weights are drawn before they are filled: not from the user's generator
         built = transformers.AutoConfig.for_model(model_type, **plain)
         model: nn.Module = getattr(transformers, head.auto_class).from_config(
             built, dtype=torch.float32, trust_remote_code=False

@@ -31,9 +31,11 @@ from torch import Tensor, nn
 
 from sftlib.data.batching import BatchPlan
 from sftlib.data.collate import Batch
+from sftlib.models.memory import is_out_of_memory
 from sftlib.tasks.base import LossSum, Task
 from sftlib.train.callbacks import Callback
 from sftlib.train.forward import Forward
+from sftlib.train.micro_batches import MicroBatches
 from sftlib.train.schedules import Schedule
 from sftlib.train.state import Training
 
@@ -55,7 +57,7 @@ class Loop:
         forward: calls the model.
         task: sums the loss.
         plan: which rows make up which step.
-        micro_batches: an effective batch -> the micro-batches it is cut into, on the model's device.
+        micro_batches: cuts an effective batch.
         learning_rate: of the schedule's factor 1.
         schedule: factor of the learning rate at each step.
         max_grad_norm: gradients are scaled down to this norm; infinity to leave them.
@@ -67,7 +69,7 @@ class Loop:
     forward: Forward
     task: Task
     plan: BatchPlan
-    micro_batches: Callable[[Rows], Iterable[Batch]]
+    micro_batches: MicroBatches
     learning_rate: float
     schedule: Schedule
     max_grad_norm: float
@@ -80,14 +82,14 @@ class Loop:
         model = training.model
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.callbacks.on_fit_start(training)
-        model.train()
 
         while training.step < self.plan.steps and training.stop_reason is None:
             step = training.step
             rows = self.plan.rows(step)
+            model.train()  # here, because a callback may have looked at predictions
 
             # Forward and backward: sums only.
-            sums = [self._backward(batch, step) for batch in self.micro_batches(rows)]
+            sums = self._accumulate(rows, step, optimizer)
             count = _total([part.count for part in sums])
             loss = _total([part.total for part in sums]) / count if count else 0.0
 
@@ -125,6 +127,19 @@ class Loop:
         model.eval()
         self.callbacks.on_fit_end(training)
 
+    def _accumulate(self, rows: Rows, step: int, optimizer: torch.optim.Optimizer) -> list[LossSum]:
+        """The sums of every micro-batch; when memory runs out, the same step again in smaller ones.
+
+        Dropout masks depend on the step and the row alone, so the second try computes the same.
+        """
+        while True:
+            try:
+                return [self._backward(batch, step) for batch in self.micro_batches(rows)]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or not self.micro_batches.halve(rows):
+                    raise
+            optimizer.zero_grad()
+
     def _backward(self, batch: Batch, step: int) -> LossSum:
         """Add the gradient of a micro-batch's summed loss; return the sums without their graph."""
         total, count = self.task.loss(self.forward.train(batch, step=step), batch)
@@ -138,7 +153,6 @@ class Loop:
             values = {f"valid_{name}": value for name, value in metrics.items()}
             training.history.add_evaluation({"step": training.step, "epoch": epoch, **values})
         self.callbacks.on_epoch_end(training, metrics)
-        training.model.train()
 
 
 def _total(parts: Sequence[Tensor]) -> float:
