@@ -195,11 +195,9 @@ def encoder_for(family: str = "bert") -> TextEncoder:
     return TextEncoder(tiny_tokenizer(family), MAX_LENGTH)
 
 
-def tuner_for(
-    name: str, family: str = "bert", *, model_seed: int = 0, model_dropout: float = 0.1, **options: Any
-) -> FineTuner:
+def tuner_for(name: str, family: str = "bert", **options: Any) -> FineTuner:
     """A tuner of a tiny model for a task, in fp32."""
-    model = tiny_model(family, case_of(name).outputs, model_dropout, model_seed)
+    model = tiny_model(family, case_of(name).outputs)
     defaults: dict[str, Any] = {"learning_rate": 1e-3, "precision": "fp32", "device": "cpu"}
     return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **options})
 

@@ -27,7 +27,7 @@ def run_of(name: str, family: str, micro_batch_size: int | str, *, steps: int, *
 
 @functools.cache
 def fitted(name: str, family: str) -> FineTuner:
-    """A tuner that has learned enough for its predictions to differ by far more than rounding; not to be fitted again."""
+    """A tuner whose predictions differ by far more than rounding; not to be fitted again."""
     return run_of(name, family, "auto", steps=10, learning_rate=1e-2)
 
 
@@ -132,10 +132,8 @@ def test_padding_beside_a_long_row_changes_nothing(family: str) -> None:
 def test_pairs_do_not_depend_on_the_cut(family: str) -> None:
     columns = case_of("text-classification").columns
     data = TaskDataset({**columns, "text_pair": list(reversed(columns["text"]))})
-    runs = [
-        tuner_for("text-classification", family, micro_batch_size=cut, max_steps=4).fit(data, progress=False)
-        for cut in (32, 3)
-    ]
+    tuners = [tuner_for("text-classification", family, micro_batch_size=cut, max_steps=4) for cut in (32, 3)]
+    runs = [tuner.fit(data, progress=False) for tuner in tuners]
     assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-5)
     alone, together = (runs[0].predict(data, batch_size=size) for size in (1, 32))
     assert [p.probability for p in together] == pytest.approx([p.probability for p in alone], abs=1e-6)
