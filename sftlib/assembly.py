@@ -17,6 +17,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.models.backbone import ModelSource, longest_input, open_tokenizer, settle_padding
 from sftlib.models.device import resolve_device
+from sftlib.models.memory import tokens_of_a_pass
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.tokenizer import TextEncoder
@@ -24,8 +25,6 @@ from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
 from sftlib.train.callbacks import Callback, KeepBest
 from sftlib.train.inference import Budget
-
-_TOKENS_OF_A_PASS = 2**14  # of an automatic micro-batch: bounds the memory of activations, never the result
 
 
 def choose_task(arguments: Arguments, train: TaskDataset, valid: TaskDataset | None) -> Task:
@@ -120,13 +119,13 @@ def plan_batches(arguments: Arguments, rows: int) -> BatchPlan:
     return BatchPlan(rows, batch_size=arguments.batch_size, steps=steps, seed=arguments.seed)
 
 
-def training_budget(arguments: Arguments, task: Task) -> Budget:
-    """How an effective batch is cut: as asked, or by tokens; never where rows depend on each other."""
-    if task.couples_rows:
+def training_budget(arguments: Arguments, fitted: Fitted) -> Budget:
+    """How an effective batch is cut: as asked, or by the memory there is; never where rows depend on each other."""
+    if fitted.task.couples_rows:
         return Budget(arguments.batch_size, 2**62)
     if isinstance(arguments.micro_batch_size, int):
         return Budget(arguments.micro_batch_size, 2**62)
-    return Budget(arguments.batch_size, _TOKENS_OF_A_PASS)
+    return Budget(arguments.batch_size, tokens_of_a_pass(fitted.model, fitted.device))
 
 
 def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:

@@ -191,7 +191,7 @@ class FineTuner:
             forward=forward,
             task=task,
             plan=plan,
-            micro_batches=fitted.cutter(encoded, training_budget(arguments, task)),
+            micro_batches=fitted.micro_batches(encoded, training_budget(arguments, fitted)),
             learning_rate=arguments.learning_rate,
             schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
@@ -22,6 +21,7 @@ from sftlib.tasks.base import Task
 from sftlib.train.forward import Forward, fitting_layout
 from sftlib.train.history import History
 from sftlib.train.inference import Budget, Inference
+from sftlib.train.micro_batches import MicroBatches
 
 _TOKENS_OF_A_PASS = 2**14
 _ROWS_OF_A_PASS = 128
@@ -88,14 +88,9 @@ class Fitted:
         tokens = _TOKENS_OF_A_PASS if batch_size is None else 2**62
         return Inference(forward, self.task, self.encoder, Budget(batch_size or _ROWS_OF_A_PASS, tokens))
 
-    def cutter(self, encoded: Encoded, budget: Budget) -> Callable[[NDArray[np.int64]], Iterator[Batch]]:
-        """A function from the rows of an effective batch to its micro-batches."""
-
-        def cut(rows: NDArray[np.int64]) -> Iterator[Batch]:
-            for part in budget.cut(rows, encoded):
-                yield self.task.collate(encoded, part, self.encoder).to(self.device)
-
-        return cut
+    def micro_batches(self, encoded: Encoded, budget: Budget) -> MicroBatches:
+        """Cuts effective batches of these rows."""
+        return MicroBatches(self.task, encoded, self.encoder, device=self.device, budget=budget)
 
     def evaluator(
         self, forward: Forward, data: TaskDataset | None, encoded: Encoded | None, names: Sequence[Any]

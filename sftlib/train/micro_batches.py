@@ -1,0 +1,53 @@
+"""From an effective batch to the micro-batches that are computed one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sftlib.data.collate import Batch
+from sftlib.data.encoded import Encoded
+from sftlib.models.tokenizer import TextEncoder
+from sftlib.tasks.base import Task
+from sftlib.train.inference import Budget
+
+
+@final
+class MicroBatches:
+    """Cuts rows by length within a budget; the budget can be halved when memory runs out.
+
+    Args:
+        task: lays rows out.
+        encoded: the training data.
+        encoder: knows what fills up a row.
+        device: where the batches go.
+        budget: of one pass.
+    """
+
+    def __init__(
+        self, task: Task, encoded: Encoded, encoder: TextEncoder, *, device: torch.device, budget: Budget
+    ) -> None:
+        self._task = task
+        self._encoded = encoded
+        self._encoder = encoder
+        self._device = device
+        self.budget = budget
+
+    def __call__(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+        for part in self.budget.cut(rows, self._encoded):
+            yield self._task.collate(self._encoded, part, self._encoder).to(self._device)
+
+    def halve(self, rows: NDArray[np.int64]) -> bool:
+        """Halve the budget for good; False when the largest micro-batch of these rows is a single row already.
+
+        Tasks whose loss couples the rows of a batch are never cut.
+        """
+        largest = max(self.budget.cut(rows, self._encoded), key=len)
+        if len(largest) == 1 or self._task.couples_rows:
+            return False
+        self.budget = Budget((len(largest) + 1) // 2, self.budget.tokens)
+        return True
