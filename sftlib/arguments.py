@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, final
+from typing import Any, Literal, final
 
-from sftlib.options import choice, raise_together
+import numpy as np
+import torch
+
+from sftlib.options import choice, raise_together, real_number, whole_number
+from sftlib.tasks import TASKS
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 
 #: Options that shape the loss; each task says which of them it has.
 LOSS_OPTIONS = ("class_weights", "label_smoothing", "huber_delta")
 
+_LARGEST_SEED = 2**32 - 1  # as numpy and scikit-learn have it
+
+Problem = str | Literal[False] | None
+
 
 @final
 @dataclass
 class Arguments:
-    """What a `FineTuner` was asked for, as it was asked; see there for the meaning of each."""
+    """What a `FineTuner` was asked for; see there for the meaning of each. numpy's numbers become Python's."""
 
     model: Any
     task: str | None
@@ -38,15 +46,20 @@ class Arguments:
     dropout: float | None
     padding_free: bool | str
     precision: str
-    device: str
+    device: str | torch.device
     metrics: Sequence[Any] | None
     early_stopping: EarlyStopping | None
     keep_best: str | None
     on_nonfinite: str
     seed: int
 
+    def __post_init__(self) -> None:
+        for name, value in self.as_dict().items():
+            if isinstance(value, np.generic):
+                setattr(self, name, value.item())
+
     def as_dict(self) -> dict[str, Any]:
-        """Option -> value, the very objects that were given."""
+        """Option -> value."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def loss_options(self) -> dict[str, Any]:
@@ -59,52 +72,86 @@ class Arguments:
         Raises:
             OptionError: naming each option, its value and what was expected.
         """
-        raise_together(
-            [
-                _whole("epochs", self.epochs, at_least=1),
-                self.max_steps is not None and _whole("max_steps", self.max_steps, at_least=1),
-                _number("learning_rate", self.learning_rate, 0.0, None),
-                _whole("batch_size", self.batch_size, at_least=1),
-                self.micro_batch_size != "auto" and _whole("micro_batch_size", self.micro_batch_size, 1, "'auto' or "),
-                self.max_length is not None and _whole("max_length", self.max_length, at_least=2),
-                _number("weight_decay", self.weight_decay, 0.0, None),
-                choice("schedule", self.schedule, SCHEDULES),
-                self._check_warmup(),
-                self.max_grad_norm is not None and _number("max_grad_norm", self.max_grad_norm, 0.0, None),
-                _number("label_smoothing", self.label_smoothing, 0.0, 1.0),
-                self.dropout is not None and _number("dropout", self.dropout, 0.0, 1.0),
-                None if self.padding_free in (True, False, "auto") else _padding_free(self.padding_free),
-                choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
-                self._check_early_stopping(),
-                choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
-                _whole("seed", self.seed, at_least=0),
-            ]
-        )
+        raise_together([*self._problems_of_the_run(), *self._problems_of_the_loss(), *self._problems_of_choices()])
+
+    def _problems_of_the_run(self) -> list[Problem]:
+        return [
+            whole_number("epochs", self.epochs, at_least=1),
+            self.max_steps is not None and whole_number("max_steps", self.max_steps, at_least=1),
+            real_number("learning_rate", self.learning_rate, 0, expected="a finite number of at least 0"),
+            whole_number("batch_size", self.batch_size, at_least=1),
+            self.micro_batch_size != "auto"
+            and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
+            self.max_length is not None and whole_number("max_length", self.max_length, at_least=2),
+            real_number("weight_decay", self.weight_decay, 0, expected="a finite number of at least 0"),
+            self._check_warmup(),
+            self.max_grad_norm is not None and _above_zero("max_grad_norm", self.max_grad_norm, "for no limit"),
+            whole_number("seed", self.seed, at_least=0, at_most=_LARGEST_SEED),
+        ]
+
+    def _problems_of_the_loss(self) -> list[Problem]:
+        return [
+            _share("label_smoothing", self.label_smoothing),
+            self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
+            self.dropout is not None and _share("dropout", self.dropout),
+            self._check_class_weights(),
+        ]
+
+    def _problems_of_choices(self) -> list[Problem]:
+        return [
+            self.task is not None and choice("task", self.task, [task.name for task in TASKS]),
+            choice("schedule", self.schedule, SCHEDULES),
+            self._check_padding_free(),
+            choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
+            choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
+            _expected("device", self.device, str | torch.device, "a name such as 'auto', 'cpu' or 'cuda:0'"),
+            self._check_metrics(),
+            self.keep_best is not None
+            and _expected("keep_best", self.keep_best, str, "the name of a metric, such as 'loss', or None"),
+            self.early_stopping is not None
+            and _expected("early_stopping", self.early_stopping, EarlyStopping, self._stopping_instead()),
+        ]
 
     def _check_warmup(self) -> str | None:
         if isinstance(self.warmup, int) and not isinstance(self.warmup, bool):
-            return _whole("warmup", self.warmup, at_least=0)
-        return _number("warmup", self.warmup, 0.0, 1.0, "a share of the steps from 0 to 1, or a whole number of steps")
+            return whole_number("warmup", self.warmup, at_least=0)
+        expected = "a share of the steps from 0 to 1, or a whole number of steps"
+        return real_number("warmup", self.warmup, 0, 1, expected=expected)
 
-    def _check_early_stopping(self) -> str | None:
-        if self.early_stopping is None or isinstance(self.early_stopping, EarlyStopping):
+    def _check_class_weights(self) -> str | None:
+        weights = self.class_weights
+        if weights is None or isinstance(weights, Mapping) or (isinstance(weights, str) and weights == "balanced"):
             return None
-        return f"early_stopping={self.early_stopping!r}: expected EarlyStopping('loss', patience=2), or None"
+        return (
+            f"class_weights={weights!r:.60}: expected None, 'balanced', or a mapping from each label to its weight, "
+            "such as {'bad': 2.0, 'good': 1.0}"
+        )
+
+    def _check_padding_free(self) -> str | None:
+        if isinstance(self.padding_free, bool) or (isinstance(self.padding_free, str) and self.padding_free == "auto"):
+            return None
+        return f"padding_free={self.padding_free!r:.60}: expected 'auto', True or False"
+
+    def _check_metrics(self) -> str | None:
+        if self.metrics is None or isinstance(self.metrics, list | tuple):
+            return None
+        example = [self.metrics] if isinstance(self.metrics, str) else ["accuracy"]
+        return f"metrics={self.metrics!r:.60}: expected a list of names or functions, such as {example}"
+
+    def _stopping_instead(self) -> str:
+        given = self.early_stopping
+        metric = given if isinstance(given, str) else "loss"
+        return f"EarlyStopping({metric!r}, patience=2), or None"
 
 
-def _padding_free(value: object) -> str:
-    return f"padding_free={value!r}: expected 'auto', True or False"
+def _share(option: str, value: object) -> str | None:
+    problem = real_number(option, value, 0, 1, expected="a number of at least 0 and below 1")
+    return problem or (f"{option}={value!r}: expected a number of at least 0 and below 1" if value == 1 else None)
 
 
-def _whole(option: str, value: object, at_least: int, other: str = "") -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
-        return None
-    return f"{option}={value!r}: expected {other}a whole number of at least {at_least}"
+def _above_zero(option: str, value: object, none: str) -> str | None:
+    return real_number(option, value, 0, ends=False, expected=f"a finite number above 0, or None {none}")
 
 
-def _number(option: str, value: object, low: float, high: float | None, expected: str = "") -> str | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if good and low <= value <= (high if high is not None else 1e300):  # type: ignore[operator]
-        return None
-    shown = f"a number from {low:g} to {high:g}" if high is not None else f"a finite number of at least {low:g}"
-    return f"{option}={value!r}: expected {expected or shown}"
+def _expected(option: str, value: object, kind: Any, expected: str) -> str | None:
+    return None if isinstance(value, kind) else f"{option}={value!r:.60}: expected {expected}"

@@ -28,6 +28,7 @@ from sftlib._version import __version__
 from sftlib.display import text_table
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
+from sftlib.options import folder_path, nearest_folder
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
 
@@ -72,9 +73,12 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         ArtifactError: ``path`` holds something else, or cannot be written.
     """
-    target = Path(path)
+    target = folder_path(path)
     if target.exists() and not _is_replaceable(target):
-        raise ArtifactError(f"{os.fspath(path)!r} exists and is not a model saved by sftlib: choose another folder")
+        raise ArtifactError(
+            f"{os.fspath(path)!r} is {_what_is(target)}, not a model saved by sftlib, and nothing else is replaced: "
+            "choose another folder"
+        )
     try:
         with storage.written_whole(target) as folder:
             write_model(contents.model, contents.tokenizer, folder)
@@ -83,7 +87,7 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
             storage.write_manifest(folder, kind=_KIND, free=[_CARD], libraries=_libraries())
             yield folder
     except OSError as error:
-        raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error}") from error
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error.strerror or error}") from error
 
 
 def load(path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Contents:
@@ -96,7 +100,16 @@ def load(path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Con
     Raises:
         ArtifactError: it is missing, incomplete or changed, asks for something that is not allowed, or needs ``model``.
     """
-    folder = Path(path)
+    folder = folder_path(path)
+    if model is not None and not isinstance(model, nn.Module):
+        raise OptionError(f"model={model!r:.60}: expected a torch.nn.Module to fill with the folder's weights, or None")
+    if not folder.is_dir():
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {_absent(folder)}")
+    if (folder / "config.json").is_file() and not any((folder / name).exists() for name in (storage.MANIFEST, _RECORD)):
+        raise ArtifactError(
+            f"{os.fspath(path)!r} was not saved by sftlib ({storage.MANIFEST} is missing); "
+            f"to tune a model of transformers: FineTuner({os.fspath(path)!r})"
+        )
     try:
         storage.verify(folder, kind=_KIND, free=[_CARD])
         record = storage.read_json(folder / _RECORD)
@@ -133,6 +146,20 @@ def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
             raise ArtifactError(
                 f"the folder read back predicts {found} where the model predicts {expected} (input {number})"
             )
+
+
+def _absent(folder: Path) -> str:
+    if folder.exists():
+        return "it is a file, expected the folder that save() wrote"
+    hint = nearest_folder(folder)
+    return f"there is no such folder{'; ' if hint else ''}{hint}"
+
+
+def _what_is(target: Path) -> str:
+    if not target.is_dir():
+        return "a file"
+    names = sorted(item.name for item in target.iterdir())
+    return f"a folder with {', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}"
 
 
 def _is_replaceable(target: Path) -> bool:

@@ -13,74 +13,18 @@ from sftlib.arguments import Arguments
 from sftlib.data.batching import BatchPlan
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
-from sftlib.errors import DataError, OptionError
+from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
-from sftlib.models.backbone import ModelSource, longest_input, open_tokenizer, settle_padding
+from sftlib.models.backbone import ModelSource, longest_input, settle_padding
 from sftlib.models.device import resolve_device
 from sftlib.models.memory import tokens_of_a_pass
+from sftlib.models.opening import open_tokenizer
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.tokenizer import TextEncoder
-from sftlib.tasks import find_task
+from sftlib.report import TokenReport, TrainingReport, padding_share
 from sftlib.tasks.base import Task
-from sftlib.train.callbacks import Callback, KeepBest
 from sftlib.train.inference import Budget
-
-
-def choose_task(arguments: Arguments, train: TaskDataset, valid: TaskDataset | None) -> Task:
-    """The task for this data, after everything about the data that can be refused was refused.
-
-    Raises:
-        DataError: every problem of both data sets in one error.
-    """
-    problems: list[DataError] = []
-    for name, data in [("train", train), *([("valid", valid)] if valid is not None else [])]:
-        try:
-            require_labelled(data, f"fit ({name})")
-        except DataError as error:
-            problems.append(error)
-    _raise_all(problems)
-    named = arguments.task or train.task
-    if train.task is not None and named != train.task:
-        raise OptionError(f"task={arguments.task!r}, but the training data is for {train.task!r}")
-    task = find_task(named or "").for_data(train, arguments.loss_options())
-    for data in [train] if valid is None else [train, valid]:
-        try:
-            task.check(data)
-        except DataError as error:
-            problems.append(error)
-    _raise_all(problems)
-    if valid is None and (arguments.keep_best or arguments.early_stopping):
-        raise OptionError("keep_best and early_stopping look at the validation data: fit(train, valid)")
-    task.metrics(metric_names(arguments, task))
-    return task
-
-
-def require_labelled(data: object, purpose: str) -> None:
-    """Refuse what is not a labelled, non-empty data set.
-
-    Raises:
-        DataError: saying which.
-    """
-    if not isinstance(data, TaskDataset):
-        raise DataError(
-            f"{purpose}: expected a TaskDataset, found {type(data).__name__}; wrap it: TaskDataset(rows, text=..., label=...)"
-        )
-    if len(data) == 0:
-        raise DataError(f"{purpose}: the data set holds no rows")
-    if not data.is_labelled:
-        others = [name for name in data.columns if name not in data.roles.values()]
-        hint = f"; columns without a role: {', '.join(map(repr, others[:10]))}" if others else ""
-        raise DataError(
-            f"{purpose}: the data set has no labels; name their column, for example label='sentiment'{hint}"
-        )
-
-
-def metric_names(arguments: Arguments, task: Task) -> list[Any]:
-    """The metrics to compute: those asked for or the task's usual ones, and those that are watched."""
-    watched = [arguments.keep_best, arguments.early_stopping.metric if arguments.early_stopping else None]
-    names = list(task.usual_metrics if arguments.metrics is None else arguments.metrics)
-    return [*names, *(name for name in dict.fromkeys(watched) if name is not None and name not in names)]
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -90,12 +34,17 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         ArtifactError: the model or its tokenizer cannot be opened.
         OptionError: the model does not fit the task or the options.
     """
-    tokenizer = source.tokenizer() if arguments.tokenizer is None else arguments.tokenizer
-    if isinstance(tokenizer, str):
-        tokenizer = open_tokenizer(tokenizer)
+    tokenizer = source.tokenizer() if arguments.tokenizer is None else open_tokenizer(arguments.tokenizer)
+    if tokenizer is None:
+        raise OptionError(
+            f"tokenizer=None: a {source.name} that is passed as an object comes without one; give tokenizer=, "
+            "a transformers tokenizer, or the folder or name of one"
+        )
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     encoder = TextEncoder(tokenizer, max_length=2)
     settle_padding(model, encoder.tokenizer)
+    if not count_parameters(model)[0]:
+        raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     longest = longest_input(model, encoder.tokenizer)
     encoder.max_length = arguments.max_length or longest
     if encoder.max_length > longest:
@@ -133,11 +82,29 @@ def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:
     return np.unique(np.concatenate([np.unique(part.inputs["input_ids"].values) for part in parts if part is not None]))
 
 
-def watchers(arguments: Arguments) -> list[Callback]:
-    """The callbacks that the options ask for."""
-    stopping = arguments.early_stopping
-    best = arguments.keep_best or (stopping.metric if stopping else None)
-    return [*([stopping] if stopping else []), *([KeepBest(best)] if best else [])]
+def training_report(
+    arguments: Arguments, fitted: Fitted, train: TaskDataset, valid: TaskDataset | None, encoded: Encoded
+) -> TrainingReport:
+    """What can be known about the data of a run before its first step.
+
+    Args:
+        arguments: the options.
+        fitted: the task and its tokenizer.
+        train: training rows.
+        valid: validation rows, if there are any.
+        encoded: the training rows, tokenised.
+    """
+    plan, budget = plan_batches(arguments, len(train)), training_budget(arguments, fitted)
+    passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), encoded))
+    others = None if valid is None else fitted.encode(valid)
+    return TrainingReport(
+        data=train.report(valid),
+        train=TokenReport.of(encoded, fitted.task.unsupervised(encoded)),
+        valid=None if others is None else TokenReport.of(others, fitted.task.unsupervised(others)),
+        max_length=fitted.encoder.max_length,
+        batch_size=arguments.batch_size,
+        padding=padding_share(encoded.lengths, passes),
+    )
 
 
 def opening_lines(
@@ -150,18 +117,9 @@ def opening_lines(
         f"{fitted.task.name}: {fitted.settings['model']} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}); {trained:,} of {total:,} parameters trained; {rows}, {steps:,} steps"
     ]
-    if len(encoded.truncated):
-        share = len(encoded.truncated) / len(encoded)
-        lines.append(f"truncated to {fitted.encoder.max_length} tokens: {len(encoded.truncated):,} rows ({share:.1%})")
-    return [*lines, *train.report(valid).problems]
+    tokens = TokenReport.of(encoded, fitted.task.unsupervised(encoded))
+    return [*lines, *train.report(valid).problems, *tokens.sentences(fitted.encoder.max_length, "")]
 
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
-
-
-def _raise_all(problems: Sequence[DataError]) -> None:
-    if problems:
-        kinds = {type(problem) for problem in problems}
-        kind = kinds.pop() if len(kinds) == 1 else DataError
-        raise kind("\n".join(str(problem) for problem in problems))

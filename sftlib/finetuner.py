@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Self, final
 
 import torch
@@ -16,16 +16,15 @@ from sftlib import artifact
 from sftlib.arguments import Arguments
 from sftlib.assembly import (
     assemble,
-    choose_task,
-    metric_names,
     opening_lines,
     plan_batches,
-    require_labelled,
     tokens_in_use,
     training_budget,
-    watchers,
+    training_report,
 )
+from sftlib.checks import check_data, choose_task, metric_names, require_labelled, usable_forward, watchers
 from sftlib.data.dataset import TaskDataset
+from sftlib.data.problems import brief
 from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
@@ -34,9 +33,10 @@ from sftlib.models.device import resolve_device
 from sftlib.models.precision import resolve_precision
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.models.vocabulary import compact_vocabulary
-from sftlib.options import checked, nearest
+from sftlib.options import checked, nearest, raise_together, whole_number
+from sftlib.report import TrainingReport
 from sftlib.tasks.base import Label, Task
-from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping
+from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping, check_callbacks
 from sftlib.train.history import History
 from sftlib.train.loop import Loop
 from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
@@ -114,7 +114,7 @@ class FineTuner:
         dropout: float | None = None,
         padding_free: bool | str = "auto",
         precision: str = "auto",
-        device: str = "auto",
+        device: str | torch.device = "auto",
         metrics: Sequence[Any] | None = None,
         early_stopping: EarlyStopping | None = None,
         keep_best: str | None = None,
@@ -129,7 +129,7 @@ class FineTuner:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Option -> value as given; ``deep`` is there for scikit-learn and changes nothing."""
-        return self._arguments.as_dict()
+        return dict(self._options)
 
     def set_params(self, **options: Any) -> Self:
         """Change options; a fitted model is kept until the next ``fit``.
@@ -174,17 +174,20 @@ class FineTuner:
 
         Raises:
             DataError: rows that cannot be used, all of them at once, before the first step.
+            OptionError: options that do not go with the data or the model.
+            ArtifactError: a model or a tokenizer that cannot be opened.
             LabelError: labels that cannot be learned or were never seen in training.
             NonFiniteError: a loss or a gradient that is not finite; the weights are those of the step before.
         """
-        arguments = self._arguments
-        task = choose_task(arguments, train, valid)
+        arguments, watching = self._arguments, check_callbacks(callbacks)
+        raise_together([_no_switch("progress", progress)])
+        task = choose_task(arguments, train, valid, watching)
         fitted = assemble(arguments, self._source, task)
         encoded = fitted.encode(train)
         encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
         plan = plan_batches(arguments, len(train))
-        forward = fitted.forward(encoded)
+        forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
         reporter = Progress(opening_lines(fitted, train, encoded, plan.steps, valid)) if progress else None
         training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
         loop = Loop(
@@ -195,13 +198,13 @@ class FineTuner:
             learning_rate=arguments.learning_rate,
             schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
-            evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task)),
+            evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task, watching)),
             on_nonfinite=(
                 SkipNonFinite()
                 if arguments.on_nonfinite == "skip"
                 else RaiseNonFinite(fitted.suspects(forward, encoded))
             ),
-            callbacks=Callbacks([*watchers(arguments), *callbacks, *([reporter] if reporter else [])]),
+            callbacks=Callbacks([*watchers(arguments), *watching, *([reporter] if reporter else [])]),
         )
         self._fitted = fitted
         smaller_table = compact_vocabulary(
@@ -221,6 +224,27 @@ class FineTuner:
                 reporter.close()
         return self
 
+    @checked
+    def report(self, train: TaskDataset, valid: TaskDataset | None = None) -> TrainingReport:
+        """What can be known about data before training: what its own ``report()`` finds, tokens, truncation, padding.
+
+        Before ``fit`` the model is opened for it, since the length limit is the model's.
+
+        Args:
+            train: labelled rows.
+            valid: labelled rows that should be independent of them.
+
+        Raises:
+            DataError: rows that ``fit`` would refuse.
+            OptionError: options that do not go with the data or the model.
+            ArtifactError: a model or a tokenizer that cannot be opened.
+        """
+        task = choose_task(self._arguments, train, valid)
+        fitted = self._fitted
+        if fitted is None or fitted.task.config() != task.config():
+            fitted = assemble(self._arguments, self._source, task)
+        return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
+
     # Use.
 
     @checked
@@ -232,9 +256,10 @@ class FineTuner:
             DataError: unlabelled or empty data, or another task's.
             LabelError: labels that the model does not know.
         """
+        raise_together([_no_batch_size(batch_size)])
         fitted = self._ready("evaluate")
-        require_labelled(data, "evaluate")
-        fitted.task.check(data)
+        require_labelled(data, "evaluate", fitted.task.name)
+        check_data(fitted.task, data, "evaluate")
         return fitted.evaluate(data, metric_names(self._arguments, fitted.task), batch_size)
 
     @checked
@@ -253,6 +278,7 @@ class FineTuner:
             NotFittedError: before ``fit`` or ``load``.
             DataError: an input of another shape, with its row.
         """
+        raise_together([_no_batch_size(batch_size)])
         fitted = self._ready("predict")
         if isinstance(inputs, str | tuple | Mapping):
             return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
@@ -369,7 +395,7 @@ class FineTuner:
     def _set(self, options: Mapping[str, Any]) -> None:
         arguments = Arguments(**options)
         arguments.check()
-        self._arguments = arguments
+        self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._source = open_source(arguments.model)
         self._fitted = None
 
@@ -379,12 +405,27 @@ class FineTuner:
         return self._fitted
 
 
+def _no_switch(option: str, value: object) -> str | None:
+    return None if isinstance(value, bool) else f"{option}={value!r:.60}: expected True or False"
+
+
+def _no_batch_size(value: object) -> str | None:
+    return None if value is None else whole_number("batch_size", value, at_least=1)
+
+
 def _each(task: Task, inputs: object) -> list[dict[str, Any]]:
     """Every input as a row under role names; the error names the first row that is none."""
     if isinstance(inputs, TaskDataset):
         return [task.inputs_of({role: row[role] for role in inputs.inputs}) for row in inputs]
-    if not isinstance(inputs, Iterable):
-        raise DataError(f"predict takes an input, a list of inputs, or a TaskDataset, not {type(inputs).__name__}")
+    if hasattr(inputs, "columns"):
+        raise DataError(
+            f"predict: found a {type(inputs).__name__}; say which column is which: TaskDataset(frame, text=...)"
+        )
+    if isinstance(inputs, bytes | Set) or not isinstance(inputs, Iterable):
+        raise DataError(
+            f"predict: found {brief(inputs)} of type {type(inputs).__name__}, expected an input, a list of inputs, "
+            "or a TaskDataset"
+        )
     rows = []
     for number, example in enumerate(inputs):
         try:

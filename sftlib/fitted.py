@@ -15,6 +15,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
 from sftlib.models.layout import Layout
+from sftlib.models.opening import check_vocabulary
 from sftlib.models.precision import Precision
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
@@ -80,8 +81,14 @@ class Fitted:
         )
 
     def encode(self, data: TaskDataset) -> Encoded:
-        """Tokenised rows."""
-        return self.task.encode(data, self.encoder)
+        """Tokenised rows.
+
+        Raises:
+            OptionError: tokens that the model does not know.
+        """
+        encoded = self.task.encode(data, self.encoder)
+        check_vocabulary(self.model, encoded.inputs["input_ids"].values)
+        return encoded
 
     def inference(self, forward: Forward, batch_size: int | None = None) -> Inference:
         """Runs the model over rows; ``batch_size`` only decides how they are cut up."""

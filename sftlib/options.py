@@ -1,12 +1,17 @@
-"""Checking of keywords and option values: one decorator and two helpers, used by every public call."""
+"""Checking of keywords and option values: one decorator and a few helpers, used by every public call."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
+import os
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Literal, ParamSpec, TypeVar
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeGuard, TypeVar
 
 from sftlib.errors import OptionError
 
@@ -79,7 +84,88 @@ def choice(option: str, value: object, known: Iterable[str]) -> str | None:
     names = list(known)
     if isinstance(value, str) and value in names:
         return None
-    return f"{option}={value!r}: {nearest(value, names)}"
+    return f"{option}={value!r}: {nearest('' if value is None else value, names)}"
+
+
+def whole_number(
+    option: str, value: object, at_least: int, *, at_most: int | None = None, other: str = ""
+) -> str | None:
+    """The problem with ``value`` as a whole number (numpy's count too), or None when there is none.
+
+    Args:
+        option: its name.
+        value: as given.
+        at_least: the smallest that will do.
+        at_most: the largest that will do.
+        other: what else would do, for the message.
+
+    Example:
+        >>> whole_number("epochs", 2.5, at_least=1)
+        'epochs=2.5: expected a whole number of at least 1'
+    """
+    good = isinstance(value, Integral) and not isinstance(value, bool)
+    if good and at_least <= value and (at_most is None or value <= at_most):  # type: ignore[operator]
+        return None
+    bounds = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    return f"{option}={value!r:.60}: expected {other}a whole number {bounds}"
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is an int or a float, of Python or numpy; a bool is not.
+
+    Example:
+        >>> is_number(2), is_number(True), is_number("2")
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def real_number(
+    option: str, value: object, low: float, high: float = math.inf, *, expected: str, ends: bool = True
+) -> str | None:
+    """The problem with ``value`` as a finite number between two bounds (numpy's count too), or None.
+
+    Args:
+        option: its name.
+        value: as given.
+        low: the lower bound.
+        high: the upper bound.
+        expected: what would do, for the message.
+        ends: whether the bounds themselves will do; without, a value must lie above 0 where ``low`` is 0.
+
+    Example:
+        >>> real_number("dropout", "0.1", 0, 1, expected="a number from 0 to 1")
+        "dropout='0.1': expected a number from 0 to 1"
+    """
+    number = float(value) if is_number(value) and abs(value) < 1e300 else math.nan
+    if low < number < high or (ends and number in (low, high)):
+        return None
+    return f"{option}={value!r:.60}: expected {expected}"
+
+
+def folder_path(path: object, *, option: str = "path") -> Path:
+    """A path that a user gave for a folder; ``~`` is the home folder.
+
+    Raises:
+        OptionError: it is no path.
+
+    Example:
+        >>> folder_path(None)
+        Traceback (most recent call last):
+        sftlib.errors.OptionError: path=None: expected the path of a folder, as a string or a pathlib.Path
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise OptionError(f"{option}={path!r:.60}: expected the path of a folder, as a string or a pathlib.Path")
+    return Path(path).expanduser()
+
+
+def nearest_folder(path: Path) -> str:
+    """A clause naming the folder beside ``path`` whose name is nearest to its own; empty when none is near."""
+    if not path.parent.is_dir():
+        return ""
+    hint = nearest(path.name, [item.name for item in sorted(path.parent.iterdir()) if item.is_dir()])
+    found = re.fullmatch(r"did you mean '(.+)'\?", hint)
+    return f"did you mean {str(path.parent / found[1])!r}?" if found else ""
 
 
 def raise_together(problems: Iterable[str | Literal[False] | None], error: type[Exception] = OptionError) -> None:

@@ -88,7 +88,8 @@ def verify(folder: Path, *, kind: str, free: Iterable[str] = ()) -> dict[str, An
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
     files = manifest.get("files")
     if manifest.get("kind") != kind or not isinstance(files, dict):
-        raise StorageError(f"{folder.name!r} is not a {kind} folder: {MANIFEST} is missing or says otherwise")
+        why = f"{MANIFEST} says otherwise" if (folder / MANIFEST).is_file() else f"{MANIFEST} is missing"
+        raise StorageError(f"it is not a folder of kind {kind!r}: {why}")
     if manifest.get("version") != 1:
         raise StorageError(f"{MANIFEST} has version {manifest.get('version')!r}; this release reads version 1")
     if manifest.pop("sha256", None) != _digest(manifest):

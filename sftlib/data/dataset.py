@@ -198,7 +198,12 @@ class TaskDataset(Rows):
 
     @checked
     def filter(self, function: Callable[[Row], object]) -> Self:
-        """The rows for which ``function(row)`` is true."""
+        """The rows for which ``function(row)`` is true.
+
+        Raises:
+            OptionError: it is no function.
+        """
+        _check_function("filter", function)
         return self.select([position for position, row in enumerate(self) if function(row)])
 
     @checked
@@ -208,8 +213,10 @@ class TaskDataset(Rows):
         The label names are kept when every label is still one of them, and fitted again otherwise.
 
         Raises:
+            OptionError: it is no function.
             DataError: rows that a role cannot use, and as for `TaskDataset`.
         """
+        _check_function("map", function)
         if not len(self):
             return self
         table = from_mappings(function(row) for row in self)
@@ -296,6 +303,11 @@ class TaskDataset(Rows):
             DataError: ``other`` has other inputs.
         """
         return DataReport.of(self, other, other_name=other_name)
+
+
+def _check_function(method: str, function: object) -> None:
+    if not callable(function):
+        raise OptionError(f"{method}({brief(function)}): expected a function that takes a row, a dict under role names")
 
 
 def _positions(indices: Any, count: int) -> Index:

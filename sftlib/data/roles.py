@@ -186,18 +186,25 @@ def _check_keywords(
 ) -> None:
     """Raise every keyword that is no role and every column that does not exist, in one error."""
     known = list(dict.fromkeys(role for schema in pool for role in schema.roles))
-    owner = "TaskDataset" if task is None else f"the task {task!r}"
-    unknown = [
-        f"{owner} has no role or option {role!r}: {nearest(role, [*known, *options])}"
-        for role in given
-        if role not in known
-    ]
+    unknown = [_no_role(role, given[role], task, pool, [*known, *options]) for role in given if role not in known]
     wrong = [
         f"{role}={column!r}: there is no such column: {nearest(column, columns)} {_columns(columns)}"
         for role, column in given.items()
-        if column is not None and not (isinstance(column, str) and column in columns)
+        if role in known and column is not None and not (isinstance(column, str) and column in columns)
     ]
     raise_together([*unknown, *wrong], RoleError if unknown else DataError)
+
+
+def _no_role(role: str, column: object, task: str | None, pool: Sequence[Schema], known: Sequence[str]) -> str:
+    """A keyword that is no role: of another task, or misspelt."""
+    others = [schema.name for schema in SCHEMAS if role in schema.targets]
+    if task is None or not others or not pool[0].targets:
+        owner = "TaskDataset" if task is None else f"the task {task!r}"
+        return f"{owner} has no role or option {role!r}: {nearest(role, known)}"
+    return (
+        f"the task {task!r} has no role {role!r} ({', '.join(dict.fromkeys(others))} has it): "
+        f"give the column as {next(iter(pool[0].targets))}={column!r}"
+    )
 
 
 def _columns(columns: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeAlias
 
@@ -68,8 +69,21 @@ def function_name(item: object) -> str:
     """The name under which a function stands, or an OptionError when it has none."""
     name = getattr(item, "__name__", None)
     if not callable(item) or not isinstance(name, str) or name == "<lambda>":
-        raise OptionError(f"metric {item!r:.80}: expected a name, or a named function f(references, predictions)")
+        shown = "a lambda" if name == "<lambda>" else f"{item!r:.80}"
+        raise OptionError(f"metric {shown}: expected a name, or a named function f(references, predictions)")
+    if not _takes_two(item):
+        raise OptionError(f"metric {name}() cannot be called with two arguments, f(references, predictions)")
     return name
+
+
+def _takes_two(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # some built-in functions do not tell
+        return True
+    return True
 
 
 def distinct_labels(given: Iterable[Label] | None) -> tuple[Label, ...] | None:

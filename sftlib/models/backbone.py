@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -21,7 +21,19 @@ from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.layout import position_offset
+from sftlib.models.opening import (
+    CONFIG,
+    check_weights,
+    first_line,
+    found_in,
+    looks_like_a_path,
+    neighbours,
+    open_tokenizer,
+    opening,
+    quiet,
+)
 from sftlib.models.sizes import dropout_rates
+from sftlib.options import nearest_folder
 
 _NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
 
@@ -86,33 +98,60 @@ class PretrainedSource(ModelSource):
     """A local folder or the name of a model on the hub."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
-        self._local = os.path.isdir(name)
-        if not self._local and _looks_like_a_path(name):
-            raise ArtifactError(f"model={name!r}: there is no such folder{_neighbours(name)}")
+        self._name = os.path.expanduser(name)
+        self._local = os.path.isdir(self._name)
+        self._config: Any = None
+        if not name.strip():
+            raise OptionError(f"model={name!r}: expected a model's name, its folder, or a torch.nn.Module")
+        if os.path.isfile(self._name):
+            raise ArtifactError(f"model={name!r} is a file; expected the folder that holds a model's {CONFIG}")
+        if self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
+            raise ArtifactError(
+                f"model={name!r}: the folder holds no {CONFIG}, so it is no model{found_in(self._name)}"
+            )
+        if not self._local and looks_like_a_path(name):
+            raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")
 
     @property
     def name(self) -> str:
         return Path(self._name).name if self._local else self._name
 
     def tokenizer(self) -> Any:
-        return open_tokenizer(self._name)
+        self._read_config()  # a model that is not there is to be told as that
+        return open_tokenizer(self._name, option="model")
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
-        with quiet(), seeded(seed), _opening(self._name, head):
-            config = transformers.AutoConfig.from_pretrained(
-                self._name, trust_remote_code=False, local_files_only=self._local
-            )
-            _adjust(config, head, dropout)
-            model: nn.Module = getattr(transformers, head.auto_class).from_pretrained(
+        config = copy.deepcopy(self._read_config())
+        _adjust(config, head, dropout)
+        with quiet(), seeded(seed), opening(self._name, head.auto_class, config):
+            model, facts = getattr(transformers, head.auto_class).from_pretrained(
                 self._name,
                 config=config,
                 dtype=torch.float32,
                 trust_remote_code=False,
                 local_files_only=self._local,
-                ignore_mismatched_sizes=True,
+                ignore_mismatched_sizes=True,  # of the head; those of the body are refused
+                output_loading_info=True,
             )
-        return model
+        check_weights(self._name, model, facts)
+        return model  # type: ignore[no-any-return]
+
+    def _read_config(self) -> Any:
+        if self._config is None:
+            try:
+                with quiet():
+                    self._config = transformers.AutoConfig.from_pretrained(
+                        self._name, trust_remote_code=False, local_files_only=self._local
+                    )
+            except Exception as error:  # whatever it is that transformers stumbles over
+                raise ArtifactError(f"model={self._name!r}{self._trouble()}: {first_line(error)}") from error
+        return self._config
+
+    def _trouble(self) -> str:
+        if self._local:
+            return f": its {CONFIG} cannot be used"
+        near = nearest_folder(Path(self._name))
+        return f" is neither a folder here{f' ({near})' if near else ''} nor a model that the hub can give"
 
 
 @final
@@ -132,7 +171,7 @@ class ObjectSource(ModelSource):
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._model.config)
         _adjust(config, head, dropout)
-        with quiet(), seeded(seed), _opening(self.name, head):
+        with quiet(), seeded(seed), opening(self.name, head.auto_class, config):
             model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
         if not _copy_weights(self._model, model):
             raise OptionError(
@@ -176,25 +215,8 @@ def open_source(model: object) -> ModelSource:
         return ObjectSource(model)
     if isinstance(model, nn.Module):
         return ModuleSource(model)
-    raise OptionError(
-        f"model={model!r}: expected a model's name, its folder, or a torch.nn.Module, not {type(model).__name__}"
-    )
-
-
-def open_tokenizer(name: str | os.PathLike[str]) -> Any:
-    """The tokenizer of a folder or of a name on the hub.
-
-    Raises:
-        ArtifactError: there is none.
-    """
-    where = os.fspath(name)
-    try:
-        with quiet():
-            return transformers.AutoTokenizer.from_pretrained(
-                where, trust_remote_code=False, local_files_only=os.path.isdir(where)
-            )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ArtifactError(f"no tokenizer can be opened from {where!r}: {_first_line(error)}") from error
+    kind = "a class; pass an object" if isinstance(model, type) else type(model).__name__
+    raise OptionError(f"model={model!r:.60}: expected a model's name, its folder, or a torch.nn.Module, not {kind}")
 
 
 def settle_padding(model: nn.Module, tokenizer: Any) -> None:
@@ -228,21 +250,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Transformers' bars and notices off; a new head is news to nobody who asked for one."""
-    log = transformers.utils.logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()  # type: ignore[no-untyped-call]
-    log.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
     config.update(head.settings())
     if dropout is None:
@@ -269,35 +276,3 @@ def _copy_weights(source: nn.Module, target: Any) -> int:
                 break
     target.load_state_dict(copied, strict=False)
     return len(copied)
-
-
-def _looks_like_a_path(name: str) -> bool:
-    return name.startswith((".", "/", "~", "\\")) or name.count("/") > 1 or "\\" in name or " " in name or not name
-
-
-def _neighbours(name: str) -> str:
-    parent = Path(name).expanduser().parent
-    if not parent.is_dir():
-        return f", nor the folder {str(parent)!r} above it"
-    from sftlib.options import nearest
-
-    folders = [str(item) for item in sorted(parent.iterdir()) if item.is_dir()]
-    return f"; {nearest(name, folders)}" if folders else ""
-
-
-@contextlib.contextmanager
-def _opening(name: str, head: Head) -> Iterator[None]:
-    """Turn what transformers raises for a model that cannot be opened into one of our errors."""
-    try:
-        yield
-    except OSError as error:
-        raise ArtifactError(
-            f"model={name!r} is neither a folder here nor a model that the hub can give: {_first_line(error)}"
-        ) from error
-    except ValueError as error:
-        raise OptionError(f"model={name!r} cannot be opened as {head.auto_class}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines: Sequence[str] = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

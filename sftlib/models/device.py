@@ -7,8 +7,8 @@ import torch
 from sftlib.errors import OptionError
 
 
-def resolve_device(name: str) -> torch.device:
-    """``"auto"`` takes CUDA, else Apple's MPS, else the CPU; any name that torch knows is taken as it is.
+def resolve_device(name: str | torch.device) -> torch.device:
+    """``"auto"`` takes CUDA, else Apple's MPS, else the CPU; any device that this machine has is taken as it is.
 
     Raises:
         OptionError: a device that this machine does not have.
@@ -25,7 +25,13 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise OptionError(
-            f"device={name!r} is not to be had here: use 'auto', 'cpu', or a device of this machine"
-        ) from error
+        raise OptionError(f"device={str(name)!r}: this machine has no such device; expected {_present()}") from error
+    if device.type == "meta":
+        raise OptionError(f"device={str(name)!r}: nothing can be computed there; expected {_present()}")
     return device
+
+
+def _present() -> str:
+    """The names that `resolve_device` takes on this machine."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return " or ".join(map(repr, ["auto", *cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]))

@@ -11,7 +11,8 @@ import torch
 import transformers
 from torch import nn
 
-from sftlib.models.backbone import Head, quiet, seeded
+from sftlib.models.backbone import Head, seeded
+from sftlib.models.opening import quiet
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -70,7 +71,26 @@ def fill_model(model: nn.Module, folder: Path) -> None:
     try:
         safetensors.torch.load_model(model, str(folder / WEIGHTS), strict=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{WEIGHTS} does not fit {type(model).__name__}: {error}") from error
+        raise ValueError(f"{WEIGHTS} does not fit {type(model).__name__}{_difference(model, folder)}") from error
+
+
+def _difference(model: nn.Module, folder: Path) -> str:
+    """The first weights by which a model and a file differ."""
+    try:
+        with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        return f": {error}"
+    own = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    shapes = [
+        f"{name} has {stored[name]} there, {own[name]} here"
+        for name in own
+        if name in stored and stored[name] != own[name]
+    ]
+    only = [f"{name} is not there" for name in own if name not in stored]
+    more = [f"{name} is not here" for name in stored if name not in own]
+    found = [*shapes, *only, *more]
+    return f": {'; '.join(found[:3])}" + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
 def read_tokenizer(folder: Path) -> Any:

@@ -53,7 +53,17 @@ class TextEncoder:
 
         Returns:
             Name of a model input -> one list of ints a row, and the (N,) lengths before truncation.
+
+        Raises:
+            OptionError: ``max_length`` leaves no room for text.
         """
+        control = self.tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+        needed = control + (1 if pairs is None else 2)
+        if self.max_length < needed:
+            raise OptionError(
+                f"max_length={self.max_length}: {control} of them are control tokens here; expected at least {needed}, "
+                "and many more to be useful"
+            )
         columns: dict[str, list[list[int]]] = {}
         lengths: list[int] = []
         for start in range(0, len(texts), _CHUNK):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
-from sftlib.metrics import Metrics
+from sftlib.metrics import Family, Metrics
 from sftlib.models.backbone import Head, ModelSource
 from sftlib.models.tokenizer import TextEncoder
 
@@ -47,11 +47,13 @@ class Task(ABC):
         name: the task's public name.
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
         couples_rows: whether a row's loss depends on the other rows of the batch; such a batch is never cut.
+        family: the family of its metrics, or None to have it found by their names.
     """
 
     name: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]]
     couples_rows: ClassVar[bool] = False
+    family: ClassVar[type[Family] | None] = None
 
     @classmethod
     @abstractmethod
@@ -102,6 +104,10 @@ class Task(ABC):
     def encode(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
         """Tokenise rows and number labels; pure, and each row for itself."""
 
+    def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
+        """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""
+        return np.empty(0, dtype=np.int64)
+
     @abstractmethod
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
         """Lay rows out as tensors."""
@@ -121,7 +127,8 @@ class Task(ABC):
     def metrics(self, names: Sequence[Any] | None = None) -> Metrics:
         """Empty metrics: the loss, and those named or the task's usual ones."""
         chosen = self.usual_metrics if names is None else names
-        return Metrics(["loss", *(name for name in chosen if name != "loss")], label_names=self.label_names)
+        names = ["loss", *(name for name in chosen if name != "loss")]
+        return Metrics(names, label_names=self.label_names, family=self.family)
 
     @abstractmethod
     def inputs_of(self, example: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import LabelError
+from sftlib.metrics import MultiLabel as MultiLabelMetrics
 from sftlib.models.backbone import Head
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import check_labels
@@ -53,6 +54,7 @@ class MultiLabelClassification(SequenceTask):
 
     name = "multi-label-classification"
     usual_metrics = ("subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
+    family = MultiLabelMetrics
 
     def __init__(self, *, label_names: Sequence[Label], pair: bool = False) -> None:
         super().__init__(pair=pair)

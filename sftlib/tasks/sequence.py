@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from sftlib.data.collate import Batch, pad
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded, Ragged
+from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
 from sftlib.models.backbone import ModelSource
 from sftlib.models.outputs import logits
 from sftlib.models.tokenizer import TextEncoder
-from sftlib.options import nearest
 from sftlib.tasks.base import Task
 
 
@@ -60,22 +60,29 @@ class SequenceTask(Task):
         Raises:
             OptionError: a model whose output has another shape.
         """
-        found = logits(outputs)
+        try:
+            found = logits(outputs)
+        except (TypeError, IndexError):
+            raise OptionError(
+                f"the model returned {type(outputs).__name__}; expected scores: a tensor (rows, {self.head.outputs}), "
+                "or something that has one as .logits or 'logits', or first in a tuple"
+            ) from None
         expected = (len(batch.rows), self.head.outputs)
         if found.shape != expected:
             raise OptionError(
                 f"the model returned scores of shape {tuple(found.shape)}; {self.name} on this data needs {expected}: "
-                f"{expected[0]} rows and {expected[1]} outputs"
+                f"rows times {'labels' if self.label_names else 'values'}"
             )
         return found
 
     @final
     def check(self, data: TaskDataset) -> None:
         if data.task not in (None, self.name):
-            raise DataError(f"this model was made for {self.name}, the data set is for {data.task}")
+            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
         if self.pair != ("text_pair" in data.roles):
             had, has = ("pairs of texts", "single texts") if self.pair else ("single texts", "pairs of texts")
-            raise DataError(f"this model was made for {had}, the data set has {has} (role text_pair)")
+            mend = "name the second text with text_pair=" if self.pair else "leave it out with text_pair=None"
+            raise DataError(f"the data set has {has}, the model was made for {had} (role 'text_pair'); {mend}")
         if data.is_labelled:
             self.check_targets(data)
 
@@ -86,19 +93,24 @@ class SequenceTask(Task):
     @final
     def inputs_of(self, example: object) -> dict[str, Any]:
         wanted = ("text", "text_pair") if self.pair else ("text",)
-        values = {wanted[0]: example} if isinstance(example, str) else example
-        if isinstance(example, tuple):
-            values = dict(zip(("text", "text_pair"), example, strict=False)) if len(example) == 2 else {}
-        shape = "a tuple of two strings" if self.pair else "a string"
-        if (
-            not isinstance(values, Mapping)
-            or not set(wanted) <= set(values)
-            or (not self.pair and "text_pair" in values)
-        ):
-            raise DataError(
-                f"expected {shape}, or a mapping with {' and '.join(map(repr, wanted))}, found {example!r:.80}"
-            )
+        values: object = example
+        if isinstance(example, str):
+            values = {"text": example}
+        elif isinstance(example, tuple):
+            values = dict(zip(("text", "text_pair"), example, strict=False)) if len(example) == 2 else None
+        if not isinstance(values, Mapping) or {"text", "text_pair"} & values.keys() != set(wanted):
+            raise DataError(self._wanted(example))
         return {role: values[role] for role in wanted}
+
+    def _wanted(self, example: object) -> str:
+        shown = brief(example, 80)
+        if isinstance(example, list):
+            return f"an input is a list: {shown}; give one flat list of inputs"
+        if self.pair:
+            form = "a tuple of two strings, or a mapping with 'text' and 'text_pair'"
+            return f"this model takes pairs: {form}; found {shown}"
+        many = "; several texts go into a list" if isinstance(example, tuple) else ""
+        return f"this model takes single texts: a string, or a mapping with 'text'; found {shown}{many}"
 
     def examples(self) -> list[object]:
         texts = ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]
@@ -114,9 +126,8 @@ def refuse_options(task: str, options: Mapping[str, Any], *, known: tuple[str, .
     unused = [name for name, value in options.items() if name not in known and value not in (None, 0.0)]
     if unused:
         listed = ", ".join(f"{name}={options[name]!r}" for name in unused)
-        raise OptionError(
-            f"{task} has no use for {listed}; {nearest('', known) if known else 'it has no loss options'}"
-        )
+        has = f"it has {', '.join(known)}" if known else "it has no loss options"
+        raise OptionError(f"{task} has no use for {listed}; {has}")
 
 
 def as_tensor(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:

@@ -15,8 +15,9 @@ from torch.nn import functional
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import LabelError, OptionError
+from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.models.backbone import Head
-from sftlib.options import nearest
+from sftlib.options import is_number, nearest
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import check_labels
 from sftlib.tasks.sequence import SequenceTask, as_tensor, refuse_options
@@ -59,6 +60,7 @@ class TextClassification(SequenceTask):
 
     name = "text-classification"
     usual_metrics = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "mcc")
+    family = ClassificationMetrics
 
     def __init__(
         self,
@@ -167,9 +169,9 @@ def _weights(
     problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
     problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
     problems += [
-        f"class_weights[{name!r}]={weight!r}: expected a finite number of at least 0"
+        f"class_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
         for name, weight in option.items()
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf")
+        if not is_number(weight) or not 0 <= weight < float("inf")
     ]
     if not problems and not any(option.values()):
         problems = ["class_weights: all weights are 0, nothing would be learned"]

@@ -13,6 +13,7 @@ from torch.nn import functional
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
+from sftlib.metrics import Regression as RegressionMetrics
 from sftlib.models.backbone import Head
 from sftlib.tasks.base import LossSum
 from sftlib.tasks.sequence import SequenceTask, refuse_options
@@ -51,6 +52,7 @@ class TextRegression(SequenceTask):
 
     name = "text-regression"
     usual_metrics = ("mse", "rmse", "mae", "r2", "pearson", "spearman")
+    family = RegressionMetrics
 
     def __init__(self, *, pair: bool = False, huber_delta: float | None = None) -> None:
         super().__init__(pair=pair)

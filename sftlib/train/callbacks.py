@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from sftlib.errors import OptionError
 from sftlib.metrics.directions import higher_is_better
-from sftlib.options import checked
+from sftlib.options import checked, raise_together, real_number, whole_number
 from sftlib.train.state import Training
 
 
@@ -93,15 +94,21 @@ class EarlyStopping(Callback):
         min_delta: how much better counts as better.
 
     Raises:
-        OptionError: a patience below 1 or a negative ``min_delta``.
+        OptionError: a metric that is no name, a patience below 1 or a negative ``min_delta``.
     """
 
     @checked
     def __init__(self, metric: str = "loss", *, patience: int = 2, min_delta: float = 0.0) -> None:
-        if patience < 1 or min_delta < 0:
-            raise OptionError(
-                f"EarlyStopping(patience={patience}, min_delta={min_delta}): patience >= 1, min_delta >= 0"
-            )
+        named = isinstance(metric, str)
+        raise_together(
+            [
+                None
+                if named
+                else f"metric={metric!r:.60}: expected the name of a metric, such as 'loss' or 'f1_macro'",
+                whole_number("patience", patience, at_least=1),
+                real_number("min_delta", min_delta, 0, expected="a finite number of at least 0"),
+            ]
+        )
         self.metric = metric
         self.patience = patience
         self.min_delta = min_delta
@@ -128,6 +135,43 @@ class EarlyStopping(Callback):
 
     def __repr__(self) -> str:
         return f"EarlyStopping({self.metric!r}, patience={self.patience}, min_delta={self.min_delta})"
+
+
+def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
+    """The callbacks of a run, after a look at each.
+
+    Raises:
+        OptionError: naming each that is none, and each event that cannot be called the way the loop does.
+    """
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise OptionError(f"callbacks={callbacks!r:.60}: expected a list of callbacks; one alone is a list of one")
+    raise_together(problem for number, member in enumerate(callbacks) for problem in _problems(number, member))
+    return tuple(callbacks)
+
+
+_EVENTS = {"on_fit_start": 1, "on_step_end": 2, "on_epoch_end": 2, "on_fit_end": 1}  # arguments of each
+
+
+def _problems(number: int, member: object) -> list[str]:
+    where = f"callbacks[{number}]"
+    if isinstance(member, type):
+        return [f"{where}={member.__name__}: expected an object, found its class: {member.__name__}(...)"]
+    if not isinstance(member, Callback):
+        return [f"{where}={member!r:.60}: expected an object of a class that inherits sftlib.Callback"]
+    return [
+        f"{where}: {type(member).__name__}.{event} cannot be called with {count} argument{'s' if count > 1 else ''}; "
+        f"sftlib.Callback.{event} shows which"
+        for event, count in _EVENTS.items()
+        if not _takes(getattr(member, event), count)
+    ]
+
+
+def _takes(method: Any, count: int) -> bool:
+    try:
+        inspect.signature(method).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def is_better(metric: str, value: float | None, best: float | None, min_delta: float = 0.0) -> bool:
@@ -170,4 +214,4 @@ class Callbacks(Callback):
             member.load_state_dict(state[str(i)])
 
 
-__all__ = ["Callback", "Callbacks", "EarlyStopping", "KeepBest", "is_better"]
+__all__ = ["Callback", "Callbacks", "EarlyStopping", "KeepBest", "check_callbacks", "is_better"]

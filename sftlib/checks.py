@@ -1,0 +1,163 @@
+"""What is refused before the first step: data and options that do not go together, and models that cannot be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sftlib.arguments import Arguments
+from sftlib.data.dataset import TaskDataset
+from sftlib.data.encoded import Encoded
+from sftlib.data.problems import listed
+from sftlib.data.roles import SCHEMAS
+from sftlib.errors import DataError, OptionError, SftlibError
+from sftlib.fitted import Fitted
+from sftlib.models.opening import first_line
+from sftlib.tasks import find_task
+from sftlib.tasks.base import Task
+from sftlib.train.callbacks import Callback, EarlyStopping, KeepBest
+from sftlib.train.forward import Forward
+
+_WATCHERS = (EarlyStopping, KeepBest)
+
+
+def choose_task(
+    arguments: Arguments, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()
+) -> Task:
+    """The task for this data, after everything about the data that can be refused was refused.
+
+    Raises:
+        DataError: every problem of both data sets in one error.
+        OptionError: options that do not go with the data.
+    """
+    parts = {"fit (train)": train} if valid is None else {"fit (train)": train, "fit (valid)": valid}
+    _all_of(require_labelled, parts, arguments.task)
+    if arguments.task not in (None, train.task):
+        raise OptionError(
+            f"task={arguments.task!r}, but the training data is for {train.task!r}; leave task= out, "
+            f"or give the data the roles of that task: {_roles_wanted(arguments.task)}"
+        )
+    task = find_task(train.task or "").for_data(train, arguments.loss_options())
+    _all_of(lambda data, name: check_data(task, data, name), parts)
+    watching = [*watchers(arguments), *(callback for callback in callbacks if isinstance(callback, _WATCHERS))]
+    if valid is None and watching:
+        asked = "keep_best and early_stopping look" if not callbacks else f"{type(watching[-1]).__name__} looks"
+        raise OptionError(f"{asked} at the validation data, and there is none: fit(train, valid)")
+    task.metrics(metric_names(arguments, task, callbacks))
+    return task
+
+
+def _all_of(check: Callable[..., None], parts: Mapping[str, Any], *more: object) -> None:
+    """Check every data set, and raise all that was found in one error."""
+    problems: list[DataError] = []
+    for name, data in parts.items():
+        try:
+            check(data, name, *more)
+        except DataError as error:
+            problems.append(error)
+    if problems:
+        kinds = {type(problem) for problem in problems}
+        kind = kinds.pop() if len(kinds) == 1 else DataError
+        raise kind("\n".join(str(problem) for problem in problems))
+
+
+def check_data(task: Task, data: TaskDataset, purpose: str) -> None:
+    """Refuse a data set that the task cannot be evaluated on.
+
+    Raises:
+        DataError: with every row concerned, each line beginning with what the data is for.
+    """
+    try:
+        task.check(data)
+    except DataError as error:
+        raise type(error)("\n".join(f"{purpose}: {line}" for line in str(error).splitlines())) from None
+
+
+def require_labelled(data: object, purpose: str, task: str | None = None) -> None:
+    """Refuse what is not a labelled, non-empty data set.
+
+    Args:
+        data: as the user gave it.
+        purpose: what for, to begin the message with.
+        task: the task it should be for, where that is known.
+
+    Raises:
+        DataError: saying which.
+    """
+    if not isinstance(data, TaskDataset):
+        raise DataError(
+            f"{purpose}: expected a TaskDataset, found {type(data).__name__}; "
+            "wrap the rows: TaskDataset(rows, text=..., label=...)"
+        )
+    if len(data) == 0:
+        raise DataError(f"{purpose}: the data set holds no rows")
+    if not data.is_labelled:
+        others = [name for name in data.columns if name not in data.roles.values()]
+        hint = f"; columns without a role: {listed(others, 10)}" if others else ""
+        raise DataError(f"{purpose}: the data set has no labels: {_missing_targets(data.task or task, others)}{hint}")
+
+
+def _missing_targets(task: str | None, columns: Sequence[str]) -> str:
+    """Which role is missing and how to give it a column."""
+    column = repr(columns[0]) if len(columns) == 1 else "..."
+    if task is None:
+        return f"name their column, for example TaskDataset(rows, text=..., label={column})"
+    targets = list(SCHEMAS.get(task)[0].targets)
+    given = ", ".join(f"{role}={column}" for role in targets)
+    return f"{task} needs the role {listed(targets)}; name its column: TaskDataset(rows, ..., {given})"
+
+
+def _roles_wanted(task: str | None) -> str:
+    schema = SCHEMAS.get(task or "")[0]
+    return f"TaskDataset(rows, {', '.join(f'{role}=...' for role in schema.required)})"
+
+
+def metric_names(arguments: Arguments, task: Task, callbacks: Sequence[Callback] = ()) -> list[Any]:
+    """The metrics to compute: those asked for or the task's usual ones, and those that are watched."""
+    watching = [*watchers(arguments), *callbacks]
+    watched = [callback.metric for callback in watching if isinstance(callback, EarlyStopping | KeepBest)]
+    names = list(task.usual_metrics if arguments.metrics is None else arguments.metrics)
+    return [*names, *(name for name in dict.fromkeys(watched) if name not in names)]
+
+
+def watchers(arguments: Arguments) -> list[Callback]:
+    """The callbacks that the options ask for."""
+    stopping = arguments.early_stopping
+    best = arguments.keep_best or (stopping.metric if stopping else None)
+    return [*([stopping] if stopping else []), *([KeepBest(best)] if best else [])]
+
+
+def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Forward:
+    """The forward pass, after it was seen to work: a model that cannot be called is to be told before the first step.
+
+    Args:
+        fitted: the model.
+        encoded: training rows.
+        own_module: the model was passed in as an object: it also has to prove that its loss has a gradient.
+
+    Raises:
+        OptionError: what the model does on a row of the data, or does not.
+    """
+    try:
+        forward = fitted.forward(encoded)
+        if not own_module:
+            return forward
+        longest = np.array([encoded.lengths.argmax()])
+        batch = fitted.task.collate(encoded, longest, fitted.encoder).to(fitted.device)
+        with forward.prepared():
+            loss = fitted.task.loss(forward(batch), batch).total
+    except (SftlibError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a user's own module raises
+        raise OptionError(
+            f"model={fitted.settings['model']}: it cannot be called with input_ids and attention_mask (rows, tokens): "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not loss.requires_grad:
+        raise OptionError(
+            f"model={fitted.settings['model']}: its scores do not depend on a parameter that can be trained"
+        )
+    return forward
