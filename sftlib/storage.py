@@ -10,12 +10,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
 _CHUNK = 2**20
+_WORTH_A_THREAD = 2**18  # bytes; below, handing the hash to another core costs more than it saves
 
 
 class StorageError(Exception):
@@ -31,9 +33,38 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, value: object) -> None:
+def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, private: bool = False) -> dict[str, Any]:
+    """Write a file and hash it on the way, the hash on another core than the writing.
+
+    Args:
+        path: where; a file that is there is emptied first.
+        chunks: its content, piece by piece.
+        private: readable by its owner alone.
+
+    Returns:
+        What the manifest says of it: ``{"size": ..., "sha256": ...}``.
+    """
+    digest, size = hashlib.sha256(), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666)
+    try:
+        with ThreadPoolExecutor(1) as other_core:
+            for chunk in chunks:
+                size += len(chunk)
+                if len(chunk) < _WORTH_A_THREAD:
+                    digest.update(chunk)
+                    _write(descriptor, chunk)
+                    continue
+                hashed = other_core.submit(digest.update, chunk)
+                _write(descriptor, chunk)
+                hashed.result()
+    finally:
+        os.close(descriptor)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
     """Write JSON that people can read."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n", encoding="utf-8")
+    write_file(path, [_as_json(value)], private=private)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -51,22 +82,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_manifest(folder: Path, *, kind: str, free: Iterable[str] = (), **facts: Any) -> None:
+def write_manifest(
+    folder: Path,
+    *,
+    kind: str,
+    free: Iterable[str] = (),
+    hashed: Mapping[str, Mapping[str, Any]] | None = None,
+    private: bool = False,
+    **facts: Any,
+) -> None:
     """Write the manifest: size and SHA-256 of every file, and of the manifest itself.
 
     Args:
         folder: holds every other file already.
         kind: what the folder is.
         free: names of files that may change later and are not listed.
+        hashed: name -> what `write_file` said of it; the other files are read again.
+        private: readable by its owner alone.
         facts: more entries.
     """
+    known = hashed or {}
     files = {
-        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+        path.name: known.get(path.name) or {"size": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.iterdir())
         if path.name not in (MANIFEST, *free)
     }
     manifest = {"kind": kind, "version": 1, **facts, "files": files}
-    write_json(folder / MANIFEST, {**manifest, "sha256": _digest(manifest)})
+    write_json(folder / MANIFEST, {**manifest, "sha256": _digest(manifest)}, private=private)
 
 
 def verify(folder: Path, *, kind: str, free: Iterable[str] = ()) -> dict[str, Any]:
@@ -92,7 +134,8 @@ def verify(folder: Path, *, kind: str, free: Iterable[str] = ()) -> dict[str, An
         raise StorageError(f"it is not a folder of kind {kind!r}: {why}")
     if manifest.get("version") != 1:
         raise StorageError(f"{MANIFEST} has version {manifest.get('version')!r}; this release reads version 1")
-    if manifest.pop("sha256", None) != _digest(manifest):
+    as_written = (folder / MANIFEST).read_bytes() == _as_json(manifest)  # not only what it says: every byte of it
+    if manifest.pop("sha256", None) != _digest(manifest) or not as_written:
         raise StorageError(f"{MANIFEST} was changed after it was written")
     for path in folder.iterdir():
         if path.name not in (MANIFEST, *files, *free):
@@ -103,15 +146,21 @@ def verify(folder: Path, *, kind: str, free: Iterable[str] = ()) -> dict[str, An
 
 
 @contextmanager
-def written_whole(target: Path, *, private: bool = False) -> Iterator[Path]:
+def written_whole(target: Path, *, private: bool = False, replace: bool = True) -> Iterator[Path]:
     """A folder to write into; it takes the place of ``target`` only when the context ends without an error.
 
     Every file is flushed to disk before the rename, and the rename before this returns.
 
     Args:
-        target: where the folder will be; one that is there is replaced.
+        target: where the folder will be.
         private: readable by its owner alone.
+        replace: whether a folder that is there is replaced; otherwise it is an error.
+
+    Raises:
+        FileExistsError: there is one, and it is not to be replaced.
     """
+    if target.exists() and not replace:
+        raise FileExistsError(f"{target.name} is there already")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -134,6 +183,17 @@ def _swap(new: Path, target: Path) -> None:
     new.rename(target)
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(descriptor: int, chunk: bytes | memoryview) -> None:
+    """Write all of a chunk; the system may take it in parts."""
+    rest = memoryview(chunk)
+    while len(rest):
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _as_json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n").encode()
 
 
 def _sync(path: Path) -> None:

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "sftlib"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 # Each layer and what it may import from, besides itself. Folders stand for all their files.
-GROUND = {"errors", "options", "extras", "display", "_version"}
+GROUND = {"errors", "options", "extras", "display", "storage", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
-WIRING = ("arguments", "fitted", "storage", "artifact", "report", "checks", "assembly", "finetuner")
+WIRING = ("arguments", "fitted", "artifact", "assembly", "resuming", "finetuner")
 LAYERS: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(MIDDLE, GROUND),

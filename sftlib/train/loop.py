@@ -82,6 +82,8 @@ class Loop:
         model = training.model
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.callbacks.on_fit_start(training)
+        if training.epoch_end_due:
+            self._end_epoch(training, epoch=self.plan.epoch(training.step - 1) + 1)
 
         while training.step < self.plan.steps and training.stop_reason is None:
             step = training.step
@@ -152,6 +154,7 @@ class Loop:
         if metrics is not None:
             values = {f"valid_{name}": value for name, value in metrics.items()}
             training.history.add_evaluation({"step": training.step, "epoch": epoch, **values})
+        training.epoch_end_due = False
         self.callbacks.on_epoch_end(training, metrics)
 
 

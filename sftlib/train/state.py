@@ -23,6 +23,7 @@ class Training:
         steps_per_epoch: optimizer steps of an epoch.
         step: optimizer steps done.
         weights_of: the step whose weights the model holds at the end; `KeepBest` goes back to an earlier one.
+        epoch_end_due: whether the run was saved between the last step of an epoch and its evaluation.
         stop_reason: why the run ends early; set it from a callback to end the run after this step.
     """
 
@@ -32,6 +33,7 @@ class Training:
     steps_per_epoch: int
     step: int = 0
     weights_of: int | None = None
+    epoch_end_due: bool = False
     stop_reason: str | None = None
 
     @property

@@ -1,0 +1,164 @@
+"""The state of a run as JSON and safetensors: nothing that could be executed is written, and nothing is guessed.
+
+A value is a tree of dicts, lists, tuples, numbers, strings, tensors and numpy arrays. `pack` parts it into a tree that
+JSON can hold and a flat dict of tensors; `unpack` puts it together again, with the very types, keys and strides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sftlib import storage
+
+_MARK = "$"  # starts the key of everything that JSON has no word for
+_CHUNK = 2**22  # bytes handed to the system at once
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def pack(value: object) -> tuple[Any, dict[str, Tensor]]:
+    """Part a value into what JSON holds and what safetensors holds.
+
+    Returns:
+        The tree, and the tensors under their paths in it. Tensors that share all their memory are stored once.
+
+    Raises:
+        TypeError: something that is neither a JSON value nor a tensor, with its path.
+
+    Example:
+        >>> tree, tensors = pack({"seen": 3, "mean": torch.ones(2), 7: (1, None)})
+        >>> unpack(tree, tensors)
+        {'seen': 3, 'mean': tensor([1., 1.]), 7: (1, None)}
+    """
+    packer = _Packer()
+    return packer.pack(value, ()), packer.tensors
+
+
+def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Put together again what `pack` parted; every tensor is a copy of its own."""
+    if isinstance(tree, list):
+        return [unpack(item, tensors) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "$tensor" in tree:
+        return _laid_out(tensors[tree["$tensor"]], tree.get("stride"))
+    if "$array" in tree:
+        return tensors[tree["$array"]].clone().numpy()
+    if "$tuple" in tree:
+        return tuple(unpack(item, tensors) for item in tree["$tuple"])
+    if "$pairs" in tree:
+        return {unpack(key, tensors): unpack(item, tensors) for key, item in tree["$pairs"]}
+    return {key: unpack(item, tensors) for key, item in tree.items()}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write a safetensors file tensor by tensor, so that no second copy of a model is ever in memory.
+
+    Returns:
+        What the manifest says of the file.
+    """
+    return storage.write_file(path, _chunks(tensors), private=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file."""
+    return safetensors.torch.load_file(path)
+
+
+@final
+class _Packer:
+    """Collects the tensors of a value."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
+
+    def pack(self, value: object, path: tuple[str, ...]) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, Tensor):
+            return self._tensor(value, path)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            return {"$array": self._named(torch.from_numpy(value.copy()), path)}
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, Mapping):
+            return self._mapping(value, path)
+        if isinstance(value, list | tuple):
+            items = [self.pack(item, (*path, str(i))) for i, item in enumerate(value)]
+            return items if isinstance(value, list) else {"$tuple": items}
+        where = ".".join(path) or "the state"
+        raise TypeError(f"{where} is a {type(value).__name__}: only JSON values, tensors and numpy arrays can be saved")
+
+    def _mapping(self, value: Mapping[Any, object], path: tuple[str, ...]) -> Any:
+        if all(isinstance(key, str) and not key.startswith(_MARK) for key in value):
+            return {key: self.pack(item, (*path, key)) for key, item in value.items()}
+        return {"$pairs": [[self.pack(key, path), self.pack(item, (*path, str(key)))] for key, item in value.items()]}
+
+    def _tensor(self, value: Tensor, path: tuple[str, ...]) -> dict[str, Any]:
+        value = value.detach()
+        if value.layout is not torch.strided or value.dtype not in _NAMES:
+            raise TypeError(f"{'.'.join(path)} is a tensor of {value.dtype}, {value.layout}, which cannot be saved")
+        same = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, value.device)
+        name = self._names.get(same) if value.numel() else None
+        if name is None:
+            name = self._names[same] = self._named(value, path)
+        return {"$tensor": name} if value.is_contiguous() else {"$tensor": name, "stride": list(value.stride())}
+
+    def _named(self, value: Tensor, path: tuple[str, ...]) -> str:
+        name = stem = ".".join(path) or "value"
+        number = 1
+        while name in self.tensors:
+            number += 1
+            name = f"{stem}#{number}"
+        self.tensors[name] = value
+        return name
+
+
+def _laid_out(value: Tensor, stride: list[int] | None) -> Tensor:
+    """A copy with its strides: fused optimizers walk a weight and its moments side by side."""
+    if stride is None:
+        return value.clone()
+    return torch.empty_strided(tuple(value.shape), stride, dtype=value.dtype).copy_(value)
+
+
+def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """A safetensors file: 8 bytes for the length of the header, the header as JSON, the values."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first: all aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        value = tensors[name]
+        start, end = end, end + value.numel() * value.element_size()
+        header[name] = {"dtype": _NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        data: memoryview = flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]
