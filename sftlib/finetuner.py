@@ -35,6 +35,7 @@ from sftlib.models.tokenizer import TextEncoder
 from sftlib.models.vocabulary import compact_vocabulary
 from sftlib.options import checked, nearest, raise_together, whole_number
 from sftlib.report import TrainingReport
+from sftlib.resuming import open_run
 from sftlib.tasks.base import Label, Task
 from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping, check_callbacks
 from sftlib.train.history import History
@@ -159,14 +160,21 @@ class FineTuner:
         valid: TaskDataset | None = None,
         *,
         callbacks: Sequence[Callback] = (),
+        output_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        save_every: int | None = None,
         progress: bool = True,
     ) -> Self:
-        """Tune a fresh copy of the model; each call starts again from the original weights.
+        """Tune a fresh copy of the model; each call starts again from the original weights, unless it resumes.
 
         Args:
             train: labelled rows.
             valid: labelled rows that are evaluated after each epoch and otherwise only observed.
             callbacks: see `sftlib.Callback`.
+            output_dir: folder of the run's checkpoints; None to write nothing. With it, SIGTERM and SIGINT end the run
+                after its current step, saved.
+            resume: go on from the newest complete checkpoint, to the bit; from step 0 where there is none.
+            save_every: optimizer steps between two checkpoints; None for one after each epoch.
             progress: a start-up line, a bar, and a line per epoch; False prints nothing at all.
 
         Returns:
@@ -178,33 +186,41 @@ class FineTuner:
             ArtifactError: a model or a tokenizer that cannot be opened.
             LabelError: labels that cannot be learned or were never seen in training.
             NonFiniteError: a loss or a gradient that is not finite; the weights are those of the step before.
+            CheckpointError: ``output_dir`` cannot be written, is not empty without ``resume``, or holds another run:
+                other options or data than now, each named.
         """
-        arguments, watching = self._arguments, check_callbacks(callbacks)
+        arguments, callbacks = self._arguments, check_callbacks(callbacks)
         raise_together([_no_switch("progress", progress)])
-        task = choose_task(arguments, train, valid, watching)
+        task = choose_task(arguments, train, valid, callbacks)
+        run = open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress)
+        arguments = run.settle(arguments, self._source.name, train, valid, callbacks)
         fitted = assemble(arguments, self._source, task)
         encoded = fitted.encode(train)
         encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
         plan = plan_batches(arguments, len(train))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
-        reporter = Progress(opening_lines(fitted, train, encoded, plan.steps, valid)) if progress else None
+        opening = [*opening_lines(fitted, train, encoded, plan.steps, valid), *run.lines] if progress else []
+        reporter = Progress(opening) if progress else None
         training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
+        micro_batches = fitted.micro_batches(encoded, training_budget(arguments, fitted))
+        members = [*watchers(arguments), *callbacks]
+        savers = run.begin(training, fitted, encoded, micro_batches, members)
         loop = Loop(
             forward=forward,
             task=task,
             plan=plan,
-            micro_batches=fitted.micro_batches(encoded, training_budget(arguments, fitted)),
+            micro_batches=micro_batches,
             learning_rate=arguments.learning_rate,
             schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
-            evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task, watching)),
+            evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task, callbacks)),
             on_nonfinite=(
                 SkipNonFinite()
                 if arguments.on_nonfinite == "skip"
                 else RaiseNonFinite(fitted.suspects(forward, encoded))
             ),
-            callbacks=Callbacks([*watchers(arguments), *watching, *([reporter] if reporter else [])]),
+            callbacks=Callbacks([*members, *([reporter] if reporter else []), *savers]),
         )
         self._fitted = fitted
         smaller_table = compact_vocabulary(
@@ -217,7 +233,8 @@ class FineTuner:
                 optimizer = make_optimizer(
                     fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay
                 )
-                loop.run(training, optimizer)
+                with run.running(optimizer):
+                    loop.run(training, optimizer)
         finally:
             fitted.model.eval()
             if reporter is not None:
