@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
@@ -15,6 +14,8 @@ from sftlib.data.problems import listed
 from sftlib.data.roles import SCHEMAS
 from sftlib.errors import DataError, OptionError, SftlibError
 from sftlib.fitted import Fitted
+from sftlib.models.backbone import seeded
+from sftlib.models.memory import is_out_of_memory
 from sftlib.models.opening import first_line
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
@@ -147,11 +148,14 @@ def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> For
             return forward
         longest = np.array([encoded.lengths.argmax()])
         batch = fitted.task.collate(encoded, longest, fitted.encoder).to(fitted.device)
-        with forward.prepared():
+        fitted.model.eval()  # the loop switches to training; a look must leave nothing behind
+        with seeded(fitted.settings["seed"]), forward.prepared():
             loss = fitted.task.loss(forward(batch), batch).total
-    except (SftlibError, MemoryError, torch.OutOfMemoryError):
+    except SftlibError:
         raise
     except Exception as error:  # whatever a user's own module raises
+        if is_out_of_memory(error):
+            raise
         raise OptionError(
             f"model={fitted.settings['model']}: it cannot be called with input_ids and attention_mask (rows, tokens): "
             f"{type(error).__name__}: {first_line(error)}"
