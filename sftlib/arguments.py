@@ -17,7 +17,7 @@ from sftlib.train.schedules import SCHEDULES
 #: Options that shape the loss; each task says which of them it has.
 LOSS_OPTIONS = ("class_weights", "label_smoothing", "huber_delta")
 
-_LARGEST_SEED = 2**32 - 1  # as numpy and scikit-learn have it
+_LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
 Problem = str | Literal[False] | None
 

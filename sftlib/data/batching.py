@@ -53,7 +53,7 @@ class BatchPlan:
         """The row numbers of one optimizer step, in the order of the draw."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self._drawn[0] != epoch:
-            generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+            generator = np.random.Generator(np.random.Philox(key=np.array([self._seed, epoch], dtype=np.uint64)))
             self._drawn = (epoch, generator.permutation(self._rows))
         return self._drawn[1][index * self.batch_size : (index + 1) * self.batch_size]
 
