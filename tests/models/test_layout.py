@@ -1,0 +1,176 @@
+"""Rows end to end against rows side by side: the same scores and gradients, for every family that can do both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sftlib.data.collate import Batch
+from sftlib.models.layout import Flat, Layout, OwnAttention, Padded, choose_layout
+from sftlib.models.outputs import logits
+from sftlib.models.precision import Fp32
+from sftlib.models.sequences import Sequences
+from sftlib.train.forward import Forward, fitting_layout
+from tests.tiny import FAMILIES, tiny_model
+
+CPU = torch.device("cpu")
+WITH_INTERFACE = [family for family in FAMILIES if family not in ("mpnet", "deberta-v2")]
+LENGTHS = [60, 31, 31, 9, 4, 2]
+
+
+def model_of(family: str, dropout: float = 0.1) -> Any:
+    model = tiny_model(family, dropout=dropout)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = 0
+    return model
+
+
+def batch_of(model: Any, lengths: list[int], rows: list[int] | None = None) -> Batch:
+    """Rows of random tokens that depend on the row alone."""
+    chosen = list(range(len(lengths))) if rows is None else rows
+    sizes = torch.tensor([lengths[row] for row in chosen])
+    inputs = torch.full((len(chosen), int(sizes.max())), model.config.pad_token_id)
+    for line, row in zip(inputs, chosen, strict=True):
+        generator = torch.Generator().manual_seed(row)
+        line[: lengths[row]] = torch.randint(5, 100, (lengths[row],), generator=generator)
+    mask = (torch.arange(inputs.shape[1]) < sizes[:, None]).long()
+    return Batch(torch.tensor(chosen), sizes, {"input_ids": inputs, "attention_mask": mask}, {})
+
+
+def forward_of(model: Any, layout: Layout) -> Forward:
+    return Forward(model, device=CPU, precision=Fp32(), layout=layout, seed=3)
+
+
+def scores_and_gradient(model: Any, layout: Layout, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores in training, dropout on, and the whole gradient of a loss."""
+    model.train()
+    model.zero_grad()
+    forward = forward_of(model, layout)
+    with forward.prepared():
+        scores = logits(forward.train(batch, step=5))
+        scores.square().sum().backward()
+    return scores.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("family", WITH_INTERFACE)
+def test_flat_equals_padded(family: str, dropout: float) -> None:
+    model = model_of(family, dropout)
+    batch = batch_of(model, LENGTHS)
+    scores, gradient = scores_and_gradient(model, Padded(), batch)
+    flat_scores, flat_gradient = scores_and_gradient(model, Flat(), batch)
+    assert (flat_scores - scores).norm() <= 1e-6 * scores.norm()
+    assert (flat_gradient - gradient).norm() <= 1e-6 * gradient.norm()
+
+
+@pytest.mark.parametrize("family", WITH_INTERFACE)
+def test_flat_gives_the_models_own_answers(family: str) -> None:
+    model = model_of(family).eval()
+    batch = batch_of(model, LENGTHS)
+    found = {}
+    for layout in (OwnAttention(), Padded(), Flat()):
+        forward = forward_of(model, layout)
+        with torch.inference_mode(), forward.prepared():
+            found[layout.name] = logits(forward(batch))
+    own = found[OwnAttention.name]
+    for scores in found.values():
+        assert (scores - own).abs().max() <= 1e-5 * own.abs().max()
+
+
+@pytest.mark.parametrize("family", WITH_INTERFACE)
+def test_cutting_flat_rows_changes_nothing(family: str) -> None:
+    model = model_of(family)
+    model.train()
+    forward = forward_of(model, Flat())
+    with forward.prepared(), torch.no_grad():
+        whole = logits(forward.train(batch_of(model, LENGTHS), step=2))
+        parts = [logits(forward.train(batch_of(model, LENGTHS, rows), step=2)) for rows in ([5, 0], [1], [4, 3, 2])]
+    joined = torch.cat(parts)[torch.tensor([5, 0, 1, 4, 3, 2]).argsort()]
+    assert (joined - whole).abs().max() <= 2e-6 * whole.abs().max()
+
+
+@pytest.mark.parametrize("family", WITH_INTERFACE)
+def test_nothing_is_left_behind(family: str) -> None:
+    model = model_of(family)
+    before, attention = list(model.state_dict()), model.config._attn_implementation
+    modules = [type(module) for module in model.modules()]
+    forward = forward_of(model, Flat())
+    with pytest.raises(ZeroDivisionError), forward.prepared():
+        raise ZeroDivisionError
+    assert list(model.state_dict()) == before
+    assert [type(module) for module in model.modules()] == modules
+    assert model.config._attn_implementation == attention
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+class TestChoice:
+    def test_by_width_and_dropout(self) -> None:
+        batch = batch_of(model_of("bert"), LENGTHS)
+
+        def chosen(dropout: float, padding_free: bool | None) -> str:
+            return fitting_layout(model_of("bert", dropout), batch, CPU, padding_free=padding_free).name
+
+        assert chosen(0.1, True) == Flat.name
+        assert chosen(0.1, None) == Padded.name, "narrow models gain nothing"
+        assert chosen(0.0, None) == OwnAttention.name, "and without dropout they stay as they are to the last bit"
+        assert chosen(0.1, False) == Padded.name
+
+    def test_a_model_without_the_interface_keeps_its_own(self) -> None:
+        for family in ("mpnet", "deberta-v2"):
+            model = model_of(family)
+            layout = fitting_layout(model, batch_of(model, LENGTHS), CPU, padding_free=True)
+            assert layout.name == OwnAttention.name
+
+    def test_wrong_answers_are_refused(self) -> None:
+        """A layout whose scores differ by more than rounding is not taken, nor one that fails."""
+        model = model_of("bert")
+
+        def run(layout: Layout) -> torch.Tensor:
+            if isinstance(layout, Flat):
+                raise TypeError("no such keyword")
+            return torch.ones(2, 2) * (1.0 if isinstance(layout, OwnAttention) else 1.001)
+
+        assert choose_layout(model, run, padding_free=True).name == OwnAttention.name
+
+    def test_a_window_that_the_attention_ignored_would_be_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """ModernBERT's local layers: the probe is long enough to reach beyond the window."""
+        import sftlib.models.attention as attention
+
+        model = model_of("modernbert")
+        batch = batch_of(model, LENGTHS)
+        assert fitting_layout(model, batch, CPU, padding_free=True).name == Flat.name
+        original = attention._hidden
+        monkeypatch.setattr(attention, "_hidden", lambda group, **more: original(group, **{**more, "window": None}))
+        reaches_beyond = max(LENGTHS) > model.config.local_attention // 2
+        assert reaches_beyond
+        assert fitting_layout(model, batch, CPU, padding_free=True).name != Flat.name
+
+
+class TestSequences:
+    @pytest.mark.parametrize("lengths", [[5], [3, 3, 3], [9, 8, 2, 1], [1, 30, 2, 2, 17]])
+    def test_gather_and_scatter_undo_each_other(self, lengths: list[int]) -> None:
+        sequences = Sequences(torch.tensor(lengths), max(lengths))
+        x = torch.randn(sum(lengths), 4, dtype=torch.float64, requires_grad=True)
+        back = torch.cat([group.scatter(group.gather(x)) for group in sequences.groups])
+        assert torch.equal(back, x)
+        back.backward(torch.arange(back.numel(), dtype=torch.float64).view_as(back))
+        assert x.grad is not None
+        assert torch.equal(x.grad.flatten(), torch.arange(x.numel(), dtype=torch.float64))
+
+    def test_groups_cover_every_row_once(self) -> None:
+        lengths = torch.randint(1, 50, (40,), generator=torch.Generator().manual_seed(0)).sort(descending=True).values
+        sequences = Sequences(lengths, 50)
+        assert sum(group.rows for group in sequences.groups) == 40
+        assert [group.start for group in sequences.groups[1:]] == [group.stop for group in sequences.groups[:-1]]
+        padded = sum(group.rows * group.longest for group in sequences.groups)
+        assert padded <= 1.25 * int(lengths.sum())
+
+    def test_padding_gets_no_gradient(self) -> None:
+        sequences = Sequences(torch.tensor([3, 2]), 3)
+        (group,) = sequences.groups
+        x = torch.ones(5, 1, requires_grad=True)
+        (group.gather(x) * torch.tensor([[[1.0], [1], [1]], [[1], [1], [0]]])).sum().backward()
+        assert x.grad is not None
+        assert x.grad.flatten().tolist() == [1, 1, 1, 1, 1]

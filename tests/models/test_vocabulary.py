@@ -1,0 +1,73 @@
+"""Training only the embedding rows in use gives every bit of what training the whole table gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sftlib import FineTuner, TaskDataset
+from sftlib.models import vocabulary
+from sftlib.models.vocabulary import compact_vocabulary
+from tests.tiny import tiny_model, tiny_tokenizer
+
+TRAIN = TaskDataset([{"text": f"good film {i % 5}", "label": i % 2} for i in range(20)])
+VALID = TaskDataset([{"text": text, "label": i % 2} for i, text in enumerate(["bad acting", "the story", "good"])])
+
+
+def weights(monkeypatch: pytest.MonkeyPatch, smallest: int, **options: Any) -> dict[str, torch.Tensor]:
+    monkeypatch.setattr(vocabulary, "_SMALLEST_TABLE", smallest)
+    # Clipping is off: the norm of a smaller table is summed in another order, which is allowed but not bit-equal.
+    tuner = FineTuner(
+        tiny_model("bert"),
+        tokenizer=tiny_tokenizer(),
+        epochs=4,
+        batch_size=8,
+        learning_rate=1e-3,
+        max_grad_norm=None,
+        **options,
+    )
+    tuner.fit(TRAIN, VALID, progress=False)
+    return dict(tuner.model.state_dict())
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_best": "loss"}, {"weight_decay": 0.1, "schedule": "cosine"}])
+def test_bit_equal_to_the_whole_table(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    whole = weights(monkeypatch, 2**30, **options)
+    compact = weights(monkeypatch, 1, **options)
+    assert whole.keys() == compact.keys()
+    for name, expected in whole.items():
+        assert torch.equal(compact[name], expected), name
+
+
+def test_the_table_is_smaller_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_SMALLEST_TABLE", 1)
+    model = tiny_model("bert").eval()
+    table = model.get_input_embeddings()
+    full, inputs = table.weight, torch.tensor([[2, 7, 9, 3]])
+    before = model(inputs).logits
+    with compact_vocabulary(model, lambda: np.array([2, 3, 7, 9]), list) as smaller:
+        assert smaller
+        assert len(table.weight) == 5, "four tokens and the padding"
+        assert torch.equal(model(inputs).logits, before)
+    assert table.weight is full
+    assert table.padding_idx == 0
+    assert torch.equal(model(inputs).logits, before)
+
+
+def test_a_tied_table_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_SMALLEST_TABLE", 1)
+    model = tiny_model("bert")
+    model.decoder = torch.nn.Linear(4, 4)
+    model.decoder.weight = model.get_input_embeddings().weight
+    with compact_vocabulary(model, lambda: np.array([2, 3]), list) as smaller:
+        assert not smaller
+
+
+def test_nothing_to_gain_when_most_tokens_occur(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_SMALLEST_TABLE", 1)
+    model = tiny_model("bert")
+    with compact_vocabulary(model, lambda: np.arange(model.config.vocab_size), list) as smaller:
+        assert not smaller
