@@ -396,8 +396,8 @@ def _lines_on_versions(folder: Path | None) -> list[str]:
 def _described(value: object) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, EarlyStopping):
-        return repr(value)
+    if isinstance(value, EarlyStopping | torch.device):
+        return str(value)
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else repr(key): _described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -134,7 +134,7 @@ def verify(folder: Path, *, kind: str, free: Iterable[str] = ()) -> dict[str, An
         raise StorageError(f"it is not a folder of kind {kind!r}: {why}")
     if manifest.get("version") != 1:
         raise StorageError(f"{MANIFEST} has version {manifest.get('version')!r}; this release reads version 1")
-    as_written = (folder / MANIFEST).read_bytes() == _as_json(manifest)  # not only what it says: every byte of it
+    as_written = _is_as_written(folder / MANIFEST, manifest)  # not only what it says: every byte of it
     if manifest.pop("sha256", None) != _digest(manifest) or not as_written:
         raise StorageError(f"{MANIFEST} was changed after it was written")
     for path in folder.iterdir():
@@ -194,6 +194,13 @@ def _write(descriptor: int, chunk: bytes | memoryview) -> None:
 
 def _as_json(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n").encode()
+
+
+def _is_as_written(path: Path, value: object) -> bool:
+    try:
+        return path.read_bytes() == _as_json(value)
+    except UnicodeEncodeError:  # half of a surrogate pair: never written by us
+        return False
 
 
 def _sync(path: Path) -> None:

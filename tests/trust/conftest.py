@@ -1,0 +1,30 @@
+"""Figures: what each trust test counted, printed as one table when the tests are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+_FIGURES = pytest.StashKey[dict[tuple[str, str], object]]()
+
+Figure = Callable[[str, object], None]
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Figure:
+    """``figure(what, value)``: note a count or a bound; the test's number is in its name."""
+    number = next((part for part in request.node.name.replace("[", "_").split("_") if part.isdigit()), "")
+
+    def note(what: str, value: object) -> None:
+        request.config.stash.setdefault(_FIGURES, {})[number, what] = value
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures = config.stash.get(_FIGURES, {})
+    if figures:
+        terminalreporter.section("trust: figures")
+    for (number, what), value in sorted(figures.items()):
+        terminalreporter.line(f"{number:>3}  {what}: {value}")
