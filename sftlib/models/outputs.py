@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
 def logits(outputs: Any) -> Tensor:
-    """The scores in whatever a model returned, in fp32: a tensor, ``.logits``, or the first of a tuple."""
+    """The scores in whatever a model returned, in fp32 at least: a tensor, ``.logits``, or the first of a tuple."""
     found = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
     if found is None and isinstance(outputs, Mapping):
         found = outputs.get("logits")
@@ -17,4 +18,4 @@ def logits(outputs: Any) -> Tensor:
         found = outputs[0]
     if not isinstance(found, Tensor):
         raise TypeError(f"the model returned {type(outputs).__name__}; expected a tensor or something with .logits")
-    return found.float()
+    return found.to(torch.promote_types(found.dtype, torch.float32))

@@ -100,7 +100,8 @@ class MultiLabelClassification(SequenceTask):
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed binary cross-entropy; the count is rows times labels."""
-        scores, target = self.scores(outputs, batch), batch.targets["target"]  # (B, K) both
+        scores = self.scores(outputs, batch)
+        target = batch.targets["target"].to(scores.dtype)  # (B, K) both
         total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
         return LossSum(total, scores.new_tensor(target.numel()))
 

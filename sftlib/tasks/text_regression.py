@@ -90,7 +90,8 @@ class TextRegression(SequenceTask):
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed error; the count is the number of rows."""
-        scores, target = self.scores(outputs, batch), batch.targets["target"]  # (B, 1) both
+        scores = self.scores(outputs, batch)
+        target = batch.targets["target"].to(scores.dtype)  # (B, 1) both
         if self._delta is None:
             total = functional.mse_loss(scores, target, reduction="sum")
         else:
