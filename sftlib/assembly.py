@@ -37,7 +37,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     tokenizer = source.tokenizer() if arguments.tokenizer is None else open_tokenizer(arguments.tokenizer)
     if tokenizer is None:
         raise OptionError(
-            f"tokenizer=None: a {source.name} that is passed as an object comes without one; give tokenizer=, "
+            f"tokenizer=None: a model that is passed as an object ({source.name}) comes without one; give tokenizer=, "
             "a transformers tokenizer, or the folder or name of one"
         )
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
@@ -79,7 +79,7 @@ def training_budget(arguments: Arguments, fitted: Fitted) -> Budget:
 
 def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:
     """Every token id that occurs."""
-    return np.unique(np.concatenate([np.unique(part.inputs["input_ids"].values) for part in parts if part is not None]))
+    return np.unique(np.concatenate([part.inputs["input_ids"].distinct() for part in parts if part is not None]))
 
 
 def training_report(

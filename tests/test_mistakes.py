@@ -1,4 +1,4 @@
-"""Twenty mistakes that people make, each with the message they meet: ``docs/mistakes.md`` is written by this test.
+"""Mistakes that people make, each with the message they meet: ``docs/mistakes.md`` is written by this test.
 
 When a message has changed on purpose, ``SFTLIB_WRITE_DOCS=1 pytest tests/test_mistakes.py`` writes the page anew.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,18 +25,38 @@ class Mistake(NamedTuple):
     code: str
 
 
+DATA = 'data = TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", "bad"]})'
+FITTED = f'{DATA}\ntuner = FineTuner("bert-base-uncased", max_steps=1).fit(data, progress=False)'
+
 MISTAKES = (
+    # Options.
     Mistake("A misspelt option", 'FineTuner("bert-base-uncased", learning_rat=2e-5)'),
     Mistake(
         "Several impossible values",
-        'FineTuner("bert-base-uncased", epochs=0, schedule="linaer", label_smoothing=2)',
+        'FineTuner("bert-base-uncased", epochs=2.5, learning_rate="2e-5", schedule="linaer", label_smoothing=2)',
     ),
+    Mistake("A name where an object is expected", 'FineTuner("bert-base-uncased", early_stopping="f1_macro")'),
+    Mistake("A misspelt task", 'FineTuner("bert-base-uncased", task="text-clasification")'),
+    # Models and tokenizers.
     Mistake("A model folder that does not exist", 'FineTuner("./bert-base-uncasd")'),
+    Mistake("A folder that is no model", 'FineTuner("notes")'),
+    Mistake("A folder of checkpoints instead of one of them", 'FineTuner("checkpoints")'),
+    Mistake("A model without its tokenizer", f'{DATA}\nFineTuner("bert-without-tokenizer").fit(data)'),
+    Mistake("A module without a tokenizer", f"{DATA}\nFineTuner(torch.nn.Embedding(100, 2)).fit(data)"),
+    Mistake(
+        "A module that returns something else",
+        f'{DATA}\nFineTuner(torch.nn.Embedding(500, 2), tokenizer="bert-base-uncased").fit(data)',
+    ),
+    Mistake(
+        "More tokens than the model can read", f'{DATA}\nFineTuner("bert-base-uncased", max_length=1000).fit(data)'
+    ),
+    # Rows and roles.
     Mistake("A column that does not exist", 'TaskDataset.from_csv("reviews.csv", text="reviw", label="sentiment")'),
     Mistake("A role that does not exist", 'TaskDataset.from_csv("reviews.csv", texts="review", label="sentiment")'),
     Mistake("A column that nobody named", 'TaskDataset.from_csv("reviews.csv", label="sentiment")'),
     Mistake("A file that does not exist", 'TaskDataset.from_csv("review.csv", text="review", label="sentiment")'),
     Mistake("No rows at all", "TaskDataset([])"),
+    Mistake("Rows that are not mappings", 'TaskDataset([("Fine.", "good"), ("Poor.", "bad")])'),
     Mistake(
         "Labels missing in some rows",
         'TaskDataset({"text": ["Fine.", "Poor.", "Dull."], "label": ["good", None, None]})',
@@ -47,10 +68,16 @@ MISTAKES = (
     Mistake("Floats as classes", 'TaskDataset({"text": ["Fine.", "Poor."], "label": [0.5, 3.25]})'),
     Mistake("Labels of two kinds", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", 0]})'),
     Mistake("One label where a list is expected", 'TaskDataset({"text": ["Fine."], "labels": ["good"]})'),
+    Mistake("Words where numbers are expected", 'TaskDataset({"text": ["Fine.", "Poor."], "target": ["4.5", "low"]})'),
     Mistake("Columns of unequal length", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good"]})'),
     Mistake(
         "Parts that add up to more than everything",
         'TaskDataset.from_csv("reviews.csv", text="review", label="sentiment").split(0.8, 0.3)',
+    ),
+    # Fitting.
+    Mistake(
+        "Rows that are no data set",
+        'rows = [{"text": "Fine.", "label": "good"}]\nFineTuner("bert-base-uncased").fit(rows)',
     ),
     Mistake(
         "One class only",
@@ -74,29 +101,46 @@ MISTAKES = (
         FineTuner("bert-base-uncased").fit(data)
         """,
     ),
-    Mistake("Predicting before fitting", 'FineTuner("bert-base-uncased").predict("Fine.")'),
+    Mistake(
+        "The label of another task",
+        """
+        data = TaskDataset({"text": ["Fine.", "Poor."], "label": [4.5, 1.0]}, task="text-regression")
+        FineTuner("bert-base-uncased").fit(data)
+        """,
+    ),
     Mistake(
         "Class weights for a label that is not there",
-        """
-        data = TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", "bad"]})
-        FineTuner("bert-base-uncased", class_weights={"good": 1.0, "bda": 2.0}).fit(data)
-        """,
+        f'{DATA}\nFineTuner("bert-base-uncased", class_weights={{"good": 1.0, "bda": 2.0}}).fit(data)',
     ),
-    Mistake(
-        "A metric that does not exist",
-        """
-        data = TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", "bad"]})
-        FineTuner("bert-base-uncased", metrics=["acuracy"]).fit(data)
-        """,
-    ),
+    Mistake("A metric that does not exist", f'{DATA}\nFineTuner("bert-base-uncased", metrics=["acuracy"]).fit(data)'),
+    Mistake("A metric of another task", f'{DATA}\nFineTuner("bert-base-uncased", metrics=["rmse"]).fit(data)'),
     Mistake(
         "Keeping the best without validation rows",
-        """
-        data = TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", "bad"]})
-        FineTuner("bert-base-uncased", keep_best="f1_macro").fit(data)
-        """,
+        f'{DATA}\nFineTuner("bert-base-uncased", keep_best="f1_macro").fit(data)',
     ),
-    Mistake("Loading a folder that is not a saved model", 'FineTuner.load("bert-base-uncased")'),
+    Mistake(
+        "A class instead of a callback", f'{DATA}\nFineTuner("bert-base-uncased").fit(data, callbacks=[EarlyStopping])'
+    ),
+    # Using.
+    Mistake("Predicting before fitting", 'FineTuner("bert-base-uncased").predict("Fine.")'),
+    Mistake("Predicting something that is no text", f'{FITTED}\ntuner.predict(["Fine.", None])'),
+    Mistake("A pair for a model of single texts", f'{FITTED}\ntuner.predict(("Fine.", "Poor."))'),
+    Mistake(
+        "Evaluating on rows of another task",
+        f"""{FITTED}
+tuner.evaluate(TaskDataset({{"text": ["Fine."], "target": [4.5]}}))""",
+    ),
+    # Saving and loading.
+    Mistake("Saving over something else", f'{FITTED}\ntuner.save("notes")'),
+    Mistake("Loading a folder that does not exist", f'{FITTED}\ntuner.save("sentiment")\nFineTuner.load("sentimnt")'),
+    Mistake("Loading a model that sftlib did not save", 'FineTuner.load("bert-base-uncased")'),
+    Mistake(
+        "Loading a folder that was changed",
+        f"""{FITTED}
+tuner.save("sentiment")
+Path("sentiment/config.json").write_text("{{}}")
+FineTuner.load("sentiment")""",
+    ),
 )
 
 
@@ -104,13 +148,22 @@ MISTAKES = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("mistakes")
     pages.prepare(place)
+    (place / "notes").mkdir()
+    (place / "notes" / "thesis.txt").write_text("Chapter 1\n", encoding="utf-8")
+    shutil.copytree(place / "bert-base-uncased", place / "checkpoints" / "step-00000010")
+    without = [*(place / "bert-base-uncased").glob("tokenizer*")]
+    shutil.copytree(
+        place / "bert-base-uncased",
+        place / "bert-without-tokenizer",
+        ignore=shutil.ignore_patterns(*(path.name for path in without)),
+    )
     return place
 
 
 def message(code: str) -> str:
     """Run a mistake; the error's class and message, as the last lines of a traceback have them."""
     names: dict[str, Any] = {}
-    exec("from sftlib import FineTuner, TaskDataset", names)
+    exec("import torch; from pathlib import Path; from sftlib import EarlyStopping, FineTuner, TaskDataset", names)
     try:
         exec(compile(code, "mistake", "exec"), names)
     except SftlibError as error:
@@ -130,19 +183,21 @@ def test_a_mistake_is_told(mistake: Mistake, folder: Path, monkeypatch: pytest.M
     assert len(text.splitlines()[0]) > 20
     assert "Traceback" not in text
     assert str(folder) not in text
+    assert " at 0x" not in text
 
 
 def test_the_page_shows_what_people_see(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     parts = [
         "# Mistakes and what they say\n\n"
-        "Things that go wrong, and the message for each. Messages name what was found, where, what was expected,\n"
-        "and the nearest name; everything wrong with a data set comes in one error, before the first step. This page\n"
-        "is written by a test, so it shows what you will see.\n"
+        "Things that go wrong, and the message for each. A message names what was found, where, what was expected\n"
+        "and how to mend it, with the nearest name. Everything wrong with a data set or with options comes in one\n"
+        "error, before the first step, and all errors inherit `sftlib.errors.SftlibError`. This page is written by a\n"
+        "test that runs every example, so it shows what you will see.\n"
     ]
     for mistake in MISTAKES:
         code, text = written(mistake), message(written(mistake))
-        parts.append(f"## {mistake.title}\n\n```text\n{code}\n```\n\n```text\n{text}\n```\n")
+        parts.append(f"## {mistake.title}\n\n```{{code-block}} python\n{code}\n```\n\n```text\n{text}\n```\n")
     page = "\n".join(parts)
     if os.environ.get("SFTLIB_WRITE_DOCS"):
         PAGE.write_text(page, encoding="utf-8")
