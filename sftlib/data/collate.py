@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftlib.data.encoded import Encoded
+from sftlib.data.encoded import Encoded, pad_together
 
 
 @final
@@ -56,9 +56,9 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], *, fill: Mapping[str, int]) -
     Returns:
         A `Batch` whose inputs are (B, T) int64, among them ``attention_mask``.
     """
-    inputs = {name: torch.from_numpy(ragged.padded(rows, fill=fill[name])) for name, ragged in encoded.inputs.items()}
+    padded, mask = pad_together(encoded.inputs, rows, fill=fill)
+    inputs = {name: torch.from_numpy(values) for name, values in padded.items()}
+    inputs["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
     lengths = torch.from_numpy(encoded.lengths[rows])
-    longest = inputs["input_ids"].shape[1]
-    inputs["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()
     targets = {name: torch.from_numpy(np.asarray(values[rows])) for name, values in encoded.targets.items()}
     return Batch(rows=torch.from_numpy(rows), lengths=lengths, inputs=inputs, targets=targets)

@@ -5,18 +5,20 @@ Letters: ``N`` rows, ``L`` tokens of all rows together, ``B`` rows of a batch, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.integer[Any]]
+_BLOCK = 2**20  # tokens looked at together by whatever walks over all of them
 
 
 @final
 class Ragged:
-    """Sequences of different lengths in one flat array.
+    """Sequences of different lengths in one flat array, which may lie in a file.
 
     Args:
         values: (L,) the sequences one after the other.
@@ -28,46 +30,109 @@ class Ragged:
         ([2, 1], [7, 8])
         >>> words.padded(np.array([1, 0]), fill=0).tolist()
         [[9, 0], [7, 8]]
+        >>> words.take(np.array([1])).values.tolist()
+        [9]
     """
 
     def __init__(self, values: IntArray, offsets: NDArray[np.int64]) -> None:
-        self.values = values
-        self.offsets = offsets
+        self._set(values, offsets[:-1], np.diff(offsets))
+        self._in_order = True  # `_flat` holds these rows and nothing else, one after the other
+
+    def _set(self, flat: IntArray, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        self._flat = flat
+        self._starts = starts
+        self._lengths = lengths
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]] = np.int32) -> Ragged:
         """Build from one list per row."""
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
         values = np.fromiter((value for row in rows for value in row), dtype=dtype, count=int(offsets[-1]))
         return cls(values, offsets)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
         """The rows of all parts, in order."""
-        lengths = np.concatenate([part.lengths for part in parts])
-        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(np.concatenate([part.lengths for part in parts]))
         return cls(np.concatenate([part.values for part in parts]), offsets)
+
+    def take(self, rows: NDArray[np.int64]) -> Ragged:
+        """These rows, in this order; the tokens stay where they are."""
+        view = object.__new__(Ragged)
+        view._set(self._flat, self._starts[rows], self._lengths[rows])
+        view._in_order = False
+        return view
+
+    def alike(self, values: IntArray) -> Ragged:
+        """Other values at the very same places, such as the token types of these tokens."""
+        view = object.__new__(Ragged)
+        view._set(values, self._starts, self._lengths)
+        view._in_order = self._in_order
+        return view
+
+    @property
+    def values(self) -> IntArray:
+        """(L,) the rows one after the other: no copy, unless they were taken from others."""
+        return self._flat if self._in_order else self.gather(np.arange(len(self)))
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(N + 1,) where each row begins in ``values``, and the end."""
+        return offsets_of(self._lengths)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) the length of each row."""
-        return np.diff(self.offsets)
+        return self._lengths
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tokens, wherever they lie, and of what says where each row is."""
+        tokens = 0 if self._flat.strides == (0,) else self._flat.nbytes
+        return tokens + self._starts.nbytes + self._lengths.nbytes
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._lengths)
 
     def __getitem__(self, row: int) -> IntArray:
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
+        start = self._starts[row]
+        return self._flat[start : start + self._lengths[row]]
+
+    def positions(self, rows: IntArray) -> NDArray[np.int64]:
+        """Where the tokens of the chosen rows stand in the flat array, one after the other."""
+        lengths = self._lengths[rows]
+        ends = np.cumsum(lengths)
+        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(self._starts[rows] - ends + lengths, lengths)
+
+    def gather(self, rows: IntArray) -> IntArray:
+        """The tokens of the chosen rows, one after the other."""
+        return self._flat[self.positions(rows)]
+
+    def blocks(self) -> Iterator[IntArray]:
+        """All tokens in order, a limited number at a time."""
+        if self._in_order:
+            yield from (self._flat[start : start + _BLOCK] for start in range(0, len(self._flat), _BLOCK))
+            return
+        ends = np.cumsum(self._lengths)
+        first = 0
+        while first < len(self):
+            before = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, before + _BLOCK)))
+            yield self.gather(np.arange(first, min(last, len(self))))
+            first = last
+
+    def distinct(self) -> IntArray:
+        """Every token that occurs, ascending; tokens are not negative."""
+        seen = np.zeros(0, dtype=bool)
+        for block in self.blocks():
+            found = np.bincount(block) > 0 if len(block) else seen
+            short, seen = (found, seen) if len(found) < len(seen) else (seen, found)
+            seen[: len(short)] |= short
+        return np.flatnonzero(seen)
 
     def padded(self, rows: IntArray, *, fill: int) -> NDArray[np.int64]:
         """The chosen rows as one (B, T) array, filled up on the right."""
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        out = np.full((len(rows), int((ends - starts).max(initial=0))), fill, dtype=np.int64)
-        for line, start, end in zip(out, starts.tolist(), ends.tolist(), strict=True):
-            line[: end - start] = self.values[start:end]
-        return out
+        return pad_together({"": self}, rows, fill={"": fill})[0][""]
 
 
 @final
@@ -84,11 +149,12 @@ class Encoded:
         self,
         inputs: Mapping[str, Ragged],
         targets: Mapping[str, NDArray[Any]],
-        uncut_lengths: NDArray[np.int64],
+        uncut_lengths: NDArray[np.integer[Any]],
     ) -> None:
         self.inputs = dict(inputs)
         self.targets = dict(targets)
         self.uncut_lengths = uncut_lengths
+        self._digest = ""
 
     def __len__(self) -> int:
         return len(self.uncut_lengths)
@@ -102,3 +168,82 @@ class Encoded:
     def truncated(self) -> NDArray[np.int64]:
         """Numbers of the rows that lost tokens."""
         return np.flatnonzero(self.uncut_lengths > self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, wherever they lie."""
+        arrays = [*self.targets.values(), self.uncut_lengths]
+        return sum(part.nbytes for part in self.inputs.values()) + sum(array.nbytes for array in arrays)
+
+    def take(self, rows: NDArray[np.int64]) -> Encoded:
+        """These rows, in this order; the tokens are shared, not copied.
+
+        Example:
+            >>> words = Encoded({"input_ids": Ragged.from_lists([[7, 8], [9]])}, {}, np.array([5, 1]))
+            >>> part = words.take(np.array([1]))
+            >>> len(part), part.lengths.tolist()
+            (1, [1])
+        """
+        ids = self.inputs["input_ids"]
+        first = ids.take(rows)
+        inputs = {
+            name: first.alike(part._flat) if part._starts is ids._starts else part.take(rows)
+            for name, part in self.inputs.items()
+        }
+        return Encoded(
+            inputs,
+            {name: values[rows] for name, values in self.targets.items()},
+            self.uncut_lengths[rows],
+        )
+
+    def with_targets(self, targets: Mapping[str, NDArray[Any]]) -> Encoded:
+        """The same rows with these targets; the tokens are shared."""
+        same = Encoded(self.inputs, targets, self.uncut_lengths)
+        same._digest = self._digest
+        return same
+
+    def digest(self) -> str:
+        """Hex SHA-256 over the inputs of every row in order, targets left out; worked out once.
+
+        Equal tokens give an equal digest, wherever they lie and in whatever width they are kept.
+        """
+        if not self._digest:
+            sha = hashlib.sha256(np.ascontiguousarray(self.lengths, np.int64).data)
+            for name, part in sorted(self.inputs.items()):
+                sha.update(name.encode())
+                for block in part.blocks():
+                    sha.update(np.ascontiguousarray(block, np.int32).data)
+            self._digest = sha.hexdigest()
+        return self._digest
+
+
+def pad_together(
+    parts: Mapping[str, Ragged], rows: IntArray, *, fill: Mapping[str, int]
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.bool_]]:
+    """Lay the chosen rows of several inputs of equal lengths side by side, filled up on the right.
+
+    Args:
+        parts: name -> the tokens.
+        rows: (B,) row numbers.
+        fill: name -> the value beyond a row's end.
+
+    Returns:
+        Name -> (B, T) int64, and the (B, T) mask that is True where a token stands.
+    """
+    lengths = next(iter(parts.values())).lengths[rows]  # (B,)
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (B, T)
+    padded, positions, starts = {}, None, None
+    for name, part in parts.items():
+        if part._starts is not starts or positions is None:  # inputs of one store stand at the same places
+            positions, starts = part.positions(rows), part._starts
+        out = np.full(mask.shape, fill[name], dtype=np.int64)
+        out[mask] = part._flat[positions]
+        padded[name] = out
+    return padded, mask
+
+
+def offsets_of(lengths: IntArray) -> NDArray[np.int64]:
+    """(N + 1,) where each of these rows begins when they stand one after the other, and the end."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
 
+from sftlib.data.columns import View
 from sftlib.data.kinds import Label, RoleKind
 from sftlib.data.problems import brief
 from sftlib.data.splitting import Index, digest
@@ -89,12 +90,23 @@ class Rows(ABC):
         Raises:
             RoleError: there is none of that name.
         """
-        if role not in self.columns:
-            raise RoleError(f"the data set has no role {role!r}: {nearest(role, self.columns)}")
-        values = self._store.values[role] if role in self._store.values else self._store.others[role]
+        values = self._column(role)
         if len(self._index) == len(values) and bool((self._index == np.arange(len(values))).all()):
             return list(values[:])
-        return [values[row] for row in self._index.tolist()]
+        return list(View(values, self._index))
+
+    def view(self, role: str) -> Sequence[Any]:
+        """The same values as `column`, read when they are asked for: nothing is held that iteration has passed.
+
+        Raises:
+            RoleError: there is none of that name.
+        """
+        return View(self._column(role), self._index)
+
+    def _column(self, role: str) -> Sequence[Any]:
+        if role not in self.columns:
+            raise RoleError(f"the data set has no role {role!r}: {nearest(role, self.columns)}")
+        return self._store.values[role] if role in self._store.values else self._store.others[role]
 
     def __len__(self) -> int:
         return len(self._index)
@@ -135,14 +147,14 @@ class Rows(ABC):
         """How many rows have each label, in the order of ``label_names``; empty without classes."""
         counts = dict.fromkeys(self._label_names or (), 0)
         for role in self.targets:
-            for value in self.column(role):
+            for value in self.view(role):
                 for label in self.kinds[role].labels_of(value):
                     counts[label] += 1
         return counts
 
     def fingerprint(self) -> str:
         """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count."""
-        return digest(self.task, self._label_names, {role: self.column(role) for role in self._store.values})
+        return digest(self.task, self._label_names, {role: self.view(role) for role in self._store.values})
 
     def __repr__(self) -> str:
         roles = ", ".join(f"{role}={column!r}" for role, column in self.roles.items())

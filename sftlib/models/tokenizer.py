@@ -7,15 +7,35 @@ control ids.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any, final
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from itertools import chain
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.errors import OptionError
 
-_CHUNK = 2_000  # rows a call: bounds the lists of Python integers that a tokenizer returns
+_CHUNK = 512  # rows a call: larger ones were slower, since what they return no longer fits a cache
+_CHARACTERS = 2**21  # of a call with more than one row
+_RULES = 1  # raised whenever the rules of this file give other tokens for the same text
+
+
+class TokenChunk(NamedTuple):
+    """The tokens of some rows, one row after the other.
+
+    Attributes:
+        inputs: name of a model input -> (L,) int32.
+        lengths: (N,) tokens of each row.
+        uncut: (N,) tokens of each row before truncation.
+    """
+
+    inputs: dict[str, NDArray[np.int32]]
+    lengths: NDArray[np.int64]
+    uncut: NDArray[np.int64]
 
 
 @final
@@ -35,6 +55,7 @@ class TextEncoder:
             raise OptionError("this model needs tokenizer=: a transformers tokenizer, or the folder or name of one")
         self.tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length
+        self._digest: str | None = None
 
     @property
     def fill(self) -> dict[str, int]:
@@ -42,39 +63,56 @@ class TextEncoder:
         pad = self.tokenizer.pad_token_id
         return {"input_ids": 0 if pad is None else pad, "token_type_ids": self.tokenizer.pad_token_type_id}
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None
-    ) -> tuple[dict[str, list[list[int]]], NDArray[np.int64]]:
-        """Tokenise rows; every row is independent of the others.
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[TokenChunk]:
+        """Tokenise rows, some hundreds at a time; every row is independent of the others.
+
+        The tokenizer works in parallel where its library does; ``TOKENIZERS_PARALLELISM`` decides, as everywhere. (A
+        process that forks afterwards may hear of it from that library: set the variable to be rid of the warning.)
 
         Args:
-            texts: one text a row.
+            texts: one text a row; sliced, so it may read from a file.
             pairs: a second text a row, or None.
 
-        Returns:
-            Name of a model input -> one list of ints a row, and the (N,) lengths before truncation.
-
-        Raises:
-            OptionError: ``max_length`` leaves no room for text.
+        Yields:
+            The tokens of the next rows, in order.
         """
-        control = self.tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-        needed = control + (1 if pairs is None else 2)
-        if self.max_length < needed:
-            raise OptionError(
-                f"max_length={self.max_length}: {control} of them are control tokens here; expected at least {needed}, "
-                "and many more to be useful"
-            )
-        columns: dict[str, list[list[int]]] = {}
-        lengths: list[int] = []
         for start in range(0, len(texts), _CHUNK):
             part = slice(start, start + _CHUNK)
-            encoded, uncut = self._encode_chunk(list(texts[part]), None if pairs is None else list(pairs[part]))
-            for name, rows in encoded.items():
-                columns.setdefault(name, []).extend(rows)
-            lengths.extend(uncut)
-        return columns, np.asarray(lengths, dtype=np.int64)
+            yield from self._by_size(list(texts[part]), None if pairs is None else list(pairs[part]))
 
-    def _encode_chunk(self, texts: list[str], pairs: list[str] | None) -> tuple[dict[str, list[list[int]]], list[int]]:
+    def digest(self) -> str | None:
+        """Hex SHA-256 of all that decides which tokens a text becomes; None where that cannot be told.
+
+        It can be for tokenizers of the `tokenizers` library under a class of transformers: others run code of their
+        own, which might change while their settings stay.
+        """
+        if self._digest is None and self._is_known:
+            backend = self.tokenizer.backend_tokenizer
+            backend.no_truncation()  # what earlier calls left there; every call sets both anew
+            backend.no_padding()
+            facts = [type(self.tokenizer).__name__, self.tokenizer.truncation_side, self.tokenizer.model_input_names]
+            ids = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
+            versions = [version("tokenizers"), version("transformers"), _RULES]
+            sha = hashlib.sha256(json.dumps([facts, ids, versions]).encode())
+            sha.update(backend.to_str().encode())
+            self._digest = sha.hexdigest()
+        return self._digest
+
+    @property
+    def _is_known(self) -> bool:
+        own = type(self.tokenizer).__module__.startswith("transformers.")
+        return own and hasattr(getattr(self.tokenizer, "backend_tokenizer", None), "to_str")
+
+    def _by_size(self, texts: list[str], pairs: list[str] | None) -> Iterator[TokenChunk]:
+        """Halve a chunk until its characters are few: the tokenizer returns Python integers, 30 times the memory."""
+        if len(texts) > 1 and sum(map(len, texts)) + sum(map(len, pairs or ())) > _CHARACTERS:
+            half = len(texts) // 2
+            yield from self._by_size(texts[:half], None if pairs is None else pairs[:half])
+            yield from self._by_size(texts[half:], None if pairs is None else pairs[half:])
+        else:
+            yield self._encode_chunk(texts, pairs)
+
+    def _encode_chunk(self, texts: list[str], pairs: list[str] | None) -> TokenChunk:
         encoded = self._call(texts, pairs, truncation=False)
         uncut = [len(ids) for ids in encoded["input_ids"]]
         long = [i for i, length in enumerate(uncut) if length > self.max_length]
@@ -89,7 +127,10 @@ class TextEncoder:
             if not ids:  # a blank text without control tokens: one filler, since a model needs a position to read from
                 for name, rows in encoded.items():
                     rows[i] = [self._blank if name == "input_ids" else 0]
-        return encoded, uncut
+        lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(texts))
+        count = int(lengths.sum())
+        inputs = {name: np.fromiter(chain.from_iterable(rows), np.int32, count) for name, rows in encoded.items()}
+        return TokenChunk(inputs, lengths, np.array(uncut, np.int64))
 
     def _call(self, texts: list[str], pairs: list[str] | None, *, truncation: bool) -> dict[str, list[list[int]]]:
         return dict(

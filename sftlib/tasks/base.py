@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
+from sftlib.data.tokens import TokenWriter
 from sftlib.metrics import Family, Metrics
 from sftlib.models.backbone import Head, ModelSource
 from sftlib.models.tokenizer import TextEncoder
@@ -101,8 +102,27 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def encode(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
-        """Tokenise rows and number labels; pure, and each row for itself."""
+    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+        """Tokenise rows and number labels; pure, and each row for itself.
+
+        Args:
+            data: rows, labelled or not.
+            encoder: the tokenizer.
+            tokens: what `write_tokens` once made of these rows; made anew when None.
+        """
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The roles that tokens are a function of, together with the tokenizer and its limit.
+
+        Tokens are kept under these and shared between runs, folds and labels. Empty for a task whose tokens depend on
+        more, which then encodes every time.
+        """
+        return ()
+
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        """Tokenise rows chunk by chunk, without targets; for tasks that say what they read."""
+        raise NotImplementedError(f"{self.name} says what its tokens depend on but writes none")
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""

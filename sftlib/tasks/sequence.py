@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from sftlib.data.collate import Batch, pad
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.encoded import Encoded, Ragged
+from sftlib.data.encoded import Encoded
+from sftlib.data.tokens import TokenWriter
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
 from sftlib.models.backbone import ModelSource
@@ -44,11 +45,23 @@ class SequenceTask(Task):
         return source.build(self.head, dropout=dropout, seed=seed)
 
     @final
-    def encode(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
-        pairs = data.column("text_pair") if self.pair else None
-        columns, uncut = encoder.encode(data.column("text"), pairs)
-        targets = {"target": self.targets(data)} if data.is_labelled else {}
-        return Encoded({name: Ragged.from_lists(rows) for name, rows in columns.items()}, targets, uncut)
+    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+        found = self._in_scratch(data, encoder) if tokens is None else tokens
+        return found.with_targets({"target": self.targets(data)} if data.is_labelled else {})
+
+    @final
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        for chunk in encoder.encode(data.view("text"), data.view("text_pair") if self.pair else None):
+            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("text", "text_pair") if self.pair else ("text",)
+
+    def _in_scratch(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
+        with TokenWriter() as writer:
+            self.write_tokens(data, encoder, writer)
+            return writer.done()
 
     @final
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
