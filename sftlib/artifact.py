@@ -136,13 +136,13 @@ def is_self_contained(model: nn.Module) -> bool:
 
 
 def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
-    """Refuse a folder whose predictions are not those of the model in memory.
+    """Refuse a folder whose predictions are not those of the model in memory, in every field.
 
     Raises:
         ArtifactError: naming the first that differs.
     """
     for number, (expected, found) in enumerate(zip(before, after, strict=True)):
-        if expected != found:
+        if vars(expected) != vars(found):  # `==` of a prediction leaves its probabilities out
             raise ArtifactError(
                 f"the folder read back predicts {found} where the model predicts {expected} (input {number})"
             )
