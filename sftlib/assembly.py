@@ -79,7 +79,7 @@ def training_budget(arguments: Arguments, fitted: Fitted) -> Budget:
 
 def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:
     """Every token id that occurs."""
-    return np.unique(np.concatenate([np.unique(part.inputs["input_ids"].values) for part in parts if part is not None]))
+    return np.unique(np.concatenate([part.inputs["input_ids"].distinct() for part in parts if part is not None]))
 
 
 def training_report(
