@@ -91,6 +91,17 @@ def notebooks(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory beside the peers, and write the figures into docs/benchmarks.md: about an hour.
+
+    Name sections to measure only those: ``nox -s bench -- training predicting``. ``SFTLIB_DATA`` may name a folder with
+    banking77.
+    """
+    install(session, "bench")
+    session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env={**QUIET, "GOMP_SPINCOUNT": "0"})
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest version of every requirement's range."""
     extras = PROJECT["project"]["optional-dependencies"]

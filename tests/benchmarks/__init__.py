@@ -1,0 +1,1 @@
+"""Measurements, not tests: `nox -s bench` runs them and writes ``docs/benchmarks.md``."""
