@@ -126,7 +126,7 @@ def test_events_come_in_the_order_of_the_pseudocode(monkeypatch: pytest.MonkeyPa
                 lambda module, _: events.append("model") if module.training else None
             )
 
-    def seen(predictions: Any, references: Any) -> float:
+    def seen(references: Any, predictions: Any) -> float:
         events.append("evaluate")
         return 0.0
 
