@@ -202,7 +202,7 @@ def _no_role(role: str, column: object, task: str | None, pool: Sequence[Schema]
         owner = "TaskDataset" if task is None else f"the task {task!r}"
         return f"{owner} has no role or option {role!r}: {nearest(role, known)}"
     return (
-        f"the task {task!r} has no role {role!r} ({', '.join(dict.fromkeys(others))} has it): "
+        f"the task {task!r} has no role or option {role!r} ({', '.join(dict.fromkeys(others))} has it): "
         f"give the column as {next(iter(pool[0].targets))}={column!r}"
     )
 
