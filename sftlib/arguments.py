@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, final
@@ -9,6 +10,7 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
+from sftlib.models.freezing import Freeze, freeze_problem
 from sftlib.options import choice, raise_together, real_number, whole_number
 from sftlib.tasks import TASKS
 from sftlib.train.callbacks import EarlyStopping
@@ -16,6 +18,9 @@ from sftlib.train.schedules import SCHEDULES
 
 #: Options that shape the loss; each task says which of them it has.
 LOSS_OPTIONS = ("class_weights", "label_smoothing", "huber_delta")
+
+#: Options that say where something is kept, and so are no part of a result and in no record of it.
+PLACES = ("cache_dir",)
 
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
@@ -44,6 +49,7 @@ class Arguments:
     label_smoothing: float
     huber_delta: float | None
     dropout: float | None
+    freeze: Freeze
     padding_free: bool | str
     precision: str
     device: str | torch.device
@@ -52,6 +58,7 @@ class Arguments:
     keep_best: str | None
     on_nonfinite: str
     seed: int
+    cache_dir: str | os.PathLike[str] | None
 
     def __post_init__(self) -> None:
         for name, value in self.as_dict().items():
@@ -101,11 +108,13 @@ class Arguments:
         return [
             self.task is not None and choice("task", self.task, [task.name for task in TASKS]),
             choice("schedule", self.schedule, SCHEDULES),
+            freeze_problem(self.freeze),
             self._check_padding_free(),
             choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
             choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
             _expected("device", self.device, str | torch.device, "a name such as 'auto', 'cpu' or 'cuda:0'"),
             self._check_metrics(),
+            _expected("cache_dir", self.cache_dir, str | os.PathLike | None, "the path of a folder, or None"),
             self.keep_best is not None
             and _expected("keep_best", self.keep_best, str, "the name of a metric, such as 'loss', or None"),
             self.early_stopping is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftlib.arguments import Arguments
+from sftlib.arguments import PLACES, Arguments
 from sftlib.data.batching import BatchPlan
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
@@ -52,7 +52,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
     settings = {
-        **{name: value for name, value in arguments.as_dict().items() if _is_plain(value)},
+        **{name: value for name, value in arguments.as_dict().items() if _is_plain(value) and name not in PLACES},
         "model": source.name,
         "task": task.name,
         "max_length": encoder.max_length,

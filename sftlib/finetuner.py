@@ -39,6 +39,7 @@ from sftlib.resuming import open_run
 from sftlib.self_check import CheckReport, self_check
 from sftlib.tasks.base import Label, Task
 from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping, check_callbacks
+from sftlib.train.encodings import Encodings
 from sftlib.train.history import History
 from sftlib.train.loop import Loop
 from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
@@ -82,6 +83,8 @@ class FineTuner:
         keep_best: name of the metric whose best weights come back when the run ends.
         on_nonfinite: ``"error"`` or ``"skip"`` for a step whose loss or gradient is not finite.
         seed: of the new head, the order of rows, and dropout.
+        cache_dir: a folder that keeps tokenised data sets for other processes, readable by the user alone; None to keep
+            those of the last few data sets in memory.
 
     Raises:
         OptionError: options that do not exist or values they cannot have, all at once.
@@ -122,8 +125,10 @@ class FineTuner:
         keep_best: str | None = None,
         on_nonfinite: str = "error",
         seed: int = 0,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._fitted: Fitted | None = None
+        self._encodings = Encodings()
         given = {name: value for name, value in locals().items() if name != "self"}
         self._set(given)
 
@@ -150,7 +155,9 @@ class FineTuner:
 
     def clone(self) -> FineTuner:
         """An unfitted tuner with the same options."""
-        return FineTuner(**self.get_params())
+        twin = FineTuner(**self.get_params())
+        twin._encodings = self._encodings
+        return twin
 
     # Training.
 
@@ -196,6 +203,7 @@ class FineTuner:
         run = open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress)
         arguments = run.settle(arguments, self._source.name, train, valid, callbacks)
         fitted = assemble(arguments, self._source, task)
+        fitted.encodings = self._encodings
         encoded = fitted.encode(train)
         encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
@@ -261,6 +269,7 @@ class FineTuner:
         fitted = self._fitted
         if fitted is None or fitted.task.config() != task.config():
             fitted = assemble(self._arguments, self._source, task)
+            fitted.encodings = self._encodings
         return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
 
     # Use.
@@ -380,6 +389,7 @@ class FineTuner:
             device=device,
             settings=contents.settings,
             metrics=contents.metrics,
+            encodings=tuner._encodings,
         )
         return tuner
 
@@ -435,6 +445,7 @@ class FineTuner:
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._source = open_source(arguments.model)
         self._fitted = None
+        self._encodings = self._encodings.kept_in(arguments.cache_dir)
 
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:

@@ -19,6 +19,7 @@ from sftlib.models.opening import check_vocabulary
 from sftlib.models.precision import Precision
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.train.encodings import Encodings
 from sftlib.train.forward import Forward, fitting_layout
 from sftlib.train.history import History
 from sftlib.train.inference import Budget, Inference
@@ -44,6 +45,7 @@ class Fitted:
         metrics: of the last evaluation, for the model card.
         layout: how rows lie inside the model; settled when rows are first at hand.
         samples: a few inputs of its kind, to compare predictions after saving.
+        encodings: tokens made so far.
     """
 
     task: Task
@@ -56,6 +58,7 @@ class Fitted:
     history: History = field(default_factory=History)
     metrics: dict[str, float] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    encodings: Encodings = field(default_factory=Encodings)
 
     def forward(self, encoded: Encoded) -> Forward:
         """Calls the model; the layout is tried out on the first rows that come along.
@@ -81,13 +84,15 @@ class Fitted:
         )
 
     def encode(self, data: TaskDataset) -> Encoded:
-        """Tokenised rows.
+        """Tokenised rows; tokens that were made before are used again.
 
         Raises:
-            OptionError: tokens that the model does not know.
+            OptionError: tokens that the model does not know, or a ``cache_dir`` that cannot be written.
         """
-        encoded = self.task.encode(data, self.encoder)
-        check_vocabulary(self.model, encoded.inputs["input_ids"].values)
+        return self._known(self.encodings.encode(self.task, data, self.encoder))
+
+    def _known(self, encoded: Encoded) -> Encoded:
+        check_vocabulary(self.model, encoded.inputs["input_ids"].distinct())
         return encoded
 
     def inference(self, forward: Forward, batch_size: int | None = None) -> Inference:
@@ -127,7 +132,8 @@ class Fitted:
         """One prediction per row under role names, in order."""
         if not rows:
             return []
-        encoded = self.encode(TaskDataset({role: [row[role] for row in rows] for role in rows[0]}))
+        data = TaskDataset({role: [row[role] for row in rows] for role in rows[0]})
+        encoded = self._known(self.task.encode(data, self.encoder))  # inputs that come once are not kept
         forward = self.forward(encoded)
         with forward.prepared():
             return self.inference(forward, batch_size).predict(encoded)

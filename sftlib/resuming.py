@@ -23,7 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sftlib._version import __version__
-from sftlib.arguments import Arguments
+from sftlib.arguments import PLACES, Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.errors import CheckpointError
@@ -295,7 +295,7 @@ def described_options(arguments: Arguments, model: str, callbacks: Sequence[Call
         model: what the model is called; where it lies does not matter, its weights are compared.
         callbacks: of the user.
     """
-    options = {name: _described(value) for name, value in arguments.as_dict().items()}
+    options = {name: _described(value) for name, value in arguments.as_dict().items() if name not in PLACES}
     if isinstance(arguments.tokenizer, str | os.PathLike):
         options["tokenizer"] = Path(arguments.tokenizer).name
     kinds = [_described(callback) for callback in callbacks]

@@ -85,11 +85,9 @@ class Ragged:
         """(N,) the length of each row."""
         return self._lengths
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tokens, wherever they lie, and of what says where each row is."""
-        tokens = 0 if self._flat.strides == (0,) else self._flat.nbytes
-        return tokens + self._starts.nbytes + self._lengths.nbytes
+    def arrays(self) -> list[NDArray[Any]]:
+        """The tokens, and where each row begins and how long it is."""
+        return [self._flat, self._starts, self._lengths]
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -169,11 +167,10 @@ class Encoded:
         """Numbers of the rows that lost tokens."""
         return np.flatnonzero(self.uncut_lengths > self.lengths)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays, wherever they lie."""
-        arrays = [*self.targets.values(), self.uncut_lengths]
-        return sum(part.nbytes for part in self.inputs.values()) + sum(array.nbytes for array in arrays)
+    def arrays(self) -> list[NDArray[Any]]:
+        """Every array that this is made of, each once."""
+        found = [array for part in self.inputs.values() for array in part.arrays()]
+        return list({id(array): array for array in [*found, *self.targets.values(), self.uncut_lengths]}.values())
 
     def take(self, rows: NDArray[np.int64]) -> Encoded:
         """These rows, in this order; the tokens are shared, not copied.

@@ -91,7 +91,7 @@ class Rows(ABC):
             RoleError: there is none of that name.
         """
         values = self._column(role)
-        if len(self._index) == len(values) and bool((self._index == np.arange(len(values))).all()):
+        if self.is_whole:
             return list(values[:])
         return list(View(values, self._index))
 
@@ -155,6 +155,37 @@ class Rows(ABC):
     def fingerprint(self) -> str:
         """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count."""
         return digest(self.task, self._label_names, {role: self.view(role) for role in self._store.values})
+
+    def digest(self, roles: Sequence[str]) -> str:
+        """Hex SHA-256 over the values of some roles alone, in row order; of all rows of the columns worked out once.
+
+        Raises:
+            RoleError: there is none of that name.
+        """
+        if not self.is_whole:
+            return digest(None, None, {role: self.view(role) for role in roles})
+        known = self._store.digests
+        if tuple(roles) not in known:
+            known[tuple(roles)] = digest(None, None, {role: self.view(role) for role in roles})
+        return known[tuple(roles)]
+
+    def has_digest(self, roles: Sequence[str]) -> bool:
+        """Whether the digest over all rows of the columns was worked out already."""
+        return self.is_whole and tuple(roles) in self._store.digests
+
+    @property
+    def positions(self) -> Index:
+        """The number of each row among all rows of the columns."""
+        return self._index
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all rows of the columns, in their order."""
+        return len(self) == self._store.rows and bool((self._index == np.arange(self._store.rows)).all())
+
+    def whole(self) -> Self:
+        """All rows of the columns that these rows were selected from."""
+        return self._of(self._store, np.arange(self._store.rows, dtype=np.int64), self._label_names)
 
     def __repr__(self) -> str:
         roles = ", ".join(f"{role}={column!r}" for role, column in self.roles.items())

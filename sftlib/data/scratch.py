@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -114,8 +115,20 @@ class Growing:
 
     def _write_header(self, file: IO[bytes]) -> None:
         facts = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._count,)}
-        file.write(np.lib.format.magic(1, 0))
         np.lib.format.write_array_header_1_0(file, facts)
+
+
+def in_memory(array: NDArray[Any]) -> int:
+    """Bytes of memory that an array holds: none for one that lies in a file, or repeats one value.
+
+    Example:
+        >>> in_memory(np.zeros(3)), in_memory(np.broadcast_to(np.int8(0), 1000))
+        (24, 0)
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    return 0 if isinstance(owner, mmap.mmap) or array.strides == (0,) else array.nbytes
 
 
 def mapped(path: Path) -> NDArray[Any]:

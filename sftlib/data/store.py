@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from sftlib.data.kinds import Label, RoleKind
@@ -30,6 +30,12 @@ class Store:
     assignment: Assignment
     values: Mapping[str, Sequence[Any]]
     others: Mapping[str, Sequence[Any]]
+    digests: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)  # worked out so far
+
+    @property
+    def rows(self) -> int:
+        """How many rows every column has."""
+        return len(next(iter(self.values.values())))
 
 
 def build(

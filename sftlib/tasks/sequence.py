@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sftlib.data.collate import Batch, pad
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
-from sftlib.data.tokens import TokenWriter
 from sftlib.data.problems import brief
+from sftlib.data.tokens import TokenWriter
 from sftlib.errors import DataError, OptionError
 from sftlib.models.backbone import ModelSource
 from sftlib.models.outputs import logits
