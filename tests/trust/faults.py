@@ -24,8 +24,6 @@ def intercepted(action: Action, *, calls: tuple[str, ...] = CALLS) -> Iterator[N
     def stand_in(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal count
-            if name == "open" and args[1] == os.O_RDONLY | os.O_CLOEXEC:  # a look, not a change
-                return original(*args, **kwargs)
             count += 1
             partly = (args[0], bytes(args[1])[: len(args[1]) // 2]) if name == "write" else None
             call.partly = lambda: partly and original(*partly)  # type: ignore[attr-defined]

@@ -28,7 +28,7 @@ EPOCH = 5
 Weights = dict[str, Tensor]
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818
     """Ends a run in a test."""
 
 
