@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from sftlib.models.dropout import DropoutMasks
+from sftlib.models.dropout import DropoutMasks, Windows
 from sftlib.models.sequences import Group, Sequences
 
 PADDED = "sftlib"
@@ -101,26 +101,66 @@ def attend_flat(
     """
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     rate = dropout if module.training and dropout_masks.active else 0.0
-    flat = [
-        _shared(x, query.shape[1])[0].transpose(0, 1).flatten(1) for x in (query * _factor(query, scaling), key, value)
-    ]
-    heads = query.shape[1]
-
-    def split(x: Tensor, group: Group) -> Tensor:
-        return group.gather(x).view(group.rows, group.longest, heads, -1).transpose(1, 2)  # (G, A, L, D)
-
-    attended = []
+    heads, width = query.shape[1], value.shape[-1]
+    flat = [_shared(x, heads)[0].transpose(0, 1).flatten(1).to(value.dtype) for x in (query, key, value)]  # (N, A * D)
     offsets = dropout_masks.offsets_of_heads(heads, _SITE) if rate else None  # (N, A)
+    attended = []
     for group in sequences.groups:
-        q, k, v = (split(x, group) for x in flat)
-        scores = torch.matmul(q, k.transpose(2, 3))  # (G, A, L, L)
-        hidden = _hidden(group, causal=causal, window=sliding_window, like=scores)
-        weights = torch.softmax(scores if hidden is None else scores + hidden, dim=-1).to(v.dtype)
+        q, k, v = (x[group.start : group.stop] for x in flat)
+        hidden = _hidden(group, causal=causal, window=sliding_window, like=v)
+        windows = None
         if offsets is not None:
-            places = group.gather(offsets).transpose(1, 2)  # (G, A, L)
-            weights = dropout_masks.drop(weights, rate, places)
-        attended.append(group.scatter(torch.matmul(weights, v).transpose(1, 2).flatten(2)))
-    return torch.cat(attended).view(1, -1, heads, value.shape[-1]), None
+            places = group.spread(offsets[group.start : group.stop], heads).squeeze(3)  # (G, A, L)
+            windows = dropout_masks.windows(rate, places, group.longest, like=v)
+        attended.append(_GroupAttention.apply(q, k, v, group, heads, _factor(query, scaling), hidden, windows))  # type: ignore[no-untyped-call]
+    return torch.cat(attended).view(1, -1, heads, width), None
+
+
+class _GroupAttention(torch.autograd.Function):
+    """Attention of the rows of a group, as one node of the graph.
+
+    Written out because small kernels and their bookkeeping, not arithmetic, are what attention over short rows costs.
+    The gradient is that of softmax attention with a fixed mask on the weights; padding gets none.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        group: Group,
+        heads: int,
+        factor: float,
+        hidden: Tensor | None,
+        windows: Windows | None,
+    ) -> Tensor:
+        """Query, key and value are (n, A * D); returns (n, A * D).
+
+        ``hidden`` is added to the scores, (G or 1, 1, L or 1, L); ``windows`` are the dropout masks of the weights.
+        """
+        q, k, v = (group.spread(x, heads) for x in (query, key, value))  # (G, A, L, D)
+        scores = torch.matmul(q, k.transpose(2, 3)).mul_(factor)  # (G, A, L, L)
+        weights = torch.softmax(scores if hidden is None else scores.add_(hidden), dim=-1).to(v.dtype)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.group, ctx.factor, ctx.windows = group, factor, windows
+        return group.collect(torch.matmul(weights if windows is None else windows(weights), v))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Back through the product with the values, the mask, the softmax, and the product of queries and keys."""
+        q, k, v, weights = ctx.saved_tensors
+        group, windows = ctx.group, ctx.windows
+        above = group.spread(gradients[0], q.shape[1])  # (G, A, L, D)
+        if group.padding is not None:
+            above.masked_fill_(group.padding[:, None, :, None], 0.0)  # queries on padding have no part in the loss
+        dropped = weights if windows is None else windows(weights)
+        to_value = torch.matmul(dropped.transpose(2, 3), above)
+        to_weights = torch.matmul(above, v.transpose(2, 3))
+        to_weights = to_weights if windows is None else windows(to_weights)
+        to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.factor)
+        to_query, to_key = torch.matmul(to_scores, k), torch.matmul(to_scores.transpose(2, 3), q)
+        return (*(group.collect(x) for x in (to_query, to_key, to_value)), None, None, None, None, None)
 
 
 def _factor(query: Tensor, scaling: float | None) -> float:
@@ -133,17 +173,21 @@ def _shared(x: Tensor, heads: int) -> Tensor:
 
 
 def _hidden(group: Group, *, causal: bool, window: int | None, like: Tensor) -> Tensor | None:
-    """What is added to the scores of a group: minus infinity on padding and on what a token must not see."""
-    distance = torch.arange(group.longest, device=like.device)
-    distance = distance[:, None] - distance  # (L, L), how far back the key lies
-    unseen = (distance < 0) if causal else None
+    """(G or 1, 1, L or 1, L) added to the scores: minus infinity on padding and on what a token must not see."""
+    places = torch.arange(group.longest, device=like.device)
+    distance = places[:, None] - places  # (L, L), how far back the key lies
+    unseen = distance < 0 if causal else None
     if window is not None and window < group.longest:
         beyond = distance.abs() >= window
         unseen = beyond if unseen is None else unseen | beyond
+    if group.padding is not None:
+        keys = group.padding[:, None, None, :]
+        unseen = keys if unseen is None else unseen | keys
+        if window is not None:  # a query on padding may see nothing: it sees all, and its result goes nowhere
+            unseen = unseen & ~group.padding[:, None, :, None]
     if unseen is None:
-        return None if group.keys is None else group.keys.to(like.dtype)
-    added = torch.zeros(unseen.shape, device=like.device, dtype=like.dtype).masked_fill_(unseen, -torch.inf)
-    return added if group.keys is None else torch.minimum(added, group.keys.to(like.dtype))
+        return None
+    return torch.zeros(unseen.shape, device=like.device, dtype=like.dtype).masked_fill_(unseen, -torch.inf)
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -78,6 +78,26 @@ def _head_keys(heads: int, device: torch.device) -> Tensor:
 
 
 @final
+class Windows:
+    """Masks by where they start: applied as often as needed, never kept.
+
+    Args:
+        pool: random numbers, 0 or 1 / (1 - p).
+        offsets: (M,) where each window starts.
+        width: W
+    """
+
+    def __init__(self, pool: Tensor, offsets: Tensor, width: int) -> None:
+        self._pool = pool
+        self._offsets = offsets
+        self._width = width
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply (..., W) with its masks."""
+        return x * _gather(self._pool, self._offsets, self._width).view(x.shape)
+
+
+@final
 class DropoutMasks:
     """The masks of one training run; told before each forward pass which rows lie where.
 
@@ -145,6 +165,10 @@ class DropoutMasks:
         """
         windows: Tensor = _Windows.apply(x.reshape(-1, x.shape[-1]), self._pool(p, x), offsets.reshape(-1))  # type: ignore[no-untyped-call]
         return windows.view(x.shape)
+
+    def windows(self, p: float, offsets: Tensor, width: int, *, like: Tensor) -> Windows:
+        """The masks that start at ``offsets`` (...), each ``width`` wide, in the type of ``like``."""
+        return Windows(self._pool(p, like), offsets.reshape(-1), width)
 
     def _site_key(self, site: int) -> int:
         call = self._calls.get(site, 0)

@@ -1,88 +1,68 @@
 """Rows laid end to end: which token belongs to which row, and which rows attend together.
 
 Letters: ``B`` rows, ``T`` tokens of the longest, ``N`` tokens of all rows, ``G`` rows of a group, ``L`` tokens of the
-longest row of a group.
+longest row of a group, ``n`` tokens of a group, ``A`` heads, ``D`` features of a head.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-_PADDING_OF_A_GROUP = 1.25  # padded tokens per real token at most; more groups are more, smaller kernels
-
-
-class _Gather(torch.autograd.Function):
-    """(n, F) -> (G * L, F): rows of a group side by side. Padding repeats a token; nothing flows back from it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, valid: Tensor) -> Tensor:
-        ctx.save_for_backward(valid)
-        return x.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (valid,) = ctx.saved_tensors
-        return gradients[0].index_select(0, valid), None, None
-
-
-class _Scatter(torch.autograd.Function):
-    """(G * L, F) -> (n, F): end to end again; the gradient of padding is zero."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, valid: Tensor) -> Tensor:
-        ctx.save_for_backward(valid)
-        ctx.size = x.shape[0]
-        return x.index_select(0, valid)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (valid,) = ctx.saved_tensors
-        zeros = gradients[0].new_zeros(ctx.size, gradients[0].shape[1])
-        return zeros.index_copy_(0, valid, gradients[0]), None
+_PADDING_OF_A_GROUP = 1.6  # padded tokens per real token at most; more groups are more, smaller kernels
+_LARGEST_GROUP = 2**21  # G * L * L at most, since the weights of a group are held for the backward pass
 
 
 @final
-@dataclass(frozen=True)
 class Group:
     """Neighbouring rows of like length, which attend side by side.
 
-    Attributes:
+    Args:
+        lengths: (G,) tokens of each row.
         start: first token in the flat order.
-        stop: one beyond the last.
+
+    Attributes:
+        start: as given.
+        stop: one beyond the last token.
         rows: G
         longest: L
-        index: (G * L,) token of each place, counted from ``start``; padding repeats token 0.
-        valid: (stop - start,) place of each token.
-        keys: (G, 1, 1, L) 0 on tokens and minus infinity on padding; None when all rows are equally long.
+        padding: (G, L) True beyond a row's end; None when all rows are equally long.
     """
 
-    start: int
-    stop: int
-    rows: int
-    longest: int
-    index: Tensor
-    valid: Tensor
-    keys: Tensor | None
+    def __init__(self, lengths: Tensor, start: int) -> None:
+        self.start = start
+        self.rows = len(lengths)
+        self.longest = int(lengths.max())
+        places = torch.arange(self.longest, device=lengths.device)
+        inside = places < lengths[:, None]  # (G, L)
+        first = torch.cumsum(lengths, 0) - lengths
+        self._token = torch.where(inside, first[:, None] + places, 0)  # (G, L); padding repeats token 0
+        self._place = inside.flatten().nonzero()[:, 0]  # (n,) where in (G * L) each token lies
+        self.stop = start + len(self._place)
+        self.padding = None if len(self._place) == inside.numel() else ~inside
+        self._indices: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def gather(self, x: Tensor) -> Tensor:
-        """(N, F) flat -> (G, L, F)."""
-        part = x[self.start : self.stop]
-        if self.keys is None:
-            return part.reshape(self.rows, self.longest, -1)
-        gathered: Tensor = _Gather.apply(part, self.index, self.valid)  # type: ignore[no-untyped-call]
-        return gathered.view(self.rows, self.longest, -1)
+    def spread(self, x: Tensor, heads: int) -> Tensor:
+        """(n, A * D) flat -> (G, A, L, D) side by side; what stands on padding means nothing."""
+        there, _ = self._of(heads)
+        return x.reshape(-1, x.shape[1] // heads).index_select(0, there).view(self.rows, heads, self.longest, -1)
 
-    def scatter(self, x: Tensor) -> Tensor:
-        """(G, L, F) -> (stop - start, F)."""
-        flat = x.reshape(self.rows * self.longest, -1)
-        if self.keys is None:
-            return flat
-        scattered: Tensor = _Scatter.apply(flat, self.valid)  # type: ignore[no-untyped-call]
-        return scattered
+    def collect(self, x: Tensor) -> Tensor:
+        """(G, A, L, D) -> (n, A * D), undoing `spread`."""
+        _, back = self._of(x.shape[1])
+        return x.reshape(-1, x.shape[3]).index_select(0, back).view(self.stop - self.start, -1)
+
+    def _of(self, heads: int) -> tuple[Tensor, Tensor]:
+        """Indices of `spread` and `collect`, which all layers share."""
+        if heads not in self._indices:
+            head = torch.arange(heads, device=self._place.device)
+            there = self._token[:, None, :] * heads + head[:, None]  # (G, A, L)
+            row, place = self._place // self.longest, self._place % self.longest
+            back = (row[:, None] * heads + head) * self.longest + place[:, None]  # (n, A)
+            self._indices[heads] = there.flatten(), back.flatten()
+        return self._indices[heads]
 
 
 @final
@@ -116,28 +96,17 @@ class Sequences:
 
 
 def _groups(lengths: Tensor) -> list[Group]:
-    """Cut rows, in their order, into groups with little padding."""
+    """Cut rows, in their order, into groups with little padding and of bounded size."""
     sizes = lengths.tolist()
     groups, first, start = [], 0, 0
     while first < len(sizes):
         last, real, longest = first + 1, sizes[first], sizes[first]
         while last < len(sizes):
             wider = max(longest, sizes[last])
-            if wider * (last + 1 - first) > _PADDING_OF_A_GROUP * (real + sizes[last]):
+            places = wider * (last + 1 - first)
+            if places > _PADDING_OF_A_GROUP * (real + sizes[last]) or places * wider > _LARGEST_GROUP:
                 break
             real, longest, last = real + sizes[last], wider, last + 1
-        groups.append(_group(lengths[first:last], start, real, longest))
+        groups.append(Group(lengths[first:last], start))
         first, start = last, start + real
     return groups
-
-
-def _group(lengths: Tensor, start: int, real: int, longest: int) -> Group:
-    rows = len(lengths)
-    places = torch.arange(longest, device=lengths.device)
-    inside = places < lengths[:, None]  # (G, L)
-    own_start = torch.cumsum(lengths, 0) - lengths
-    index = torch.where(inside, own_start[:, None] + places, 0).flatten()
-    keys = None
-    if rows * longest != real:
-        keys = torch.zeros(rows, 1, 1, longest, device=lengths.device).masked_fill_(~inside[:, None, None], -torch.inf)
-    return Group(start, start + real, rows, longest, index, inside.flatten().nonzero()[:, 0], keys)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from sftlib.data.collate import Batch
+from sftlib.models.attention import attend_flat
+from sftlib.models.dropout import DropoutMasks
 from sftlib.models.layout import Flat, Layout, OwnAttention, Padded, choose_layout
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32
@@ -150,14 +152,19 @@ class TestChoice:
 
 class TestSequences:
     @pytest.mark.parametrize("lengths", [[5], [3, 3, 3], [9, 8, 2, 1], [1, 30, 2, 2, 17]])
-    def test_gather_and_scatter_undo_each_other(self, lengths: list[int]) -> None:
+    def test_spread_and_collect_undo_each_other(self, lengths: list[int]) -> None:
         sequences = Sequences(torch.tensor(lengths), max(lengths))
-        x = torch.randn(sum(lengths), 4, dtype=torch.float64, requires_grad=True)
-        back = torch.cat([group.scatter(group.gather(x)) for group in sequences.groups])
-        assert torch.equal(back, x)
-        back.backward(torch.arange(back.numel(), dtype=torch.float64).view_as(back))
-        assert x.grad is not None
-        assert torch.equal(x.grad.flatten(), torch.arange(x.numel(), dtype=torch.float64))
+        x = torch.randn(sum(lengths), 6)
+        back = [group.collect(group.spread(x[group.start : group.stop], 3)) for group in sequences.groups]
+        assert torch.equal(torch.cat(back), x)
+
+    def test_spread_lays_rows_side_by_side(self) -> None:
+        (group,) = Sequences(torch.tensor([3, 2]), 3).groups
+        found = group.spread(torch.arange(10.0).view(5, 2), 2)  # two heads of one feature
+        assert found[0, 0].flatten().tolist() == [0, 2, 4]
+        assert found[1, 1].flatten().tolist()[:2] == [7, 9]
+        assert group.padding is not None
+        assert group.padding.tolist() == [[False, False, False], [False, False, True]]
 
     def test_groups_cover_every_row_once(self) -> None:
         lengths = torch.randint(1, 50, (40,), generator=torch.Generator().manual_seed(0)).sort(descending=True).values
@@ -165,12 +172,40 @@ class TestSequences:
         assert sum(group.rows for group in sequences.groups) == 40
         assert [group.start for group in sequences.groups[1:]] == [group.stop for group in sequences.groups[:-1]]
         padded = sum(group.rows * group.longest for group in sequences.groups)
-        assert padded <= 1.25 * int(lengths.sum())
+        assert padded <= 1.6 * int(lengths.sum())
 
-    def test_padding_gets_no_gradient(self) -> None:
-        sequences = Sequences(torch.tensor([3, 2]), 3)
-        (group,) = sequences.groups
-        x = torch.ones(5, 1, requires_grad=True)
-        (group.gather(x) * torch.tensor([[[1.0], [1], [1]], [[1], [1], [0]]])).sum().backward()
-        assert x.grad is not None
-        assert x.grad.flatten().tolist() == [1, 1, 1, 1, 1]
+    def test_groups_are_bounded(self) -> None:
+        sequences = Sequences(torch.full((40,), 512), 512)
+        assert max(group.rows for group in sequences.groups) == 8
+
+
+class TestGradient:
+    @pytest.mark.parametrize("causal", [False, True])
+    @pytest.mark.parametrize("window", [None, 3])
+    @pytest.mark.parametrize("dropout", [0.0, 0.4])
+    def test_of_flat_attention(self, causal: bool, window: int | None, dropout: float) -> None:
+        """Numerically, in float64, on rows of several lengths with shared key heads."""
+        lengths = torch.tensor([6, 5, 2])
+        sequences, masks = Sequences(lengths, 6), DropoutMasks(1)
+        module = torch.nn.Module()
+        rows, positions = torch.arange(3)[:, None].expand(3, 6), torch.arange(6).expand(3, 6)
+
+        def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            with masks.laid_out(0, rows, positions, sequences.tokens):
+                return attend_flat(
+                    module,
+                    query,
+                    key,
+                    value,
+                    None,
+                    sequences=sequences,
+                    dropout_masks=masks,
+                    dropout=dropout,
+                    is_causal=causal,
+                    sliding_window=window,
+                )[0]
+
+        def random(heads: int) -> torch.Tensor:
+            return torch.randn(1, heads, 13, 2, dtype=torch.float64, requires_grad=True)
+
+        assert torch.autograd.gradcheck(attention, (random(4), random(2), random(2)))
