@@ -317,7 +317,7 @@ class Spoil(Callback):
         if training.step > EPOCH:
             with torch.no_grad():
                 for weight in training.model.parameters():
-                    weight.mul_(1.2)
+                    weight.mul_(1.5)
 
 
 def test_08_a_run_keeps_the_last_two_and_the_best(tmp_path: Path) -> None:
