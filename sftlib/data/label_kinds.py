@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import final
 
 import numpy as np
@@ -52,7 +52,7 @@ class LabelRole(RoleKind):
     def check(self, values: Sequence[object]) -> Findings:
         """Find labels that are missing, floats, not labels, or not of the common type."""
         findings = Findings()
-        _check_labels(enumerate(values), findings)
+        _check_labels(lambda: enumerate(values), findings)
         return findings
 
     def normalise(self, values: Sequence[object]) -> list[object]:
@@ -100,11 +100,14 @@ def _class_name(value: object, names: Sequence[str]) -> object:
     return names[value] if 0 <= value < len(names) else value
 
 
-def _check_labels(pairs: Iterable[tuple[int, object]], findings: Findings) -> None:
-    """Find every label that is missing, not a label, or not of the type that most labels have."""
-    typed: list[tuple[int, object]] = []
+def _check_labels(pairs: Callable[[], Iterable[tuple[int, object]]], findings: Findings) -> None:
+    """Find every label that is missing, not a label, or not of the type that most labels have.
+
+    The labels are gone through once, or twice where they are of several types, and never held.
+    """
+    tally: Counter[type] = Counter()
     verdicts: dict[tuple[type, object], tuple[str, str] | None] = {}  # few distinct labels, so each is judged once
-    for row, value in pairs:
+    for row, value in pairs():
         value = plain_label(value)
         try:
             key = (type(value), value)
@@ -116,13 +119,13 @@ def _check_labels(pairs: Iterable[tuple[int, object]], findings: Findings) -> No
         if verdict is not None:
             findings.add(row, verdict[0], None if is_missing(value) else value, verdict[1])
         else:
-            typed.append((row, value))
-    tally = Counter(type(value) for _, value in typed)
+            tally[type(value)] += 1
     if len(tally) < 2:
         return
     usual = max(tally, key=lambda kind: tally[kind])  # of equals, the one that came first
-    for row, value in typed:
-        if type(value) is not usual:
+    for row, value in pairs():
+        value = plain_label(value)
+        if type(value) is not usual and type(value) in tally and _verdict(value) is None:
             what = f"a label of type {type(value).__name__} where most are {usual.__name__}"
             findings.add(row, what, value, f"give all labels one type, for example with {_common(tally)}()")
 
@@ -164,21 +167,21 @@ class LabelListRole(RoleKind):
     def check(self, values: Sequence[object]) -> Findings:
         """Find rows that are no list, and labels that cannot be one or are not of the common type."""
         findings = Findings()
-        good: list[tuple[int, list[object]]] = []
         for row, value in enumerate(values):
             if is_missing(value):
                 findings.add(row, "missing labels", None, "write an empty list for a row that has none")
-            elif (members := _members(value)) is None:
+            elif _members(value) is None:
                 findings.add(
                     row, f"{kind_of(value)} instead of a list of labels", value, "write a list, such as ['a', 'b']"
                 )
-            else:
-                good.append((row, members))
-        _check_labels(((row, member) for row, members in good for member in members), findings)
-        if not findings and _indicators([members for _, members in good]):
-            row, members = good[0]
+        _check_labels(
+            lambda: ((row, member) for row, value in enumerate(values) for member in _members(value) or ()), findings
+        )
+        if not findings and _indicators(values):
             mend = "write each row as the list of its own labels"
-            findings.add(row, "a vector of 0 and 1 (as all rows have) instead of a list of labels", members, mend)
+            findings.add(
+                0, "a vector of 0 and 1 (as all rows have) instead of a list of labels", _members(values[0]), mend
+            )
         return findings
 
     def normalise(self, values: Sequence[object]) -> list[object]:
@@ -211,13 +214,17 @@ def _members(value: object) -> list[object] | None:
     return list(value) if isinstance(value, list | tuple | set | frozenset) else None
 
 
-def _indicators(rows: Sequence[list[object]]) -> bool:
+def _indicators(values: Sequence[object]) -> bool:
     """Whether these lists look like multi-hot vectors: of one length, of 0 and 1 only, and with repeats."""
-    return (
-        len({len(row) for row in rows}) == 1
-        and all(isinstance(plain_label(value), int) and value in (0, 1) for row in rows for value in row)
-        and any(len(set(row)) < len(row) for row in rows)
-    )
+    length, repeats = None, False
+    for value in values:
+        row = _members(value) or []
+        if len(row) != (len(row) if length is None else length):
+            return False
+        if not all(isinstance(plain_label(member), int) and member in (0, 1) for member in row):
+            return False
+        length, repeats = len(row), repeats or len(set(row)) < len(row)
+    return repeats
 
 
 def _json_cell(cell: object) -> object:

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from sftlib.data import spool
 from sftlib.data.problems import SHOWN, brief, delimiter_hint, listed
+from sftlib.data.spool import BLOCK, sink_for
 from sftlib.data.tables import Table, from_mappings, open_rows
 from sftlib.errors import DataError, OptionError
 from sftlib.extras import require
@@ -43,17 +46,18 @@ def _read_cells(file: Path, reader: Any) -> Table:
         bad.raise_any()
         raise DataError(f"{file} is empty: expected a header line with the names of the columns")
     _check_header(file, header)
-    columns: list[list[object]] = [[] for _ in header]
-    for line, cells in lines:
-        if len(cells) != len(header):
-            bad.add(line, f"has {_cells(len(cells))}, the header has {len(header)}{delimiter_hint(header)}")
-            continue
-        for column, cell in zip(columns, cells, strict=True):
-            column.append(cell)
+    sink = sink_for(file.stat().st_size)
+    sink.add({name: [] for name in header}, 0)
+    while rows := list(islice(lines, BLOCK)):
+        good = [cells for _, cells in rows if len(cells) == len(header)]
+        if len(good) < len(rows):
+            for line, cells in rows:
+                if len(cells) != len(header):
+                    bad.add(line, f"has {_cells(len(cells))}, the header has {len(header)}{delimiter_hint(header)}")
+        if good:
+            sink.add(dict(zip(header, zip(*good, strict=True), strict=True)), len(good))
     bad.raise_any()
-    return Table(
-        dict(zip(header, columns, strict=True)), len(columns[0]), textual=True, options=("delimiter", "encoding")
-    )
+    return Table(sink.columns(), sink.count, textual=True, options=("delimiter", "encoding"))
 
 
 def _cells(count: int) -> str:
@@ -100,26 +104,35 @@ def read_jsonl(path: str | os.PathLike[str]) -> Table:
     """The objects of a JSON Lines file."""
     file = _existing(path)
     bad = _BadLines(file)
-    rows: list[object] = []
+    sink = sink_for(file.stat().st_size)
     with _opened(file, "rb") as stream:
-        for line, raw in enumerate(stream, 1):
-            content = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
-            if not content.strip():
-                continue
-            try:
-                row = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repeats)
-            except UnicodeDecodeError as error:
-                bad.add(line, f"is not UTF-8 ({error.reason} at byte {error.start})")
-            except RecursionError:
-                bad.add(line, "is nested too deeply")
-            except ValueError as error:
-                bad.add(line, f"is no JSON: {error}")
-            else:
-                if not isinstance(row, dict):
-                    bad.add(line, f'holds a {type(row).__name__}, expected an object such as {{"text": ...}}')
-                rows.append(row)
+        objects = _objects(stream, bad)
+        while rows := list(islice(objects, BLOCK)):
+            block = from_mappings(rows)
+            sink.add(block.columns, block.rows)
     bad.raise_any()
-    return from_mappings(rows)
+    return Table(sink.columns(), sink.count)
+
+
+def _objects(stream: IO[bytes], bad: _BadLines) -> Iterator[dict[str, object]]:
+    """The object of each line; lines that hold none are noted, blank ones skipped."""
+    for line, raw in enumerate(stream, 1):
+        content = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repeats)
+        except UnicodeDecodeError as error:
+            bad.add(line, f"is not UTF-8 ({error.reason} at byte {error.start})")
+        except RecursionError:
+            bad.add(line, "is nested too deeply")
+        except ValueError as error:
+            bad.add(line, f"is no JSON: {error}")
+        else:
+            if isinstance(row, dict):
+                yield row
+            else:
+                bad.add(line, f'holds a {type(row).__name__}, expected an object such as {{"text": ...}}')
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -131,13 +144,18 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def read_parquet(path: str | os.PathLike[str]) -> Any:
-    """The columns of a Parquet file, as a pyarrow ``Table``."""
+    """The columns of a Parquet file: a pyarrow ``Table``, or a `Table` over a file if they are large."""
     pyarrow = require("pyarrow", extra="data", purpose="reading Parquet")
     parquet = require("pyarrow.parquet", extra="data", purpose="reading Parquet")
     file = _existing(path)
     try:
         with _opened(file, "rb") as stream:
-            return parquet.ParquetFile(stream).read()
+            opened = parquet.ParquetFile(stream)
+            groups = [opened.metadata.row_group(number) for number in range(opened.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) <= spool.FILE_LIMIT:
+                return opened.read()
+            columns = spool.spool_arrow(opened.schema_arrow, opened.iter_batches(batch_size=spool.BLOCK))
+            return Table(columns, opened.metadata.num_rows)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 

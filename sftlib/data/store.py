@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from sftlib.data.columns import Column
+from sftlib.data.filed import kept, opened
 from sftlib.data.kinds import Label, RoleKind
 from sftlib.data.labels import fit_label_names, outside
 from sftlib.data.problems import Findings, raise_findings
@@ -68,7 +70,7 @@ def build(
         raw = _raw(table, column, kind)
         findings = kind.check(raw)
         if not findings:
-            values[role] = kind.normalise(raw)
+            values[role] = kept(kind, raw) if isinstance(raw, Column) else kind.normalise(raw)
             if role == label_role:
                 names = fit_label_names(kind, values[role]) if names is None else names
                 findings = outside(kind, values[role], names)
@@ -82,7 +84,10 @@ def build(
 
 def _raw(table: Table, column: str, kind: RoleKind) -> Sequence[Any]:
     """The values of a column as Python objects: read from text, class numbers replaced by their names."""
-    values: Sequence[Any] = list(table.columns[column][:])
+    values = table.columns[column]
+    if isinstance(values, Column):  # of a file: it stays there; files have no class names
+        return opened(kind, values, textual=table.textual)
+    values = list(values[:])
     if table.textual:
         values = kind.parse(values)
     if column in table.class_names:
