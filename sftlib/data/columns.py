@@ -94,6 +94,17 @@ class Joined(Column):
         return [next(first) if is_early else next(second) for is_early in early.tolist()]
 
 
+def joined(first: Sequence[Any], second: Sequence[Any]) -> Sequence[Any]:
+    """Two columns, one after the other: copied, unless one of them lies in a file.
+
+    Example:
+        >>> joined(["a"], ["b"])
+        ['a', 'b']
+    """
+    in_file = any(isinstance(view._values if isinstance(view, View) else view, Column) for view in (first, second))
+    return Joined(first, second) if in_file else [*first, *second]
+
+
 @final
 class Nothing(Column):
     """A column of missing values."""

@@ -9,13 +9,14 @@ from typing import Any, Self, final
 import numpy as np
 
 from sftlib.data import readers
+from sftlib.data.columns import Nothing, joined
 from sftlib.data.kinds import Label
 from sftlib.data.labels import check_label_names, holds, union
 from sftlib.data.problems import brief
 from sftlib.data.report import DataReport
 from sftlib.data.roles import resolve, roles_of
 from sftlib.data.rows import Row, Rows
-from sftlib.data.splitting import Index, check_fractions, keys, sides
+from sftlib.data.splitting import Index, check_fractions, keys, numbered, sides
 from sftlib.data.store import Store, build
 from sftlib.data.tables import from_mappings, open_rows
 from sftlib.errors import DataError, OptionError
@@ -204,7 +205,8 @@ class TaskDataset(Rows):
             OptionError: it is no function.
         """
         _check_function("filter", function)
-        return self.select([position for position, row in enumerate(self) if function(row)])
+        kept = (position for position, row in enumerate(self) if function(row))
+        return self._of(self._store, self._index[np.fromiter(kept, np.int64)], self._label_names)
 
     @checked
     def map(self, function: Callable[[Row], Mapping[str, Any]]) -> Self:
@@ -244,13 +246,13 @@ class TaskDataset(Rows):
         others = list(dict.fromkeys([*self._store.others, *other._store.others]))
         store = Store(
             mine,
-            {role: self.column(role) + other.column(role) for role in self._store.values},
-            {name: self._column_or_none(name) + other._column_or_none(name) for name in others},
+            {role: joined(self.view(role), other.view(role)) for role in self._store.values},
+            {name: joined(self._view_or_none(name), other._view_or_none(name)) for name in others},
         )
         return self._of(store, np.arange(len(self) + len(other), dtype=np.int64), names)
 
-    def _column_or_none(self, name: str) -> list[Any]:
-        return self.column(name) if name in self._store.others else [None] * len(self)
+    def _view_or_none(self, name: str) -> Sequence[Any]:
+        return self.view(name) if name in self._store.others else Nothing(len(self))
 
     @checked
     def split(self, *fractions: float, seed: int = 0, stratify: bool = True) -> tuple[Self, ...]:
@@ -276,20 +278,20 @@ class TaskDataset(Rows):
             [[0, 1, 1, 0], [0, 1, 0, 1]]
         """
         check_fractions(fractions, seed, stratify)
-        inputs = keys([self.column(role) for role in self.inputs])
-        parts = sides(inputs, self._strata() if stratify else [None] * len(self), fractions, seed=seed)
+        inputs = keys([self.view(role) for role in self.inputs])
+        parts = sides(inputs, self._strata() if stratify else np.zeros(len(self), np.int64), fractions, seed=seed)
         empty = [str(number) for number, part in enumerate(parts, 1) if not len(part)]
         if empty:
             raise DataError(
-                f"split{fractions} of {len(self):,} rows ({len(set(inputs)):,} distinct inputs) leaves side "
+                f"split{fractions} of {len(self):,} rows ({len(np.unique(inputs)):,} distinct inputs) leaves side "
                 f"{', '.join(empty)} empty: give more rows, or fewer or larger shares"
             )
         return tuple(self._of(self._store, self._index[part], self._label_names) for part in parts)
 
-    def _strata(self) -> list[Any]:
-        """What a split spreads evenly: the label, where a row has exactly one."""
+    def _strata(self) -> Index:
+        """What a split spreads evenly: the number of the label, where a row has exactly one."""
         single = [role for role in self.targets if self.kinds[role].one_label]
-        return self.column(single[0]) if single else [None] * len(self)
+        return numbered(self.view(single[0])) if single else np.zeros(len(self), np.int64)
 
     @checked
     def report(self, other: TaskDataset | None = None, *, other_name: str = "valid") -> DataReport:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from sftlib.data.splitting import encode, keys
+import numpy as np
+from numpy.typing import NDArray
+
+from sftlib.data.splitting import Index, Keys, as_keys, key
 
 #: How many pairs of rows are kept beside a count.
 MAX_PAIRS = 1000
+_BLOCK = 4096
 
 # Characters that print nothing: soft hyphen, zero-width spaces and joiners, direction marks, variation selectors.
 _INVISIBLE = re.compile(
@@ -47,77 +50,75 @@ class Matches:
     pairs: tuple[tuple[int, int], ...] = ()
 
 
-class _Collected:
-    def __init__(self) -> None:
-        self._count = 0
-        self._pairs: list[tuple[int, int]] = []
-
-    def add(self, first: int, row: int) -> None:
-        self._count += 1
-        if self._count <= MAX_PAIRS:
-            self._pairs.append((first, row))
-
-    def done(self) -> Matches:
-        return Matches(self._count, tuple(self._pairs))
-
-
 @final
 class Inputs:
-    """The inputs of a data set as keys, exact and normalised; rows whose inputs are all blank have none.
+    """The inputs of a data set as keys, exact and normalised; rows whose inputs are all blank match nothing.
+
+    Keys of 16 bytes stand for the texts, so that memory does not hold a second copy of the data, nor a first.
 
     Args:
-        columns: the values of each input role.
+        columns: the values of each input role; gone through once.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[object]]) -> None:
-        parts = [[_normalised_value(value) for value in column] for column in columns.values()]
-        self.blank = [
-            row for row, values in enumerate(zip(*parts, strict=True)) if any(value == "" for value in values)
-        ]
-        empty = {row for row in self.blank if all(part[row] == "" for part in parts)}
-        self.exact: list[Hashable] = [
-            None if row in empty else key for row, key in enumerate(keys(list(columns.values())))
-        ]
-        # 16 bytes instead of the text, so that a report does not hold a second copy of the data.
-        self.loose: list[Hashable] = [
-            None if row in empty else hashlib.blake2b(b"".join(map(encode, values)), digest_size=16).digest()
-            for row, values in enumerate(zip(*parts, strict=True))
-        ]
+    def __init__(self, columns: Mapping[str, Iterable[object]]) -> None:
+        exact, loose = bytearray(), bytearray()
+        self.blank: list[int] = []
+        empty: list[int] = []
+        for row, values in enumerate(zip(*columns.values(), strict=True)):
+            parts = [normalised(value) if isinstance(value, str) else value for value in values]
+            if any(part == "" for part in parts):
+                self.blank.append(row)
+                if all(part == "" for part in parts):
+                    empty.append(row)
+            exact += key(values)
+            loose += key(parts)
+        self.exact, self.loose = as_keys(exact), as_keys(loose)
+        self.filled = np.ones(len(self.exact), bool)
+        self.filled[empty] = False
 
     def duplicates(self) -> tuple[Matches, Matches]:
         """Rows that repeat an earlier one: exactly, and only after normalising."""
-        return self._matches(self)
+        return self._matches(self, np.arange(len(self.exact)))
 
     def found_in(self, other: Inputs) -> tuple[Matches, Matches]:
         """Rows of ``other`` whose inputs are here too: exactly, and only after normalising."""
-        return self._matches(other)
+        return self._matches(other, len(self.exact))
 
-    def _matches(self, other: Inputs) -> tuple[Matches, Matches]:
-        exact, loose = _Collected(), _Collected()
-        first_exact, first_loose = _first_rows(self.exact), _first_rows(self.loose)
-        for row, (key, loose_key) in enumerate(zip(other.exact, other.loose, strict=True)):
-            earlier = len(self.exact) if other is not self else row  # only an earlier row can be repeated
-            if key is None:
-                continue
-            if first_exact.get(key, earlier) < earlier:
-                exact.add(first_exact[key], row)
-            elif first_loose.get(loose_key, earlier) < earlier:
-                loose.add(first_loose[loose_key], row)
-        return exact.done(), loose.done()
+    def _matches(self, other: Inputs, limit: Index | int) -> tuple[Matches, Matches]:
+        """Rows of ``other`` with the inputs of a row here that comes before a limit."""
+        exact = _first_rows(self.exact, other.exact)
+        same = other.filled & (exact < limit)
+        loose = _first_rows(self.loose, other.loose)
+        return _pairs(exact, same), _pairs(loose, other.filled & ~same & (loose < limit))
 
-    def conflicts(self, targets: Sequence[Hashable]) -> Matches:
-        """Rows whose target differs from that of the first row with the same normalised inputs."""
-        found = _Collected()
-        first: dict[Hashable, int] = {}
-        for row, key in enumerate(self.loose):
-            if key is not None and targets[first.setdefault(key, row)] != targets[row]:
-                found.add(first[key], row)
-        return found.done()
+    def conflicts(self, targets: Callable[[Index], Sequence[Hashable]]) -> Matches:
+        """Rows whose target differs from that of the first row with the same normalised inputs.
 
-
-def _first_rows(keys: Sequence[Hashable]) -> dict[Hashable, int]:
-    return {key: row for row, key in zip(range(len(keys) - 1, -1, -1), reversed(keys), strict=True)}
+        Args:
+            targets: row numbers -> the target of each.
+        """
+        first = _first_rows(self.loose, self.loose)
+        differs = self.filled & (first < np.arange(len(first)))
+        repeats = np.flatnonzero(differs)
+        for start in range(0, len(repeats), _BLOCK):
+            rows = repeats[start : start + _BLOCK]
+            pairs = zip(targets(rows), targets(first[rows]), strict=True)
+            differs[rows] = [here != there for here, there in pairs]
+        return _pairs(first, differs)
 
 
-def _normalised_value(value: object) -> object:
-    return normalised(value) if isinstance(value, str) else value
+def _pairs(first: Index, found: NDArray[np.bool_]) -> Matches:
+    rows = np.flatnonzero(found)
+    shown = rows[:MAX_PAIRS]
+    return Matches(len(rows), tuple(zip(first[shown].tolist(), shown.tolist(), strict=True)))
+
+
+def _first_rows(keys: Keys, wanted: Keys) -> Index:
+    """For each wanted key the first row that has it; the number of rows where none has."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    places = np.searchsorted(ordered, wanted)
+    inside = np.minimum(places, max(len(keys) - 1, 0))
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    return np.where(ordered[inside] == wanted, order[inside], len(keys))

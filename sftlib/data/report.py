@@ -8,10 +8,12 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from sftlib.data.columns import View
 from sftlib.data.duplicates import Inputs, Matches, normalised
 from sftlib.data.kinds import Label
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.data.rows import Rows
+from sftlib.data.splitting import Index
 from sftlib.display import html_table, text_table
 from sftlib.errors import DataError, OptionError
 
@@ -91,11 +93,11 @@ class DataReport:
             DataError: ``other`` has other inputs than ``data``.
         """
         _check_other(data, other)
-        texts = {role: data.column(role) for role in data.inputs}
+        texts = {role: data.view(role) for role in data.inputs}
         inputs = Inputs(texts)
         exact, loose = inputs.duplicates()
         counts = data.label_counts()
-        targets = [_hashable(row) for row in zip(*(data.column(role) for role in data.targets), strict=True)]
+        targets = [data.view(role) for role in data.targets]
         return cls(
             task=data.task,
             rows=len(data),
@@ -106,7 +108,7 @@ class DataReport:
             blank=tuple(inputs.blank),
             duplicates=exact,
             normalised_duplicates=loose,
-            conflicts=inputs.conflicts(targets) if targets else Matches(),
+            conflicts=inputs.conflicts(lambda rows: _hashable(targets, rows)) if targets else Matches(),
             similar_labels=_similar(counts),
             leakage=None if other is None else _leakage(inputs, counts, other, other_name),
         )
@@ -182,7 +184,7 @@ def _check_other(data: Rows, other: Rows | None) -> None:
 
 
 def _leakage(inputs: Inputs, counts: Mapping[Label, int], other: Rows, name: str) -> Leakage:
-    exact, loose = inputs.found_in(Inputs({role: other.column(role) for role in other.inputs}))
+    exact, loose = inputs.found_in(Inputs({role: other.view(role) for role in other.inputs}))
     # With the type beside the label, since True == 1.
     here = {(type(label), label) for label, count in counts.items() if count}
     there = {(type(label), label) for label, count in other.label_counts().items() if count}
@@ -201,9 +203,13 @@ def _typed(labels: Mapping[Label, int]) -> list[tuple[type, Label]]:
     return [(type(label), label) for label in labels]
 
 
-def _hashable(row: Sequence[Any]) -> Hashable:
-    """The targets of one row; lists of labels compare as sets."""
-    return tuple(frozenset(value) if isinstance(value, list) else value for value in row)
+def _hashable(targets: Sequence[View], rows: Index) -> list[Hashable]:
+    """The targets of some rows; lists of labels compare as sets."""
+    columns = [view.take(rows) for view in targets]
+    return [
+        tuple(frozenset(value) if isinstance(value, list) else value for value in row)
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def _imbalance(counts: Mapping[Label, int]) -> float | None:
@@ -225,10 +231,10 @@ def _summary(numbers: Any) -> dict[str, float]:
 
 
 def _target_summary(data: Rows) -> dict[str, float]:
-    numbers = [data.column(role) for role in data.targets if len(data) and not data.kinds[role].holds_labels]
+    numbers = [data.view(role) for role in data.targets if len(data) and not data.kinds[role].holds_labels]
     if not numbers or not all(isinstance(value, float) for value in numbers[0]):
         return {}
-    values = np.asarray(numbers[0])
+    values = np.fromiter(numbers[0], np.float64, len(data))
     return _summary(values) | {"max": float(values.max())}
 
 

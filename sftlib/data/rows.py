@@ -95,7 +95,7 @@ class Rows(ABC):
             return list(values[:])
         return list(View(values, self._index))
 
-    def view(self, role: str) -> Sequence[Any]:
+    def view(self, role: str) -> View:
         """The same values as `column`, read when they are asked for: nothing is held that iteration has passed.
 
         Raises:

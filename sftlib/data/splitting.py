@@ -13,6 +13,8 @@ import numpy.typing as npt
 from sftlib.errors import DataError, OptionError
 
 Index = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.bytes_]
+KEY = 16  # bytes
 
 
 def encode(value: object) -> bytes:
@@ -56,11 +58,44 @@ def digest(task: str | None, label_names: Sequence[object] | None, columns: Mapp
     return sha.hexdigest()
 
 
-def keys(columns: Sequence[Sequence[object]]) -> list[Hashable]:
-    """One hashable key for each row over the given columns: equal keys, equal rows."""
-    if len(columns) == 1 and all(type(value) is str for value in columns[0]):
-        return list(columns[0])
-    return [b"".join(map(encode, row)) for row in zip(*columns, strict=True)]
+def keys(columns: Sequence[Iterable[object]]) -> Keys:
+    """One key of 16 bytes for each row over the given columns: equal rows have equal keys, others do not.
+
+    Example:
+        >>> same, other, again = keys([["a", "b", "a"], [1, 1, 1]])
+        >>> same == again, same == other
+        (True, False)
+    """
+    collected = bytearray()
+    for row in zip(*columns, strict=True):
+        collected += key(row)
+    return as_keys(collected)
+
+
+def key(row: Iterable[object]) -> bytes:
+    """The key of one row."""
+    return hashlib.blake2b(b"".join(map(encode, row)), digest_size=KEY).digest()
+
+
+def as_keys(collected: bytes | bytearray) -> Keys:
+    """Keys written one after the other, as an array."""
+    return np.frombuffer(collected, f"S{KEY}")
+
+
+def numbered(values: Iterable[Hashable]) -> Index:
+    """The same small whole number for equal values, in order of first appearance.
+
+    Example:
+        >>> numbered(["b", "a", "b"]).tolist()
+        [0, 1, 0]
+    """
+    if isinstance(values, np.ndarray):
+        _, first, which = np.unique(values, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        return rank[which.reshape(-1)]
+    known: dict[Hashable, int] = {}
+    return np.fromiter((known.setdefault(value, len(known)) for value in values), np.int64)
 
 
 def check_fractions(fractions: Sequence[object], seed: object, stratify: object) -> None:
@@ -85,9 +120,7 @@ def check_fractions(fractions: Sequence[object], seed: object, stratify: object)
         raise OptionError("\n".join(problems))
 
 
-def sides(
-    inputs: Sequence[Hashable], strata: Sequence[Hashable], fractions: Sequence[float], *, seed: int
-) -> list[Index]:
+def sides(inputs: Keys | Index, strata: Index, fractions: Sequence[float], *, seed: int) -> list[Index]:
     """Cut rows into sides.
 
     Rows with equal inputs form a group, and groups stay whole. The groups of a stratum are shuffled and spread evenly
@@ -96,38 +129,35 @@ def sides(
     every stratum is spread as evenly as that allows. A stratum with a single group goes to the front.
 
     Args:
-        inputs: one key per row.
-        strata: the stratum of each row (a group belongs to that of its first row).
+        inputs: (N,) one key per row.
+        strata: (N,) the stratum of each row (a group belongs to that of its first row).
         fractions: positive, adding up to 1.
         seed: what decides the shuffle.
 
     Returns:
         For each fraction the positions of its rows, ascending.
     """
-    group_of: dict[Hashable, int] = {}
-    groups = np.fromiter((group_of.setdefault(key, len(group_of)) for key in inputs), np.int64, len(inputs))
-    members: dict[Hashable, list[int]] = {}
-    seen = 0
-    for group, stratum in zip(groups.tolist(), strata, strict=True):
-        if group == seen:  # groups are numbered as they appear: this is the first row of a new one
-            members.setdefault(stratum, []).append(group)
-            seen += 1
-    places = _places(members, len(group_of), seed)
-    sizes = np.bincount(groups, minlength=len(group_of))
+    groups = numbered(inputs)
+    seen = np.maximum.accumulate(groups)
+    opens = np.flatnonzero(np.diff(seen, prepend=-1))  # the first row of each group
+    stratum = numbered(strata[opens])
+    members = np.split(np.argsort(stratum, kind="stable"), np.cumsum(np.bincount(stratum))[:-1])
+    places = _places(members, len(opens), seed)
+    sizes = np.bincount(groups, minlength=len(opens))
     order = np.argsort(places, kind="stable")
     middles = np.cumsum(sizes[order]) - sizes[order] / 2
     cuts = np.cumsum(np.asarray(fractions, float))[:-1] * len(groups)
-    side_of = np.empty(len(group_of), np.int64)
+    side_of = np.empty(len(opens), np.int64)
     side_of[order] = np.searchsorted(cuts, middles, side="right")
     return [np.flatnonzero(side_of[groups] == side) for side in range(len(fractions))]
 
 
-def _places(members: Mapping[Hashable, Sequence[int]], count: int, seed: int) -> npt.NDArray[np.float64]:
+def _places(members: Sequence[Index], count: int, seed: int) -> npt.NDArray[np.float64]:
     """The place of each group on the line from 0 to 1."""
     generator = np.random.Generator(np.random.Philox(seed))
     places = np.empty(count)
-    for groups in members.values():  # in order of first appearance, so a function of the rows alone
-        shuffled = generator.permutation(np.asarray(groups, np.int64))
+    for groups in members:  # in order of first appearance, so a function of the rows alone
+        shuffled = generator.permutation(groups)
         offset = generator.random() if len(groups) > 1 else 0.0
         places[shuffled] = (np.arange(len(groups)) + offset) / len(groups)
     return places
