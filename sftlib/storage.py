@@ -9,15 +9,17 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, final
 
 MANIFEST = "manifest.json"
 _CHUNK = 2**20
 _WORTH_A_THREAD = 2**18  # bytes; below, handing the hash to another core costs more than it saves
+_CHUNKS_AHEAD = 64  # that may wait for their hash: bounds the memory of what was copied from another device
 
 
 class StorageError(Exception):
@@ -33,38 +35,81 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, private: bool = False) -> dict[str, Any]:
-    """Write a file and hash it on the way, the hash on another core than the writing.
+@final
+class Files:
+    """Writes the files of a folder while other cores hash them and the disk takes them in.
+
+    A context: when it ends without an error, `facts` is complete. Small files are hashed on the way.
 
     Args:
-        path: where; a file that is there is emptied first.
-        chunks: its content, piece by piece.
-        private: readable by its owner alone.
-
-    Returns:
-        What the manifest says of it: ``{"size": ..., "sha256": ...}``.
+        folder: where.
+        private: readable by their owner alone.
     """
-    digest, size = hashlib.sha256(), 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666)
-    try:
-        with ThreadPoolExecutor(1) as other_core:
+
+    def __init__(self, folder: Path, *, private: bool = False) -> None:
+        self._folder = folder
+        self._private = private
+        self._hasher, self._flusher = ThreadPoolExecutor(1), ThreadPoolExecutor(1)  # a thread starts when it is needed
+        self._digests: dict[str, Any] = {}
+        self._sizes: dict[str, int] = {}
+        self._waiting: deque[Future[None]] = deque()
+
+    def write(self, name: str, chunks: Iterable[bytes | memoryview]) -> None:
+        """Write one file.
+
+        Args:
+            name: of the file.
+            chunks: its content, piece by piece; must not change before the context ends.
+        """
+        digest = self._digests[name] = hashlib.sha256()
+        self._sizes[name] = 0
+        elsewhere = False
+        descriptor = _open_new(self._folder / name, private=self._private)
+        try:
             for chunk in chunks:
-                size += len(chunk)
-                if len(chunk) < _WORTH_A_THREAD:
+                self._sizes[name] += len(chunk)
+                elsewhere = elsewhere or len(chunk) >= _WORTH_A_THREAD  # and then to its end: in order
+                if elsewhere:
+                    self._wait(_CHUNKS_AHEAD)
+                    self._waiting.append(self._hasher.submit(digest.update, chunk))
+                else:
                     digest.update(chunk)
-                    _write(descriptor, chunk)
-                    continue
-                hashed = other_core.submit(digest.update, chunk)
                 _write(descriptor, chunk)
-                hashed.result()
-    finally:
-        os.close(descriptor)
-    return {"size": size, "sha256": digest.hexdigest()}
+            if elsewhere:
+                self._waiting.append(self._flusher.submit(_flush, os.dup(descriptor)))
+        finally:
+            os.close(descriptor)
+
+    @property
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of each file: ``{"size": ..., "sha256": ...}``."""
+        return {
+            name: {"size": self._sizes[name], "sha256": digest.hexdigest()} for name, digest in self._digests.items()
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if error[0] is None:
+                self._wait(0)
+        finally:
+            self._hasher.shutdown(cancel_futures=True)
+            self._flusher.shutdown(cancel_futures=True)
+
+    def _wait(self, left: int) -> None:
+        while len(self._waiting) > left:
+            self._waiting.popleft().result()
 
 
 def write_json(path: Path, value: object, *, private: bool = False) -> None:
     """Write JSON that people can read."""
-    write_file(path, [_as_json(value)], private=private)
+    descriptor = _open_new(path, private=private)
+    try:
+        _write(descriptor, _as_json(value))
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -97,7 +142,7 @@ def write_manifest(
         folder: holds every other file already.
         kind: what the folder is.
         free: names of files that may change later and are not listed.
-        hashed: name -> what `write_file` said of it; the other files are read again.
+        hashed: name -> what `Files` said of it; the other files are read again.
         private: readable by its owner alone.
         facts: more entries.
     """
@@ -183,6 +228,17 @@ def _swap(new: Path, target: Path) -> None:
     new.rename(target)
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_new(path: Path, *, private: bool) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666)
+
+
+def _flush(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, chunk: bytes | memoryview) -> None:

@@ -28,9 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from torch import Tensor
+
 from sftlib import storage
 from sftlib.errors import CheckpointError
-from sftlib.train.packed import pack, read_tensors, unpack, write_tensors
+from sftlib.train.packed import pack, read_tensors, tensor_chunks, unpack
 
 _KIND = "sftlib checkpoint"
 _STATE = "state.json"
@@ -210,17 +212,25 @@ def step_of(folder: Path) -> int:
 
 
 def _write(place: Path, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    trees, hashed = {}, {}
+    trees: dict[str, Any] = {}
+    tensors: dict[str, dict[str, Tensor]] = {}
     for name, part in parts.items():
         try:
-            trees[name], tensors = pack(part)
+            trees[name], tensors[name] = pack(part)
         except TypeError as error:
             raise CheckpointError(f"a checkpoint cannot hold this: {name}: {error}") from error
-        if tensors:
-            path = _tensor_file(place, name)
-            hashed[path.name] = write_tensors(path, tensors)
-    hashed[_STATE] = storage.write_file(place / _STATE, [json.dumps(trees).encode()], private=True)
-    storage.write_manifest(place, kind=_KIND, hashed=hashed, private=True, **facts)
+    with storage.Files(place, private=True) as files:
+        for name in sorted(
+            tensors, key=lambda name: -_size(tensors[name])
+        ):  # the disk gets the largest to work on first
+            if tensors[name]:
+                files.write(_tensor_file(place, name).name, tensor_chunks(tensors[name]))
+        files.write(_STATE, [json.dumps(trees).encode()])
+    storage.write_manifest(place, kind=_KIND, hashed=files.facts, private=True, **facts)
+
+
+def _size(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _tensor_file(folder: Path, part: str) -> Path:

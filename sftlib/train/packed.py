@@ -16,8 +16,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sftlib import storage
-
 _MARK = "$"  # starts the key of everything that JSON has no word for
 _CHUNK = 2**22  # bytes handed to the system at once
 _NAMES = {
@@ -74,13 +72,26 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {key: unpack(item, tensors) for key, item in tree.items()}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write a safetensors file tensor by tensor, so that no second copy of a model is ever in memory.
+def tensor_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """A safetensors file piece by piece, so that no second copy of a model is ever in memory.
 
-    Returns:
-        What the manifest says of the file.
+    8 bytes for the length of the header, the header as JSON, the values.
     """
-    return storage.write_file(path, _chunks(tensors), private=True)
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first: all aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        value = tensors[name]
+        start, end = end, end + value.numel() * value.element_size()
+        header[name] = {"dtype": _NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        data: memoryview = flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -143,22 +154,3 @@ def _laid_out(value: Tensor, stride: list[int] | None) -> Tensor:
     if stride is None:
         return value.clone()
     return torch.empty_strided(tuple(value.shape), stride, dtype=value.dtype).copy_(value)
-
-
-def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """A safetensors file: 8 bytes for the length of the header, the header as JSON, the values."""
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first: all aligned
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name in names:
-        value = tensors[name]
-        start, end = end, end + value.numel() * value.element_size()
-        header[name] = {"dtype": _NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for name in names:
-        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-        data: memoryview = flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
-        for start in range(0, len(data), _CHUNK):
-            yield data[start : start + _CHUNK]

@@ -112,6 +112,30 @@ def test_04_sigkill_at_every_call_of_a_save(tmp_path: Path, figure: Figure) -> N
     figure("points of a save killed at (of them write, fsync, rename)", f"{total} ({changing})")
 
 
+def large(step: int) -> dict[str, Any]:
+    """A state that is hashed and flushed on other threads while it is written."""
+    return {**state(step), "large": {"weight": torch.full((3, 400_000), float(step))}}
+
+
+def test_04_sigkill_while_other_threads_hash_and_flush(tmp_path: Path) -> None:
+    opened(tmp_path / "template").save(large(10), step=10)
+    shutil.copytree(tmp_path / "template", tmp_path / "counted")
+    total = count_calls(lambda: Checkpoints(tmp_path / "counted").save(large(20), step=20))
+    for point in range(2, total, 6):
+        folder = tmp_path / f"at-{point}"
+        shutil.copytree(tmp_path / "template", folder)
+
+        def work(folder: Path = folder, point: int = point) -> None:
+            with intercepted(kill_at(point)):
+                Checkpoints(folder).save(large(20), step=20)
+
+        assert in_child(work) == -signal.SIGKILL
+        checkpoints = opened(folder)
+        assert assert_complete(checkpoints, at_least=10) in (10, 20)
+        checkpoints.save(large(30), step=30)
+        assert assert_complete(checkpoints, at_least=30) == 30
+
+
 class Tally(Callback):
     """Counts the steps of a run where the parent of a killed process can read them."""
 
@@ -178,6 +202,16 @@ def test_04_sigkill_at_random_moments_of_a_run(tmp_path: Path, figure: Figure) -
 
 
 ERRORS = {"disk full": errno.ENOSPC, "no permission": errno.EACCES, "read-only": errno.EROFS, "I/O": errno.EIO}
+
+
+@pytest.mark.parametrize("point", range(1, 9))
+def test_05_an_error_on_another_thread_counts_too(point: int, tmp_path: Path) -> None:
+    checkpoints = opened(tmp_path / "run")
+    checkpoints.save(large(10), step=10)
+    with pytest.raises(CheckpointError, match="Input/output"), intercepted(fail_at(point, errno.EIO), calls=("fsync",)):
+        checkpoints.save(large(20), step=20)
+    assert hidden(tmp_path / "run") == []
+    assert_complete(checkpoints, at_least=10)
 
 
 @pytest.mark.parametrize("kind", ERRORS)
