@@ -17,6 +17,7 @@ from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
 from sftlib.models.backbone import ModelSource, longest_input, settle_padding
 from sftlib.models.device import resolve_device
+from sftlib.models.freezing import freeze
 from sftlib.models.memory import tokens_of_a_pass
 from sftlib.models.opening import open_tokenizer
 from sftlib.models.precision import resolve_precision
@@ -45,6 +46,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     settle_padding(model, encoder.tokenizer)
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
+    freeze(model, arguments.freeze)
     longest = longest_input(model, encoder.tokenizer)
     encoder.max_length = arguments.max_length or longest
     if encoder.max_length > longest:
@@ -58,6 +60,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         "max_length": encoder.max_length,
         "device": str(device),
         "precision": precision.name,
+        "freeze": list(arguments.freeze) if isinstance(arguments.freeze, list | tuple) else arguments.freeze,
     }
     return Fitted(task, model.to(device), encoder, precision, device, settings)
 
@@ -118,6 +121,7 @@ def opening_lines(
         f"({fitted.precision.reason}); {trained:,} of {total:,} parameters trained; {rows}, {steps:,} steps"
     ]
     tokens = TokenReport.of(encoded, fitted.task.unsupervised(encoded))
+    lines += [fitted.frozen] if fitted.frozen else []
     return [*lines, *train.report(valid).problems, *tokens.sentences(fitted.encoder.max_length, "")]
 
 

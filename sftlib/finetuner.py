@@ -30,7 +30,9 @@ from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
 from sftlib.models.backbone import open_source, seeded
 from sftlib.models.device import resolve_device
+from sftlib.models.freezing import Freeze
 from sftlib.models.precision import resolve_precision
+from sftlib.models.prefix_store import PrefixStore
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.models.vocabulary import compact_vocabulary
 from sftlib.options import checked, nearest, raise_together, whole_number
@@ -74,6 +76,8 @@ class FineTuner:
         label_smoothing: share of the target spread over all labels (``text-classification``).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         dropout: replaces every dropout rate of the model; the model's own when None.
+        freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
+            embeddings), or a list of patterns for names of parameters or modules, such as ``"*.embeddings"``.
         padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
             pays.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
@@ -117,6 +121,7 @@ class FineTuner:
         label_smoothing: float = 0.0,
         huber_delta: float | None = None,
         dropout: float | None = None,
+        freeze: Freeze = None,
         padding_free: bool | str = "auto",
         precision: str = "auto",
         device: str | torch.device = "auto",
@@ -128,6 +133,7 @@ class FineTuner:
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._fitted: Fitted | None = None
+        self._store = PrefixStore()
         self._encodings = Encodings()
         given = {name: value for name, value in locals().items() if name != "self"}
         self._set(given)
@@ -154,8 +160,9 @@ class FineTuner:
         return self
 
     def clone(self) -> FineTuner:
-        """An unfitted tuner with the same options."""
+        """An unfitted tuner with the same options; tokens and outputs of frozen layers made so far serve it too."""
         twin = FineTuner(**self.get_params())
+        twin._store = self._store
         twin._encodings = self._encodings
         return twin
 
@@ -209,6 +216,9 @@ class FineTuner:
         fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
         plan = plan_batches(arguments, len(train))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
+        if arguments.freeze is not None:
+            # What a run on disk computes must not depend, to the last bit, on what this process computed before.
+            forward = fitted.hold_frozen(encoded, self._store if output_dir is None else PrefixStore())
         opening = [*opening_lines(fitted, train, encoded, plan.steps, valid), *run.lines] if progress else []
         reporter = Progress(opening) if progress else None
         training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
@@ -238,6 +248,7 @@ class FineTuner:
             decays=lambda: decay_factors(training, arguments.weight_decay),
         )
         try:
+            fitted.learn_frozen(encoded, encoded_valid)
             with seeded(arguments.seed), forward.prepared(), smaller_table:
                 optimizer = make_optimizer(
                     fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay

@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
 from sftlib.models.layout import Layout
 from sftlib.models.opening import check_vocabulary
-from sftlib.models.precision import Precision
+from sftlib.models.precision import Fp32, Precision
+from sftlib.models.prefix_cache import Recalling
+from sftlib.models.prefix_store import PrefixStore
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
 from sftlib.train.encodings import Encodings
@@ -24,6 +27,7 @@ from sftlib.train.forward import Forward, fitting_layout
 from sftlib.train.history import History
 from sftlib.train.inference import Budget, Inference
 from sftlib.train.micro_batches import MicroBatches
+from sftlib.train.recall import Recall, freeze_layout, try_recall
 
 _TOKENS_OF_A_PASS = 2**14
 _ROWS_OF_A_PASS = 128
@@ -46,6 +50,8 @@ class Fitted:
         layout: how rows lie inside the model; settled when rows are first at hand.
         samples: a few inputs of its kind, to compare predictions after saving.
         encodings: tokens made so far.
+        recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
+        frozen: what to say of that before the first step.
     """
 
     task: Task
@@ -59,6 +65,8 @@ class Fitted:
     metrics: dict[str, float] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     encodings: Encodings = field(default_factory=Encodings)
+    recall: Recall | None = None
+    frozen: str = ""
 
     def forward(self, encoded: Encoded) -> Forward:
         """Calls the model; the layout is tried out on the first rows that come along.
@@ -67,21 +75,44 @@ class Fitted:
             encoded: rows of the kind that will follow.
         """
         if self.layout is None:
-            by_length = np.argsort(encoded.lengths, kind="stable")
-            probe = np.unique(by_length[[0, len(by_length) // 2, -1]])
-            batch = self.task.collate(encoded, probe, self.encoder).to(self.device)
             wanted = self.settings["padding_free"]
             self.layout = fitting_layout(
-                self.model, batch, self.device, padding_free=None if wanted == "auto" else wanted
+                self.model, self._probe(encoded), self.device, padding_free=None if wanted == "auto" else wanted
             )
             self.settings["layout"] = self.layout.name
-        return Forward(
-            self.model,
-            device=self.device,
-            precision=self.precision,
-            layout=self.layout,
-            seed=self.settings["seed"],
-        )
+        return self._forward(self.layout, self.precision)
+
+    def learn_frozen(self, *parts: Encoded | None) -> None:
+        """Compute the frozen part of these rows, where that is to be done once."""
+        if self.recall is not None:
+            self.recall.learn(*(part for part in parts if part is not None))
+
+    def hold_frozen(self, encoded: Encoded, store: PrefixStore) -> Forward:
+        """After a part of the model was frozen: keep what is constant in evaluation mode, and see how to recall it.
+
+        Args:
+            encoded: rows of the kind that will follow.
+            store: where to keep outputs.
+        """
+        plain, batch = self.forward(encoded).layout, self._probe(encoded)
+        self.layout = frozen = freeze_layout(lambda layout: self._forward(layout, Fp32()), plain, batch)
+        found = try_recall(lambda layout: self._forward(layout, Fp32()), frozen, batch)
+        if not isinstance(found, Recalling):
+            self.frozen = f"frozen layers are computed anew in every step: {found}"
+            return self.forward(encoded)
+        budget = Budget(_ROWS_OF_A_PASS, _TOKENS_OF_A_PASS)
+        self.recall = Recall(found, self.forward(encoded), self.task, self.encoder, budget=budget, store=store)
+        self.frozen = "frozen layers are computed once for each row"
+        return self._forward(found, self.precision)
+
+    def _probe(self, encoded: Encoded) -> Batch:
+        """A few rows of different lengths, the longest among them."""
+        by_length = np.argsort(encoded.lengths, kind="stable")
+        probe = np.unique(by_length[[0, len(by_length) // 2, -1]])
+        return self.task.collate(encoded, probe, self.encoder).to(self.device)
+
+    def _forward(self, layout: Layout, precision: Precision) -> Forward:
+        return Forward(self.model, device=self.device, precision=precision, layout=layout, seed=self.settings["seed"])
 
     def encode(self, data: TaskDataset) -> Encoded:
         """Tokenised rows; tokens that were made before are used again.
@@ -122,7 +153,8 @@ class Fitted:
     def evaluate(self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None) -> Metrics:
         """Metrics over labelled rows."""
         encoded = self.encode(data)
-        forward = self.forward(encoded)
+        self.learn_frozen(encoded)
+        forward = self.forward(encoded) if self.recall is None else self._forward(self.recall.layout, self.precision)
         with forward.prepared():
             return self.inference(forward, batch_size).evaluate(
                 encoded, self.task.references(data), self.task.metrics(names)

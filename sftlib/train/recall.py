@@ -1,0 +1,214 @@
+"""Frozen layers computed once: whether that can be done is tried, then each row is computed when it is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sftlib.data.collate import Batch
+from sftlib.data.encoded import Encoded
+from sftlib.models.freezing import Frozen, constant_parts
+from sftlib.models.layout import Layout
+from sftlib.models.outputs import logits
+from sftlib.models.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
+from sftlib.models.prefix_store import PrefixStore, Shelf, row_digest
+from sftlib.models.tokenizer import TextEncoder
+from sftlib.tasks.base import Task
+from sftlib.train.forward import Forward
+from sftlib.train.inference import Budget
+
+_TOLERANCE = 1e-5  # of the largest score: the same numbers go into the same products
+
+T = TypeVar("T")
+Make = Callable[[Layout], Forward]
+
+
+def freeze_layout(make: Make, layout: Layout, batch: Batch) -> Frozen:
+    """The layout in which everything that is constant runs in evaluation mode.
+
+    Args:
+        make: a forward pass in a layout.
+        layout: how rows lie.
+        batch: a few rows.
+    """
+    forward = make(layout)
+    with forward.prepared():
+        return Frozen(layout, constant_parts(forward.model, lambda: forward(batch)))
+
+
+def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
+    """How the constant prefix of a model is computed once, or why it is not.
+
+    Args:
+        make: a forward pass in fp32 in a layout.
+        frozen: the layout without all this.
+        batch: a few rows of different lengths.
+    """
+    forward = make(frozen)
+    prefix = constant_prefix(forward.model, frozen.constant)
+    if prefix is None:
+        return "no layer is constant"
+    form = _attempt(lambda: _constant_output(forward, prefix, batch))
+    if form is None:
+        return "their outputs are not constant"
+    expected = _scores(forward, batch)
+    for keep in KEEPS if prefix.layers is None else KEEPS[-1:]:
+        candidate = prefix.keeping(keep)
+        filler = float("nan") if keep != "all" else 0.0  # what is not kept must not be looked at
+        trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch), filler=filler)
+        found = _attempt(lambda trial=trial: _scores(make(trial), batch))  # type: ignore[misc]
+        if found is not None and _agree(expected, found):
+            return Recalling(frozen, candidate, form, Shelf())
+    return "the model does not give its own answers that way"
+
+
+def _attempt(call: Callable[[], T]) -> T | None:
+    """What a call returns, or None where a model cannot be called that way."""
+    try:
+        return call()
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):
+        return None
+
+
+@final
+class Recall:
+    """Runs whose frozen prefix is computed once for each row.
+
+    Args:
+        layout: recalls.
+        plain: a pass without, to compute what is not known yet.
+        task: lays rows out.
+        encoder: knows what fills up a row.
+        budget: of one pass.
+        store: where outputs are kept.
+    """
+
+    def __init__(
+        self,
+        layout: Recalling,
+        plain: Forward,
+        task: Task,
+        encoder: TextEncoder,
+        *,
+        budget: Budget,
+        store: PrefixStore,
+    ) -> None:
+        self.layout = layout
+        self._plain = plain
+        self._task = task
+        self._encoder = encoder
+        self._budget = budget
+        self._store = store
+        self._digest: tuple[object, str] = (None, "")
+
+    def learn(self, *parts: Encoded) -> None:
+        """Compute the rows that are not known yet; where there is no room for them, they are computed in every pass."""
+        self.layout.shelf = self._store.shelf(self._key())
+        for encoded in parts:
+            rows = _unknown(encoded, self.layout.shelf)
+            if len(rows):
+                self._compute(encoded, rows)
+
+    def _compute(self, encoded: Encoded, rows: NDArray[np.int64]) -> None:
+        model, vectors = self._plain.model, int(encoded.lengths[rows].sum())
+        was_training, started = model.training, False
+        model.eval()
+        with torch.no_grad(), self._plain.prepared(), self.layout.prefix.captured() as outputs:
+            for part in self._budget.cut(rows, encoded):
+                batch = self._task.collate(encoded, part, self._encoder).to(self._plain.device)
+                self._plain(batch)
+                started = started or self._make_room(outputs, len(rows), vectors)
+                if not started:
+                    break
+                _store(self.layout.shelf, outputs, self.layout.prefix, batch)
+        model.train(was_training)
+
+    def _key(self) -> str:
+        """The key of the frozen weights as they are now; a digest is made anew only when they were touched."""
+        stamp = tuple((weight.data_ptr(), weight._version) for weight in self.layout.prefix.weights())
+        if self._digest[0] != stamp:
+            facts = (self._plain.precision.name, self._plain.layout.name, self._plain.device.type)
+            self._digest = (stamp, self.layout.prefix.key(*facts))
+        return self._digest[1]
+
+    def _make_room(self, outputs: Outputs, rows: int, vectors: int) -> bool:
+        keep, hidden, pooled = self.layout.prefix.keep, outputs.hidden, outputs.pooled
+        assert hidden is not None
+        return self._store.make_room(
+            self.layout.shelf,
+            vectors={"none": 0, "all": vectors}.get(keep, rows),
+            rows=rows,
+            width=hidden.shape[-1],
+            pooled=None if pooled is None else pooled.shape[-1],
+            dtype=hidden.dtype,
+        )
+
+
+def _unknown(encoded: Encoded, shelf: Shelf) -> NDArray[np.int64]:
+    """The first row of every different content that the shelf does not hold."""
+    names = sorted(encoded.inputs)
+    first: dict[bytes, int] = {}
+    for row in range(len(encoded)):
+        first.setdefault(row_digest(*(encoded.inputs[name][row] for name in names)), row)
+    return np.array([row for digest, row in first.items() if digest not in shelf], dtype=np.int64)
+
+
+def _store(shelf: Shelf, outputs: Outputs, prefix: Prefix, batch: Batch) -> None:
+    counts, hidden, pooled = kept(outputs, prefix, batch.lengths, batch.inputs["input_ids"].shape[1])
+    shelf.add(digests(batch.inputs, batch.lengths.tolist()), counts, hidden, pooled)
+
+
+def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
+    """A shelf with this batch alone."""
+    store = PrefixStore()
+    shelf = store.shelf("")
+    assert form.hidden is not None
+    store.make_room(
+        shelf,
+        vectors=int(batch.lengths.sum()),
+        rows=len(batch.rows),
+        width=form.hidden.shape[-1],
+        pooled=None if form.pooled is None else form.pooled.shape[-1],
+        dtype=form.hidden.dtype,
+    )
+    _store(shelf, form, prefix, batch)
+    return shelf
+
+
+def _constant_output(forward: Forward, prefix: Prefix, batch: Batch) -> Outputs | None:
+    """The prefix's output; None when it is another one in training."""
+    model = forward.model
+    found: list[Outputs] = []
+    for training in (False, True, True):
+        model.train(training)
+        with torch.no_grad(), forward.prepared(), prefix.captured() as outputs:
+            forward.train(batch, step=len(found))
+        found.append(outputs)
+    model.eval()
+    same = [_equal(found[0].hidden, other.hidden) and _equal(found[0].pooled, other.pooled) for other in found[1:]]
+    return found[0] if all(same) else None
+
+
+def _scores(forward: Forward, batch: Batch) -> Tensor:
+    """Scores in evaluation, then in training with the dropout of what is trained."""
+    found = []
+    for training in (False, True):
+        forward.model.train(training)
+        with torch.no_grad(), forward.prepared():
+            found.append(logits(forward.train(batch, step=1)))
+    forward.model.eval()
+    return torch.stack(found)
+
+
+def _equal(left: Tensor | None, right: Tensor | None) -> bool:
+    return left is right if left is None or right is None else torch.equal(left, right)
+
+
+def _agree(expected: Tensor, found: Tensor) -> bool:
+    apart = (expected - found).abs().max()  # not a number where something was missing
+    return bool(apart <= _TOLERANCE * max(float(expected.abs().max()), 1e-3))
