@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sftlib import Callback, FineTuner
+from sftlib.train.loop import Loop
 from sftlib.train.micro_batches import MicroBatches
 from tests.contracts.cases import NAMES, case_of, tuner_for
 from tests.tiny import tiny_tokenizer
@@ -65,6 +66,37 @@ def test_01_resume_of_every_task(name: str, tmp_path: Path) -> None:
     with raising(KeyboardInterrupt):
         run(output_dir=tmp_path / "run", callbacks=[SignalAt(4)])
     assert_same(run(output_dir=tmp_path / "run", callbacks=[SignalAt(0)], resume=True), result(run()))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_01_resume_in_other_precisions(precision: str, tmp_path: Path) -> None:
+    """The loss scale of fp16 and its count of good steps stand in the last checkpoint, which is compared whole."""
+    fit(tmp_path / "whole", callbacks=[BreakAt(0)], precision=precision)
+    with raising(Interrupted):
+        fit(tmp_path / "run", callbacks=[BreakAt(8)], save_every=7, precision=precision)
+    fit(tmp_path / "run", callbacks=[BreakAt(0)], resume=True, precision=precision)
+    last = f"step-{STEPS:08}"
+    assert contents(tmp_path / "run" / last) == contents(tmp_path / "whole" / last)
+
+
+def test_01_micro_batches_that_memory_halved_stay_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def once(attempts: list[int]) -> Any:
+        def backward(self: Loop, batch: Any, step: int) -> Any:
+            if step == 1 and not attempts:
+                attempts.append(step)
+                raise MemoryError
+            return original(self, batch, step)
+
+        return backward
+
+    original = Loop._backward
+    monkeypatch.setattr(Loop, "_backward", once([]))
+    expected = result(fit())
+    monkeypatch.setattr(Loop, "_backward", once([]))
+    with raising(KeyboardInterrupt):
+        fit(tmp_path / "run", callbacks=[SignalAt(3)])
+    monkeypatch.setattr(Loop, "_backward", original)
+    assert_same(fit(tmp_path / "run", callbacks=[SignalAt(0)], resume=True), expected)
 
 
 def test_01_the_comparison_notices_other_seeds() -> None:
