@@ -257,6 +257,7 @@ class FineTuner:
                     loop.run(training, optimizer)
         finally:
             fitted.model.eval()
+            fitted.metrics = fitted.history.metrics_at(training.weights_of) or fitted.metrics
             if reporter is not None:
                 reporter.close()
         return self
@@ -453,8 +454,8 @@ class FineTuner:
     def _set(self, options: Mapping[str, Any]) -> None:
         arguments = Arguments(**options)
         arguments.check()
+        self._source = open_source(arguments.model)  # may refuse, and then nothing has changed
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
-        self._source = open_source(arguments.model)
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
 

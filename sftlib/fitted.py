@@ -76,8 +76,9 @@ class Fitted:
         """
         if self.layout is None:
             wanted = self.settings["padding_free"]
+            probes = [self._probe(self._examples()), self._probe(encoded)]  # the data may be one short row
             self.layout = fitting_layout(
-                self.model, self._probe(encoded), self.device, padding_free=None if wanted == "auto" else wanted
+                self.model, probes, self.device, padding_free=None if wanted == "auto" else wanted
             )
             self.settings["layout"] = self.layout.name
         return self._forward(self.layout, self.precision)
@@ -104,6 +105,10 @@ class Fitted:
         self.recall = Recall(found, self.forward(encoded), self.task, self.encoder, budget=budget, store=store)
         self.frozen = "frozen layers are computed once for each row"
         return self._forward(found, self.precision)
+
+    def _examples(self) -> Encoded:
+        rows = [self.task.inputs_of(example) for example in self.task.examples()]
+        return self.task.encode(TaskDataset({role: [row[role] for row in rows] for role in rows[0]}), self.encoder)
 
     def _probe(self, encoded: Encoded) -> Batch:
         """A few rows of different lengths, the longest among them."""

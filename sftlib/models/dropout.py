@@ -64,7 +64,8 @@ class _Windows(torch.autograd.Function):
 
 def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
     """(M, W): row ``i`` is ``pool[offsets[i] : offsets[i] + W]``."""
-    return torch.index_select(pool.as_strided((2**_POOL_BITS, width), (1, 1)), 0, offsets)
+    windows: Tensor = pool.as_strided((2**_POOL_BITS, width), (1, 1)).index_select(0, offsets)
+    return windows
 
 
 def _offsets(keys: Tensor) -> Tensor:

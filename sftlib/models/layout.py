@@ -83,6 +83,9 @@ class Flat(Layout):
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
+        if model.config._attn_implementation == FLAT:  # type: ignore[union-attr]
+            yield  # a callback that predicts while the model is prepared for training
+            return
         body: Any = model.base_model
         first_position = position_offset(model)
 

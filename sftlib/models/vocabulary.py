@@ -9,9 +9,10 @@ Letters: ``V`` tokens of the vocabulary, ``U`` tokens in use, ``H`` features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -48,21 +49,56 @@ def compact_vocabulary(
     place = torch.full((len(full),), -1, dtype=torch.int64, device=full.device)  # (V,) -> U
     place[kept] = torch.arange(len(kept), device=full.device)
 
-    def renumber(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (place[arguments[0]], *arguments[1:])
-
+    renumbering = _Renumbering(full, place, decays)
     table.weight = nn.Parameter(full.detach()[kept], requires_grad=full.requires_grad)  # (U, H)
     table.padding_idx = None if padding is None else int(place[padding])
-    hook = table.register_forward_pre_hook(renumber)
+    hooks = [
+        table.register_forward_pre_hook(renumbering.before),
+        table.register_forward_hook(renumbering.after),
+    ]
     try:
         yield True
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         with torch.no_grad():
             if full.requires_grad:
                 _decay(full, (place < 0).nonzero()[:, 0], decays())
             full[kept] = table.weight.detach()
         table.weight, table.padding_idx = full, padding
+
+
+@final
+class _Renumbering:
+    """Turns token ids into places of the smaller table on their way in.
+
+    Tokens that are not in use occur only where a callback looks at other texts; their rows come from the full table.
+
+    Args:
+        full: (V, H) the full table.
+        place: (V,) place of each token in the smaller table, -1 for those not in use.
+        decays: factors of the steps so far, which the full table has not had yet.
+    """
+
+    def __init__(self, full: Tensor, place: Tensor, decays: Callable[[], Sequence[float]]) -> None:
+        self._full = full
+        self._place = place
+        self._decays = decays
+        self._tokens = place.new_empty(0)
+
+    def before(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Renumber; in training every token is known, and nothing is checked."""
+        self._tokens = arguments[0]
+        places = self._place[self._tokens]
+        return (places if torch.is_grad_enabled() else places.clamp(min=0), *arguments[1:])
+
+    def after(self, _: nn.Module, __: tuple[Tensor, ...], found: Tensor) -> Tensor:
+        """Put the rows of tokens that are not in use right."""
+        unseen = None if torch.is_grad_enabled() else self._place[self._tokens] < 0
+        if unseen is None or not unseen.any():
+            return found
+        rows = self._full[self._tokens[unseen]] * math.prod(self._decays())
+        return found.masked_scatter(unseen[..., None], rows)
 
 
 def _untied_table(model: nn.Module) -> nn.Embedding | None:

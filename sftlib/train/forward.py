@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -80,20 +80,22 @@ class Forward:
             return self._call(self.model, {**inputs, **more})
 
 
-def fitting_layout(model: nn.Module, batch: Batch, device: torch.device, *, padding_free: bool | None) -> Layout:
-    """The leanest layout in which the model gives its own answers on this batch.
+def fitting_layout(
+    model: nn.Module, batches: Sequence[Batch], device: torch.device, *, padding_free: bool | None
+) -> Layout:
+    """The leanest layout in which the model gives its own answers on these batches.
 
     Args:
         model: on its device.
-        batch: a few rows of different lengths, the longest of the data among them.
-        device: of model and batch.
+        batches: a few rows of different lengths each, the longest of the data among them.
+        device: of model and batches.
         padding_free: whether to try rows end to end; None to decide by the width of the model.
     """
 
     def run(layout: Layout) -> Tensor:
         forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0)
         with torch.inference_mode(), forward.prepared():
-            return logits(forward(batch))
+            return torch.cat([logits(forward(batch)).flatten() for batch in batches])
 
     was_training = model.training
     model.eval()

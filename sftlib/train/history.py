@@ -78,6 +78,12 @@ class History(Sequence[Record]):
         """
         return require("pandas", extra="data", purpose="History.to_frame()").DataFrame(self._records)
 
+    def metrics_at(self, step: int | None) -> dict[str, float]:
+        """The metrics of the evaluation at a step, or of the last one; empty without any."""
+        found = [record for record in self.evaluations if step is None or record["step"] == step]
+        values = found[-1] if found else {}
+        return {name.removeprefix("valid_"): v for name, v in values.items() if name.startswith("valid_")}
+
     def epochs(self) -> list[Record]:
         """One record per epoch: the mean training loss over its rows, and the evaluation at its end."""
         lines: dict[int, Record] = {}

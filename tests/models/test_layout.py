@@ -112,7 +112,7 @@ class TestChoice:
         batch = batch_of(model_of("bert"), LENGTHS)
 
         def chosen(dropout: float, padding_free: bool | None) -> str:
-            return fitting_layout(model_of("bert", dropout), batch, CPU, padding_free=padding_free).name
+            return fitting_layout(model_of("bert", dropout), [batch], CPU, padding_free=padding_free).name
 
         assert chosen(0.1, True) == Flat.name
         assert chosen(0.1, None) == Padded.name, "narrow models gain nothing"
@@ -122,7 +122,7 @@ class TestChoice:
     def test_a_model_without_the_interface_keeps_its_own(self) -> None:
         for family in ("mpnet", "deberta-v2"):
             model = model_of(family)
-            layout = fitting_layout(model, batch_of(model, LENGTHS), CPU, padding_free=True)
+            layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
             assert layout.name == OwnAttention.name
 
     def test_wrong_answers_are_refused(self) -> None:
@@ -142,12 +142,12 @@ class TestChoice:
 
         model = model_of("modernbert")
         batch = batch_of(model, LENGTHS)
-        assert fitting_layout(model, batch, CPU, padding_free=True).name == Flat.name
+        assert fitting_layout(model, [batch], CPU, padding_free=True).name == Flat.name
         original = attention._hidden
         monkeypatch.setattr(attention, "_hidden", lambda group, **more: original(group, **{**more, "window": None}))
         reaches_beyond = max(LENGTHS) > model.config.local_attention // 2
         assert reaches_beyond
-        assert fitting_layout(model, batch, CPU, padding_free=True).name != Flat.name
+        assert fitting_layout(model, [batch], CPU, padding_free=True).name != Flat.name
 
 
 class TestSequences:

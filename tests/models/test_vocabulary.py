@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.models import vocabulary
 from sftlib.models.vocabulary import compact_vocabulary
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -40,6 +40,32 @@ def test_bit_equal_to_the_whole_table(monkeypatch: pytest.MonkeyPatch, options: 
     assert whole.keys() == compact.keys()
     for name, expected in whole.items():
         assert torch.equal(compact[name], expected), name
+
+
+class Asks(Callback):
+    """Predicts texts with tokens that the training data does not have, after every step."""
+
+    def __init__(self) -> None:
+        self.tuner: FineTuner | None = None
+        self.answers: list[float] = []
+
+    def on_step_end(self, training: Any, record: Any) -> None:
+        assert self.tuner is not None
+        self.answers += [guess.probability for guess in self.tuner.predict(["a terrible movie", "good film"])]
+
+
+def test_other_texts_may_be_asked_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for smallest in (2**30, 1):
+        monkeypatch.setattr(vocabulary, "_SMALLEST_TABLE", smallest)
+        asks = Asks()
+        tuner = FineTuner(
+            tiny_model("bert"), tokenizer=tiny_tokenizer(), max_steps=4, learning_rate=1e-2, weight_decay=1.0
+        )
+        asks.tuner = tuner
+        tuner.fit(TRAIN, progress=False, callbacks=[asks])
+        found.append(asks.answers)
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_the_table_is_smaller_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
