@@ -21,7 +21,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-_POOL_BITS = 22
+_PLACES: int = 2**22  # where a window may start
 _WIDEST_WINDOW = 2**16
 _MIX_1, _MIX_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # the multipliers of splitmix64 (Steele et al., 2014)
 _LOW_34_BITS, _LOW_37_BITS, _LOW_33_BITS = 2**34 - 1, 2**37 - 1, 2**33 - 1
@@ -64,13 +64,13 @@ class _Windows(torch.autograd.Function):
 
 def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
     """(M, W): row ``i`` is ``pool[offsets[i] : offsets[i] + W]``."""
-    windows: Tensor = pool.as_strided((2**_POOL_BITS, width), (1, 1)).index_select(0, offsets)
+    windows: Tensor = pool.as_strided((_PLACES, width), (1, 1)).index_select(0, offsets)
     return windows
 
 
 def _offsets(keys: Tensor) -> Tensor:
     """Where the windows of these keys start."""
-    return _mix(keys) & (2**_POOL_BITS - 1)
+    return _mix(keys) & (_PLACES - 1)
 
 
 def _head_keys(heads: int, device: torch.device) -> Tensor:
@@ -197,7 +197,7 @@ class DropoutMasks:
         key = (p, x.dtype, x.device)
         if key not in self._pools:
             generator = torch.Generator().manual_seed(0x5F7)
-            size = 2**_POOL_BITS + _WIDEST_WINDOW
+            size = _PLACES + _WIDEST_WINDOW
             numbers = torch.randint(0, 2**16, (size,), generator=generator, dtype=torch.int32)
             dropped = round(p * 2**16)
             scale = 2**16 / (2**16 - dropped) if dropped < 2**16 else 0.0

@@ -113,7 +113,8 @@ def _untied_table(model: nn.Module) -> nn.Embedding | None:
 def _decay(full: Tensor, rows: Tensor, factors: Iterable[float]) -> None:
     """Multiply rows by each factor in turn, as the optimizer would have; rounding included."""
     steps = [factor for factor in factors if factor != 1.0]
-    for part in rows.split(_ROWS_AT_ONCE):
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
         values = full[part]
         for factor in steps:
             values.mul_(factor)
