@@ -117,8 +117,9 @@ def _first_rows(keys: Keys, wanted: Keys) -> Index:
     """For each wanted key the first row that has it; the number of rows where none has."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    places = np.searchsorted(ordered, wanted)
-    inside = np.minimum(places, max(len(keys) - 1, 0))
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64)
-    return np.where(ordered[inside] == wanted, order[inside], len(keys))
+    found = np.full(len(wanted), len(keys))
+    for start in range(0, len(wanted) if len(keys) else 0, _BLOCK):
+        block = wanted[start : start + _BLOCK]
+        places = np.minimum(np.searchsorted(ordered, block), len(keys) - 1)
+        found[start : start + _BLOCK] = np.where(ordered[places] == block, order[places], len(keys))
+    return found

@@ -116,12 +116,13 @@ def read_jsonl(path: str | os.PathLike[str]) -> Table:
 
 def _objects(stream: IO[bytes], bad: _BadLines) -> Iterator[dict[str, object]]:
     """The object of each line; lines that hold none are noted, blank ones skipped."""
+    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats)
     for line, raw in enumerate(stream, 1):
         content = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
         if not content.strip():
             continue
         try:
-            row = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repeats)
+            row = decoder.decode(content.decode("utf-8"))
         except UnicodeDecodeError as error:
             bad.add(line, f"is not UTF-8 ({error.reason} at byte {error.start})")
         except RecursionError:

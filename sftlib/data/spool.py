@@ -132,13 +132,17 @@ def _written(value: object) -> bytes:
     """Text behind a mark that no JSON begins with, anything else as JSON, nothing for None."""
     if isinstance(value, str):
         return b"s" + value.encode("utf-8", "surrogatepass")
+    if type(value) is int:
+        return b"%d" % value
     return b"" if value is None else json.dumps(value).encode()
 
 
 def _value(content: bytes) -> object:
     if not content:
         return None
-    return str(content[1:], "utf-8", "surrogatepass") if content[0] == _TEXT else json.loads(content)
+    if content[0] == _TEXT:
+        return str(content[1:], "utf-8", "surrogatepass")
+    return int(content) if content.isdigit() else json.loads(content)
 
 
 @final

@@ -123,7 +123,7 @@ class TextClassification(SequenceTask):
     def targets(self, data: TaskDataset) -> NDArray[np.int64]:
         """(N,) the number of each row's label."""
         number = {name: i for i, name in enumerate(self._label_names)}
-        return np.array([number[label] for label in data.column("label")], dtype=np.int64)
+        return np.fromiter((number[label] for label in data.view("label")), np.int64, len(data))
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Weighted, smoothed cross-entropy as torch defines it: the weighted mean, before its division.
