@@ -248,7 +248,8 @@ class FineTuner:
             decays=lambda: decay_factors(training, arguments.weight_decay),
         )
         try:
-            fitted.learn_frozen(encoded, encoded_valid)
+            with run.threads():
+                fitted.learn_frozen(encoded, encoded_valid)
             with seeded(arguments.seed), forward.prepared(), smaller_table:
                 optimizer = make_optimizer(
                     fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay

@@ -12,7 +12,7 @@ import os
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +84,11 @@ class Run(ABC):
         """
 
     @abstractmethod
-    def running(self, optimizer: torch.optim.Optimizer) -> Any:
+    def threads(self) -> AbstractContextManager[None]:
+        """The context in which anything is computed that counts: with as many threads as when the run began."""
+
+    @abstractmethod
+    def running(self, optimizer: torch.optim.Optimizer) -> AbstractContextManager[None]:
         """The context in which the steps are made."""
 
 
@@ -112,9 +116,11 @@ class RunInMemory(Run):
     ) -> Sequence[Callback]:
         return ()
 
-    @contextmanager
-    def running(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        yield
+    def threads(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def running(self, optimizer: torch.optim.Optimizer) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @final
@@ -187,7 +193,7 @@ class RunOnDisk(Run):
     ) -> Sequence[Callback]:
         start = {
             "weights of the model given": digest_of_weights(fitted.model),
-            "tokens of train": digest_of_tokens(encoded),
+            "tokens of train": encoded.digest(),
         }
         if self._state is not None:
             self._refuse(differences(self._before["start"], start))
@@ -217,15 +223,19 @@ class RunOnDisk(Run):
         return [self._saver]
 
     @contextmanager
-    def running(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        assert self._saver is not None
-        threads = torch.get_num_threads()
+    def threads(self) -> Iterator[None]:
+        before = torch.get_num_threads()
         torch.set_num_threads(self._threads())  # products are summed in another order by another number of threads
         try:
-            with self._saver.running(optimizer):
-                yield
+            yield
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
+
+    @contextmanager
+    def running(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        assert self._saver is not None
+        with self.threads(), self._saver.running(optimizer):
+            yield
 
     def _threads(self) -> int:
         return int(self._before["resolved"]["threads"]) if self._before else torch.get_num_threads()
@@ -326,16 +336,6 @@ def digest_of_weights(model: nn.Module) -> str:
         flat = value.detach().cpu().contiguous().reshape(-1)
         if flat.numel():
             digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def digest_of_tokens(encoded: Encoded) -> str:
-    """Hex SHA-256 over the tokens of every row: another tokenizer or length limit shows here."""
-    digest = hashlib.sha256()
-    for name, part in sorted(encoded.inputs.items()):
-        digest.update(name.encode())
-        digest.update(part.offsets.tobytes())
-        digest.update(part.values.tobytes())
     return digest.hexdigest()
 
 

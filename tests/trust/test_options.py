@@ -14,7 +14,7 @@ from sftlib.errors import CheckpointError, OptionError
 from sftlib.train.redaction import redacted
 from tests.contracts.cases import case_of
 from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
-from tests.trust.runs import STEPS, SignalAt, assert_same, data, fit, raising, tuner
+from tests.trust.runs import STEPS, SignalAt, assert_same, data, fit, raising, tuner, undisturbed
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ def test_03_the_number_of_threads_is_that_of_the_run(half: Path) -> None:
             seen.append(torch.get_num_threads())
 
     Threads.__module__, Threads.__qualname__ = SignalAt.__module__, SignalAt.__qualname__
+    undisturbed()
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:

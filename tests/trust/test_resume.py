@@ -79,6 +79,14 @@ def test_01_resume_in_other_precisions(precision: str, tmp_path: Path) -> None:
     assert contents(tmp_path / "run" / last) == contents(tmp_path / "whole" / last)
 
 
+@pytest.mark.parametrize("freeze", ["backbone", 1])
+def test_01_resume_with_frozen_layers(freeze: str | int, tmp_path: Path) -> None:
+    expected = result(fit(freeze=freeze))
+    with raising(KeyboardInterrupt):
+        fit(tmp_path / "run", callbacks=[SignalAt(3)], freeze=freeze)
+    assert_same(fit(tmp_path / "run", callbacks=[SignalAt(0)], resume=True, freeze=freeze), expected)
+
+
 def test_01_micro_batches_that_memory_halved_stay_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def once(attempts: list[int]) -> Any:
         def backward(self: Loop, batch: Any, step: int) -> Any:
