@@ -36,6 +36,7 @@ from sftlib.models.prefix_store import PrefixStore
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.models.vocabulary import compact_vocabulary
 from sftlib.options import checked, nearest, raise_together, whole_number
+from sftlib.planning import Plan, plan
 from sftlib.report import TrainingReport
 from sftlib.resuming import open_run
 from sftlib.self_check import CheckReport, self_check
@@ -323,6 +324,22 @@ class FineTuner:
         if isinstance(inputs, str | tuple | Mapping):
             return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
         return fitted.predict(_each(fitted.task, inputs), batch_size)
+
+    @checked
+    def plan(self, train: TaskDataset) -> Plan:
+        """What a run will take: rows, tokens, memory and time, measured in a few steps; the tuner is not changed.
+
+        Args:
+            train: labelled rows.
+
+        Returns:
+            Seconds a step, peak memory and finish time for training everything, what was asked for, and the head only.
+
+        Raises:
+            DataError: rows that cannot be used.
+        """
+        require_labelled(train, "plan", self.task)
+        return plan(self, train)
 
     @checked
     def self_check(self, data: TaskDataset, *, steps: int = 3) -> CheckReport:
