@@ -6,6 +6,7 @@ import codecs
 import csv
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -253,8 +254,14 @@ def _opened(file: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
         stream = open(file, mode, **options)  # noqa: SIM115 - closed below; only opening may fail here
     except OSError as error:
         raise DataError(f"{file} cannot be opened: {error.strerror}") from error
-    with stream:
-        yield stream
+    try:
+        with stream:
+            yield stream
+    except OSError as error:  # of the file, or of the scratch that a large one is copied to
+        raise DataError(
+            f"{file} cannot be read to its end: {error}; a large file needs its own size free in "
+            f"{tempfile.gettempdir()} (the environment variable TMPDIR names another folder)"
+        ) from error
 
 
 def _with_mark(encoding: str) -> str:
