@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -281,8 +282,12 @@ def digests(inputs: Mapping[str, Any], lengths: Sequence[int]) -> list[bytes]:
         inputs: keywords of the model; those that are (B, T) integers count, but for the mask.
         lengths: (B,) tokens of each row.
     """
-    tokens = [inputs[name].cpu().numpy() for name in token_names(inputs)]
-    return [row_digest(*(part[i, :length] for part in tokens)) for i, length in enumerate(lengths)]
+    tokens = [inputs[name].cpu().numpy().astype(np.int32) for name in token_names(inputs)]
+    views = [(part.shape[1] * part.itemsize, part.tobytes()) for part in tokens]
+    return [
+        row_digest(*(bytes_[i * wide : i * wide + 4 * length] for wide, bytes_ in views))
+        for i, length in enumerate(lengths)
+    ]
 
 
 def token_names(inputs: Mapping[str, Any]) -> list[str]:

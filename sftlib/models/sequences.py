@@ -6,6 +6,7 @@ longest row of a group, ``n`` tokens of a group, ``A`` heads, ``D`` features of 
 
 from __future__ import annotations
 
+import functools
 from typing import final
 
 import torch
@@ -78,7 +79,6 @@ class Sequences:
         tokens: (N,) place of each token in the padded (B * T) order.
         positions: (N,) position of each token in its row.
         starts: (B,) first token of each row.
-        groups: rows that attend together, in order.
 
     Example:
         >>> sequences = Sequences(torch.tensor([2, 1]), longest=3)
@@ -92,7 +92,12 @@ class Sequences:
         self.tokens = inside.flatten().nonzero()[:, 0]
         self.positions = self.tokens % longest
         self.starts = torch.cumsum(lengths, 0) - lengths
-        self.groups = _groups(lengths)
+        self._lengths = lengths
+
+    @functools.cached_property
+    def groups(self) -> list[Group]:
+        """Rows that attend together, in order; made when a layer first asks, since a recalled body never does."""
+        return _groups(self._lengths)
 
 
 def _groups(lengths: Tensor) -> list[Group]:

@@ -104,7 +104,7 @@ class _Renumbering:
 def _untied_table(model: nn.Module) -> nn.Embedding | None:
     """The input embedding of a transformers model, unless another module shares its weights."""
     table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None  # type: ignore[operator]
-    if not isinstance(table, nn.Embedding):
+    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad:  # frozen rows cost nothing
         return None
     users = [name for name, p in model.named_parameters(remove_duplicate=False) if p is table.weight]
     return table if len(users) == 1 else None

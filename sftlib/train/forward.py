@@ -63,7 +63,8 @@ class Forward:
         positions = torch.arange(longest, device=self.device).expand(rows, longest)
         # Models that call dropout inside their own functions draw from torch's generator: seeded by what this pass
         # works on, they repeat themselves after a resume, though not under another layout.
-        torch.manual_seed(((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.rows[0])) % 2**63)
+        seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+        seed(((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.rows[0])) % 2**63)
         more = self.layout.arguments(self._masks, batch.lengths, longest)
         flat = more["sequences"].tokens if "sequences" in more else None
         with self._masks.laid_out(step, batch.rows[:, None].expand(rows, longest), positions, flat):

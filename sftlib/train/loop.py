@@ -88,7 +88,8 @@ class Loop:
         while training.step < self.plan.steps and training.stop_reason is None:
             step = training.step
             rows = self.plan.rows(step)
-            model.train()  # here, because a callback may have looked at predictions
+            if not model.training:  # here, because a callback may have looked at predictions
+                model.train()
 
             # Forward and backward: sums only.
             sums = self._accumulate(rows, step, optimizer)

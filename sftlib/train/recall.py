@@ -154,7 +154,8 @@ def _unknown(encoded: Encoded, shelf: Shelf) -> NDArray[np.int64]:
     names = sorted(encoded.inputs)
     first: dict[bytes, int] = {}
     for row in range(len(encoded)):
-        first.setdefault(row_digest(*(encoded.inputs[name][row] for name in names)), row)
+        tokens = (encoded.inputs[name][row].astype(np.int32).tobytes() for name in names)
+        first.setdefault(row_digest(*tokens), row)
     return np.array([row for digest, row in first.items() if digest not in shelf], dtype=np.int64)
 
 
