@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,6 @@ from tests.trust.runs import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Whatever a test does, the handlers of this process come back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("step", [1, 3, EPOCH, STEPS])
@@ -171,7 +161,7 @@ def test_07_a_script_ends_as_shells_expect(name: str, code: int, tmp_path: Path)
         "import pathlib; from tests.trust.runs import fit; from tests.trust.test_signals import Slow\n"
         f"fit(pathlib.Path({str(tmp_path / 'run')!r}), callbacks=[Slow(pathlib.Path({str(tmp_path / 'begun')!r}))])"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)  # inherits no ignored signals: see conftest
     while not (tmp_path / "begun").exists():
         time.sleep(0.01)
     process.send_signal(signal.Signals[name])
