@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from sftlib import FineTuner, TaskDataset
-from sftlib.data import scratch
+from sftlib.data import scratch, spool
 from sftlib.errors import OptionError
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import find_task
@@ -194,6 +195,19 @@ def test_a_tuner_tokenises_once(made: list[int], tmp_path: Path) -> None:
     later = tuner(cache_dir=str(tmp_path / "cache")).fit(train, valid, progress=False)
     assert large(made) == 80
     assert later.history.steps == with_folder.history.steps == losses
+
+
+def test_rows_and_tokens_on_disk_train_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in data_of()))
+    histories = []
+    for limit in (2**40, 0):
+        monkeypatch.setattr(spool, "FILE_LIMIT", limit)
+        monkeypatch.setattr(scratch, "MEMORY_LIMIT", limit)
+        train, valid = TaskDataset.from_jsonl(path).split(0.7, 0.3)
+        fitted = tuner().fit(train, valid, progress=False)
+        histories.append((fitted.history.steps, fitted.evaluate(valid).to_dict()))
+    assert histories[0] == histories[1]
 
 
 def test_predictions_are_not_kept(made: list[int], tmp_path: Path) -> None:
