@@ -130,6 +130,7 @@ class RunOnDisk(Run):
     Args:
         checkpoints: opened.
         state: of the checkpoint to go on from, or None.
+        damaged: newer ones that do not verify; out of the way when the run begins.
         save_every: optimizer steps between two checkpoints; None for every end of an epoch.
         lines: what to tell before the first step.
         quiet: whether nobody reads what is told.
@@ -140,6 +141,7 @@ class RunOnDisk(Run):
         checkpoints: Checkpoints,
         *,
         state: Parts | None,
+        damaged: Mapping[str, str],
         save_every: int | None,
         lines: Sequence[str],
         quiet: bool,
@@ -147,6 +149,7 @@ class RunOnDisk(Run):
         self.lines = lines
         self._checkpoints = checkpoints
         self._state = state
+        self._damaged = damaged
         self._save_every = save_every
         self._quiet = quiet
         self._options: dict[str, Any] = {}
@@ -197,6 +200,8 @@ class RunOnDisk(Run):
         }
         if self._state is not None:
             self._refuse(differences(self._before["start"], start))
+        self._checkpoints.set_aside(self._damaged)
+        if self._state is not None:
             training.step = self._state["position"]["step"]
             training.history = fitted.history = History(self._state["history"])
         run = {
@@ -224,12 +229,15 @@ class RunOnDisk(Run):
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads())  # products are summed in another order by another number of threads
+        here, wanted = torch.get_num_threads(), self._threads()
+        if here == wanted:
+            yield
+            return
+        torch.set_num_threads(wanted)  # another number of threads sums products in another order
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(here)
 
     @contextmanager
     def running(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
@@ -269,17 +277,21 @@ def open_run(output_dir: str | os.PathLike[str] | None, *, resume: bool, save_ev
     checkpoints.open()
     if not resume:
         _require_empty(checkpoints)
-        return RunOnDisk(checkpoints, state=None, save_every=save_every, lines=_lines_on_signals(), quiet=quiet)
     found = checkpoints.newest()
     state = None if found.folder is None else checkpoints.read(found.folder)
     lines = [f"skipped {name}: {why}" for name, why in found.skipped.items()]
     if quiet and lines:
         logging.getLogger("sftlib").warning("%s", "; ".join(lines))
-    lines.append("nothing to resume: starts at step 0" if state is None else f"resumes after step {found.step}")
-    if state is not None:
-        lines += _lines_on_versions(found.folder)
-    checkpoints.set_aside(found.skipped)
-    return RunOnDisk(checkpoints, state=state, save_every=save_every, lines=[*lines, *_lines_on_signals()], quiet=quiet)
+    if resume:
+        lines.append("nothing to resume: starts at step 0" if state is None else f"resumes after step {found.step}")
+    return RunOnDisk(
+        checkpoints,
+        state=state,
+        damaged=found.skipped,
+        save_every=save_every,
+        lines=[*lines, *_lines_on_versions(found.manifest), *_lines_on_signals()],
+        quiet=quiet,
+    )
 
 
 def _check(output_dir: object, resume: object, save_every: object) -> None:
@@ -385,11 +397,8 @@ def _lines_on_signals() -> list[str]:
     ]
 
 
-def _lines_on_versions(folder: Path | None) -> list[str]:
-    if folder is None:
-        return []
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    changed = differences(manifest.get("libraries", {}), libraries())
+def _lines_on_versions(manifest: Mapping[str, Any]) -> list[str]:
+    changed = differences(manifest["libraries"], libraries()) if "libraries" in manifest else []
     return [f"other versions than when it was saved, so not to the bit: {'; '.join(changed)}"] if changed else []
 
 
@@ -403,7 +412,7 @@ def _described(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_described(item) for item in value]
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    return str(named.__qualname__)  # without its module: a script is `__main__` today and imported tomorrow
 
 
 def _shown(value: Any) -> str:

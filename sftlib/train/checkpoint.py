@@ -51,10 +51,12 @@ class Found:
     Attributes:
         folder: the newest checkpoint that verifies, or None.
         skipped: name of each newer folder that does not verify -> why.
+        manifest: its manifest; empty without one.
     """
 
     folder: Path | None
     skipped: Mapping[str, str]
+    manifest: Mapping[str, Any]
 
     @property
     def step(self) -> int:
@@ -119,10 +121,10 @@ class Checkpoints:
                 manifest = storage.verify(folder, kind=_KIND)
                 if manifest.get("step") != step:
                     raise storage.StorageError(f"it holds step {manifest.get('step')}")
-                return Found(folder, skipped)
+                return Found(folder, skipped, manifest)
             except (storage.StorageError, OSError) as error:
                 skipped[folder.name] = str(error)
-        return Found(None, skipped)
+        return Found(None, skipped, {})
 
     def set_aside(self, names: Mapping[str, str]) -> None:
         """Rename damaged folders out of the way; they are kept for whoever wants to know what happened.

@@ -87,24 +87,24 @@ class Saver(Callback):
         # The end of an epoch is saved after its evaluation. A signal does not wait that long: it is saved that the
         # evaluation is due, and the resumed run begins with it.
         due = self._ends_epoch(training)
-        if self._signals.received is not None:
+        wanted = not due and self._save_every is not None and training.step % self._save_every == 0
+        if wanted or self._signals.received is not None:
             self._save(training, epoch_end_due=due)
-        elif not due and self._save_every is not None and training.step % self._save_every == 0:
-            self._save(training)
-        self._heed(training)
+            self._heed(training)
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
         ended = training.step == training.steps or training.stop_reason is not None
         wanted = self._save_every is None or training.step % self._save_every == 0
         if ended or wanted or self._signals.received is not None:
             self._save(training)
-        self._heed(training)
+            self._heed(training)
 
     def _ends_epoch(self, training: Training) -> bool:
         last = training.step % training.steps_per_epoch == 0 or training.step == training.steps
         return last or training.stop_reason is not None
 
     def _heed(self, training: Training) -> None:
+        """End as a signal asks to, now that the step is saved."""
         if self._signals.received is not None:
             self._tell(
                 f"{self._signals.received.name}: step {training.step} is saved; "

@@ -45,7 +45,7 @@ def test_03_other_options_are_listed(half: Path) -> None:
         ({"micro_batch_size": 2}, 'micro_batch_size: "auto" -> 2'),
         ({"seed": 1}, "seed: 0 -> 1"),
         ({"max_length": 5}, "max_length: null -> 5"),
-        ({"callbacks": []}, 'callbacks: ["tests.trust.runs.SignalAt"] -> []'),
+        ({"callbacks": []}, 'callbacks: ["SignalAt"] -> []'),
     ],
 )
 def test_03_each_difference_is_named(options: dict[str, Any], line: str, half: Path) -> None:
@@ -130,6 +130,19 @@ def test_03_where_nothing_is_a_resume_starts_at_0(tmp_path: Path) -> None:
     assert_same(fit(tmp_path / "run", resume=True))
     (tmp_path / "empty").mkdir()
     assert_same(fit(tmp_path / "empty"))
+
+
+def test_03_other_versions_are_said(
+    half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sftlib import resuming
+
+    now = resuming.libraries()
+    monkeypatch.setattr(resuming, "libraries", lambda: {**now, "torch": "9.9"})
+    assert_same(fit(half, callbacks=[SignalAt(0)], resume=True, progress=True))
+    said = capsys.readouterr().out
+    assert f'not to the bit: torch: "{now["torch"]}" -> "9.9"' in said
+    assert "resumes after step 3" in said
 
 
 def test_03_save_every(tmp_path: Path) -> None:
