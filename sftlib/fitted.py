@@ -15,6 +15,7 @@ from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
+from sftlib.models.backbone import seeded
 from sftlib.models.layout import Layout
 from sftlib.models.opening import check_vocabulary
 from sftlib.models.precision import Fp32, Precision
@@ -96,8 +97,9 @@ class Fitted:
             store: where to keep outputs.
         """
         plain, batch = self.forward(encoded).layout, self._probe(encoded)
-        self.layout = frozen = freeze_layout(lambda layout: self._forward(layout, Fp32()), plain, batch)
-        found = try_recall(lambda layout: self._forward(layout, Fp32()), frozen, batch)
+        with seeded(self.settings["seed"]):
+            self.layout = frozen = freeze_layout(lambda layout: self._forward(layout, Fp32()), plain, batch)
+            found = try_recall(lambda layout: self._forward(layout, Fp32()), frozen, batch)
         if not isinstance(found, Recalling):
             self.frozen = f"frozen layers are computed anew in every step: {found}"
             return self.forward(encoded)

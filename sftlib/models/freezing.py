@@ -86,7 +86,9 @@ def layers_of(model: nn.Module) -> nn.ModuleList | None:
     if body is None or not isinstance(count, int):
         return None
     lists = [module for module in body.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    return lists[0] if len(lists) == 1 else None
+    inner = {child for module in lists for child in module.modules() if child is not module}
+    outermost = [module for module in lists if module not in inner]
+    return outermost[0] if len(outermost) == 1 else None
 
 
 def constant_parts(model: nn.Module, run: Callable[[], object]) -> list[str]:
@@ -185,8 +187,9 @@ def _lowest(model: nn.Module, count: int) -> list[nn.Parameter]:
     else:
         hook = layers[count - 1].register_forward_hook(lambda _, __, output: entering.extend(_tensors(output)))
     parameters = list(model.parameters())
-    required = [parameter.requires_grad for parameter in parameters]
+    required, was_training = [parameter.requires_grad for parameter in parameters], model.training
     try:
+        model.eval()  # dropout would draw from the user's generator
         with torch.enable_grad():
             for parameter in parameters:
                 parameter.requires_grad_(True)
@@ -194,6 +197,7 @@ def _lowest(model: nn.Module, count: int) -> list[nn.Parameter]:
             gradients = torch.autograd.grad(entering[0].sum(), parameters, allow_unused=True)
     finally:
         hook.remove()
+        model.train(was_training)
         for parameter, before in zip(parameters, required, strict=True):
             parameter.requires_grad_(before)
     return [parameter for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None]

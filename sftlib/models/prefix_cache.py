@@ -71,15 +71,19 @@ class Prefix:
         return layers
 
     @contextmanager
-    def captured(self) -> Iterator[Outputs]:
-        """Within this context every pass leaves the prefix's outputs behind; layers above do not run."""
+    def captured(self, *, whole: bool = False) -> Iterator[Outputs]:
+        """Within this context every pass leaves the prefix's outputs behind.
+
+        Args:
+            whole: whether the layers above run too.
+        """
         outputs = Outputs()
 
         def look(_: nn.Module, __: object, found: Any) -> None:
             outputs.take(found)
 
         hooks = [self.last.register_forward_hook(look)]
-        above = [] if self.layers is None else self._numbered(self.layers, len(self._layers))
+        above = [] if self.layers is None or whole else self._numbered(self.layers, len(self._layers))
         if above:
             hooks += _swapping(self.model, above, outputs, lambda: True)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -180,6 +181,8 @@ def _in_file(rows: int, width: int, dtype: torch.dtype) -> Tensor:
     size = rows * width * dtype.itemsize
     if size == 0:
         return _in_memory(rows, width, dtype)
+    if size > shutil.disk_usage(tempfile.gettempdir()).free // 2:
+        raise OSError("no space that could be taken without trouble for others")
     with tempfile.TemporaryFile() as file:
         with contextlib.suppress(AttributeError):  # where the system has no such call, the file is extended as it is
             os.posix_fallocate(file.fileno(), 0, size)

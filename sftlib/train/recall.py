@@ -37,6 +37,7 @@ def freeze_layout(make: Make, layout: Layout, batch: Batch) -> Frozen:
         batch: a few rows.
     """
     forward = make(layout)
+    forward.model.eval()
     with forward.prepared():
         return Frozen(layout, constant_parts(forward.model, lambda: forward(batch)))
 
@@ -53,15 +54,17 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
     prefix = constant_prefix(forward.model, frozen.constant)
     if prefix is None:
         return "no layer is constant"
-    form = _attempt(lambda: _constant_output(forward, prefix, batch))
+    plain = _attempt(lambda: _look(forward, prefix, batch))
+    if plain is None:
+        return "the model does not give its own answers that way"
+    form, expected = plain
     if form is None:
         return "their outputs are not constant"
-    expected = _scores(forward, batch)
     for keep in KEEPS if prefix.layers is None else KEEPS[-1:]:
         candidate = prefix.keeping(keep)
         filler = float("nan") if keep != "all" else 0.0  # what is not kept must not be looked at
         trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch), filler=filler)
-        found = _attempt(lambda trial=trial: _scores(make(trial), batch))  # type: ignore[misc]
+        found = _attempt(lambda trial=trial: _again(make(trial), batch))  # type: ignore[misc]
         if found is not None and _agree(expected, found):
             return Recalling(frozen, candidate, form, Shelf())
     return "the model does not give its own answers that way"
@@ -105,6 +108,9 @@ class Recall:
         self._budget = budget
         self._store = store
         self._digest: tuple[object, str] = (None, "")
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a copy of the model, or one in another process, computes anew
 
     def learn(self, *parts: Encoded) -> None:
         """Compute the rows that are not known yet; where there is no room for them, they are computed in every pass."""
@@ -181,29 +187,31 @@ def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
     return shelf
 
 
-def _constant_output(forward: Forward, prefix: Prefix, batch: Batch) -> Outputs | None:
-    """The prefix's output; None when it is another one in training."""
-    model = forward.model
-    found: list[Outputs] = []
-    for training in (False, True, True):
-        model.train(training)
-        with torch.no_grad(), forward.prepared(), prefix.captured() as outputs:
-            forward.train(batch, step=len(found))
-        found.append(outputs)
-    model.eval()
-    same = [_equal(found[0].hidden, other.hidden) and _equal(found[0].pooled, other.pooled) for other in found[1:]]
-    return found[0] if all(same) else None
+def _look(forward: Forward, prefix: Prefix, batch: Batch) -> tuple[Outputs | None, Tensor]:
+    """The prefix's output, None when it is another one in training; and the scores."""
+    outputs = []
+    with forward.prepared():
+        for training in (False, True):
+            with prefix.captured(whole=True) as output:
+                scores = _scores(forward, batch, training)
+            outputs.append((output, scores))
+    (first, in_evaluation), (second, in_training) = outputs
+    same = _equal(first.hidden, second.hidden) and _equal(first.pooled, second.pooled)
+    return first if same else None, torch.stack([in_evaluation, in_training])
 
 
-def _scores(forward: Forward, batch: Batch) -> Tensor:
-    """Scores in evaluation, then in training with the dropout of what is trained."""
-    found = []
-    for training in (False, True):
-        forward.model.train(training)
-        with torch.no_grad(), forward.prepared():
-            found.append(logits(forward.train(batch, step=1)))
+def _again(forward: Forward, batch: Batch) -> Tensor:
+    with forward.prepared():
+        return torch.stack([_scores(forward, batch, training) for training in (False, True)])
+
+
+def _scores(forward: Forward, batch: Batch, training: bool) -> Tensor:
+    """Scores in evaluation, or in training with the dropout of what is trained."""
+    forward.model.train(training)
+    with torch.no_grad():
+        found = logits(forward.train(batch, step=1))
     forward.model.eval()
-    return torch.stack(found)
+    return found
 
 
 def _equal(left: Tensor | None, right: Tensor | None) -> bool:
