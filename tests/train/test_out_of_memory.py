@@ -43,7 +43,9 @@ def test_halves_and_repeats_the_step() -> None:
     for expected, found in zip(clean.history.steps, hungry.history.steps, strict=True):
         assert found["rows"] == expected["rows"]
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-    for (name, expected), found in zip(clean.model.state_dict().items(), hungry.model.state_dict().values(), strict=True):
+    for (name, expected), found in zip(
+        clean.model.state_dict().items(), hungry.model.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5, msg=name)
 
 
