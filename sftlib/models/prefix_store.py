@@ -138,9 +138,9 @@ class PrefixStore:
 
     def shelf(self, key: str) -> Shelf:
         """The shelf of a key, empty when it is new."""
-        shelf = self._shelves.pop(key, None) or Shelf()
-        self._shelves[key] = shelf  # the most recent stands last
-        return shelf
+        self._shelves.setdefault(key, Shelf())
+        self._shelves.move_to_end(key)
+        return self._shelves[key]
 
     def make_room(
         self, shelf: Shelf, *, vectors: int, rows: int, width: int, pooled: int | None, dtype: torch.dtype
