@@ -53,6 +53,8 @@ def attend_padded(
     Returns:
         (B, T, A, D), and no weights.
     """
+    if dropout_masks is not None:
+        dropout_masks.reached_attention = True
     key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
     scores = torch.matmul(query * _factor(query, scaling), key.transpose(2, 3))  # (B, A, T, T)
     if attention_mask is not None:

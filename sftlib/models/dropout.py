@@ -114,6 +114,8 @@ class DropoutMasks:
         self._tokens: Tensor | None = None  # (B, T) keys
         self._flat: Tensor | None = None  # (N,) keys
         self._calls: dict[int, int] = {}
+        #: Whether attention was ever handed these masks; some versions of some models lose keywords on the way.
+        self.reached_attention = False
 
     @contextmanager
     def laid_out(self, step: int, rows: Tensor, positions: Tensor, flat: Tensor | None = None) -> Iterator[None]:

@@ -48,6 +48,10 @@ class Layout(ABC):
         """
         return {}
 
+    def works(self, masks: DropoutMasks) -> bool:
+        """Whether a pass that was just made met everything that this layout handed the model."""
+        return True
+
 
 @final
 class OwnAttention(Layout):
@@ -69,6 +73,9 @@ class Padded(Layout):
 
     def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
         return {"dropout_masks": masks}
+
+    def works(self, masks: DropoutMasks) -> bool:
+        return masks.reached_attention
 
 
 @final

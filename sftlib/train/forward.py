@@ -96,7 +96,10 @@ def fitting_layout(
     def run(layout: Layout) -> Tensor:
         forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0)
         with torch.inference_mode(), forward.prepared():
-            return torch.cat([logits(forward(batch)).flatten() for batch in batches])
+            scores = torch.cat([logits(forward(batch)).flatten() for batch in batches])
+        if not layout.works(forward._masks):
+            raise ValueError(f"{type(model).__name__} does not hand keywords on to its attention")
+        return scores
 
     was_training = model.training
     model.eval()

@@ -125,6 +125,19 @@ class TestChoice:
             layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
             assert layout.name == OwnAttention.name
 
+    def test_a_model_that_loses_keywords_keeps_its_own(self) -> None:
+        """GPT-2's classifier did until transformers 5.3: our attention would drop out without our masks."""
+        model = model_of("bert")
+        forward = model.forward
+
+        def forgetful(input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+            return forward(input_ids=input_ids, attention_mask=attention_mask)
+
+        model.forward = forgetful
+        for padding_free in (True, False):
+            layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=padding_free)
+            assert layout.name == OwnAttention.name
+
     def test_wrong_answers_are_refused(self) -> None:
         """A layout whose scores differ by more than rounding is not taken, nor one that fails."""
         model = model_of("bert")
