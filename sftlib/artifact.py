@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,14 +27,18 @@ from sftlib import storage
 from sftlib._version import __version__
 from sftlib.display import text_table
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.backbone import longest_input
 from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
+from sftlib.models.strict import FILES, told
 from sftlib.options import folder_path, nearest_folder
+from sftlib.record import NOT_TAKEN, read_record
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
 
 _KIND = "sftlib model"
 _RECORD = "sftlib.json"
 _CARD = "README.md"
+_FILES = FILES | {_RECORD, _CARD, storage.MANIFEST}
 
 
 @final
@@ -110,24 +114,48 @@ def load(path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Con
             f"{os.fspath(path)!r} was not saved by sftlib ({storage.MANIFEST} is missing); "
             f"to tune a model of transformers: FineTuner({os.fspath(path)!r})"
         )
-    try:
+    with refusing(path):
+        _require_plain_names(folder)
         storage.verify(folder, kind=_KIND, free=[_CARD])
-        record = storage.read_json(folder / _RECORD)
+        record = read_record(folder / _RECORD)
         task = find_task(record["task"]).from_config(record["task_config"])
         if model is not None:
             fill_model(model, folder)
         elif not record["self_contained"]:
             raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
-        return Contents(
-            task=task,
-            model=read_model(folder, task.head) if model is None else model,
-            tokenizer=read_tokenizer(folder),
-            max_length=int(record["max_length"]),
-            settings=dict(record["settings"]),
-            metrics=dict(record["metrics"]),
-        )
+        loaded = read_model(folder, task.head) if model is None else model
+        tokenizer = read_tokenizer(folder)
+        _require_length(record["max_length"], loaded, tokenizer)
+        return Contents(task, loaded, tokenizer, record["max_length"], record["settings"], record["metrics"])
+
+
+@contextmanager
+def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what is found wrong with a folder into an error that names it."""
+    try:
+        yield
     except (storage.StorageError, OptionError, OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {error}") from error
+
+
+def options_of(contents: Contents, *, known: Container[str]) -> dict[str, Any]:
+    """The options that a loaded tuner takes over: values, and never a place."""
+    return {name: value for name, value in contents.settings.items() if name in known and name not in NOT_TAKEN}
+
+
+def _require_length(max_length: int, model: nn.Module, tokenizer: Any) -> None:
+    with told("the length limit of model and tokenizer cannot be read"):
+        longest = longest_input(model, tokenizer)
+    if max_length > longest:
+        raise ValueError(f"{_RECORD}: max_length={max_length}: this model takes at most {longest} tokens")
+
+
+def _require_plain_names(folder: Path) -> None:
+    """Before anything is hashed: only files that a saved folder has, however many others there are."""
+    with os.scandir(folder) as items:
+        for item in items:
+            if item.name not in _FILES:
+                raise ValueError(f"{item.name:.80} does not belong there")
 
 
 def is_self_contained(model: nn.Module) -> bool:

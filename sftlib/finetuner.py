@@ -398,17 +398,10 @@ class FineTuner:
             ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``.
         """
         contents = artifact.load(path, model=model)
-        known = inspect.signature(cls).parameters
-        options = {name: value for name, value in contents.settings.items() if name in known}
+        options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         tokenizer = None if model is None else contents.tokenizer
-        tuner = cls(
-            **{
-                **options,
-                "model": os.fspath(path) if model is None else model,
-                "tokenizer": tokenizer,
-                "device": "auto",
-            }
-        )
+        with artifact.refusing(path):
+            tuner = cls(**{**options, "model": os.fspath(path) if model is None else model, "tokenizer": tokenizer})
         device = resolve_device("auto")
         loaded = contents.model.to(device).eval()
         tuner._fitted = Fitted(

@@ -112,14 +112,22 @@ def write_json(path: Path, value: object, *, private: bool = False) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
     """Read a JSON object, refusing duplicate keys.
+
+    Args:
+        path: of the file.
+        finite: whether NaN and Infinity, which Python reads although JSON has no such numbers, are refused too.
 
     Raises:
         StorageError: it is not one.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        value = json.loads(
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant if finite else None,
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"{path.name} is not readable JSON: {error}") from error
     if not isinstance(value, dict):
@@ -172,19 +180,27 @@ def verify(folder: Path, *, kind: str, free: Iterable[str] = ()) -> dict[str, An
     """
     if not folder.is_dir() or folder.is_symlink():
         raise StorageError(f"there is no folder {folder.name!r}")
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    there = _is_plain(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST) if there else {}
     files = manifest.get("files")
     if manifest.get("kind") != kind or not isinstance(files, dict):
-        why = f"{MANIFEST} says otherwise" if (folder / MANIFEST).is_file() else f"{MANIFEST} is missing"
+        why = f"{MANIFEST} says otherwise" if there else f"{MANIFEST} is missing"
         raise StorageError(f"it is not a folder of kind {kind!r}: {why}")
     if manifest.get("version") != 1:
         raise StorageError(f"{MANIFEST} has version {manifest.get('version')!r}; this release reads version 1")
-    as_written = _is_as_written(folder / MANIFEST, manifest)  # not only what it says: every byte of it
-    if manifest.pop("sha256", None) != _digest(manifest) or not as_written:
+    try:
+        as_written = _is_as_written(folder / MANIFEST, manifest)  # not only what it says: every byte of it
+        is_whole = manifest.pop("sha256", None) == _digest(manifest)
+    except RecursionError as error:
+        raise StorageError(f"{MANIFEST} is nested too deeply") from error
+    if not (is_whole and as_written):
         raise StorageError(f"{MANIFEST} was changed after it was written")
+    known = {MANIFEST, *files, *free}
     for path in folder.iterdir():
-        if path.name not in (MANIFEST, *files, *free):
+        if path.name not in known:
             raise StorageError(f"{path.name} does not belong there")
+        if not _is_plain(path):
+            raise StorageError(f"{path.name} is not a plain file")
     for name, facts in files.items():
         _verify_file(folder, name, facts)
     return manifest
@@ -267,9 +283,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
 def _verify_file(folder: Path, name: str, facts: Any) -> None:
     path = folder / name
-    if Path(name).name != name or name in (".", "..") or path.is_symlink() or not path.is_file():
+    if Path(name).name != name or name in (".", "..") or not _is_plain(path):
         raise StorageError(f"{name} is missing or is not a plain file of the folder")
     if not isinstance(facts, dict) or path.stat().st_size != facts.get("size"):
         raise StorageError(f"{name} has {path.stat().st_size:,} bytes, the manifest says otherwise")
@@ -279,6 +299,10 @@ def _verify_file(folder: Path, name: str, facts: Any) -> None:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} stands there, which is no JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

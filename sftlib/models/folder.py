@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,21 @@ import torch
 import transformers
 from torch import nn
 
+from sftlib import storage
 from sftlib.models.backbone import Head, seeded
-from sftlib.models.opening import quiet
+from sftlib.models.opening import CONFIG, quiet
+from sftlib.models.strict import (
+    bounded,
+    check_tokenizer,
+    check_weights_fit,
+    is_own_tokenizer,
+    read_config,
+    stored_weights,
+    told,
+)
 
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-
-#: Keys of a config that could make transformers import code or choose kernels; ours never have them.
-_REFUSED = ("auto_map", "custom_pipelines", "trust_remote_code", "quantization_config")
+TOKENIZER = "tokenizer_config.json"
 
 
 def is_transformers_model(model: nn.Module) -> bool:
@@ -33,6 +42,10 @@ def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
         model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
     tokenizer.save_pretrained(folder)
+    settings = folder / TOKENIZER
+    if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in
+        known = {**storage.read_json(settings), "tokenizer_class": "PreTrainedTokenizerFast"}
+        settings.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_model(folder: Path, head: Head) -> nn.Module:
@@ -45,21 +58,38 @@ def read_model(folder: Path, head: Head) -> nn.Module:
     Raises:
         ValueError: the config asks for something else, or the weights do not fit.
     """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    refused = [key for key in _REFUSED if key in config]
-    model_type = config.pop("model_type", None)
-    if refused or model_type not in transformers.CONFIG_MAPPING:
-        raise ValueError(
-            f"{CONFIG} has {', '.join(refused) or f'model_type {model_type!r}'}, which is not allowed here"
-        )
-    plain = {key: value for key, value in config.items() if not key.startswith("_")}
+    stored = stored_weights(folder / WEIGHTS)
+    config = read_config(folder, stored)
+    _check_labels(config, head)
+    plain = {key: value for key, value in config.items() if key != "model_type"}
     with quiet(), seeded(0):  # weights are drawn before they are filled: not from the user's generator
-        built = transformers.AutoConfig.for_model(model_type, **plain)
-        model: nn.Module = getattr(transformers, head.auto_class).from_config(
-            built, dtype=torch.float32, trust_remote_code=False
-        )
+        with told(f"{CONFIG} cannot be used"), bounded(stored):
+            built = transformers.AutoConfig.for_model(config["model_type"], **plain)
+            with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
+                check_weights_fit(_from_config(built, head), stored)
+        with told(f"{CONFIG} cannot be used"):
+            model = _from_config(built, head)
     fill_model(model, folder)
     return model
+
+
+def _from_config(config: Any, head: Head) -> nn.Module:
+    auto_class = getattr(transformers, head.auto_class)
+    model: nn.Module = auto_class.from_config(copy.deepcopy(config), dtype=torch.float32, trust_remote_code=False)
+    return model
+
+
+def _check_labels(config: Mapping[str, Any], head: Head) -> None:
+    """Refuse a config whose outputs are not those of the task."""
+    labels = config.get("id2label")
+    if not isinstance(labels, dict) or len(labels) != head.outputs:
+        raise ValueError(f"{CONFIG} does not have the {head.outputs:,} outputs of the task")
+    wanted = head.settings()
+    names = {str(number): name for number, name in wanted["id2label"].items()}
+    expected = {**wanted, "id2label": names}
+    wrong = [name for name, value in expected.items() if name in config and config[name] != value]
+    if wrong:
+        raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
 
 
 def fill_model(model: nn.Module, folder: Path) -> None:
@@ -94,6 +124,11 @@ def _difference(model: nn.Module, folder: Path) -> str:
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer."""
-    with quiet():
+    """The folder's tokenizer.
+
+    Raises:
+        ValueError: its files ask for more than data, or cannot be used.
+    """
+    check_tokenizer(folder)
+    with quiet(), told("the tokenizer cannot be opened"):
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
