@@ -36,7 +36,7 @@ from sftlib.train.history import History
 from sftlib.train.inference import Budget
 from sftlib.train.micro_batches import MicroBatches
 from sftlib.train.redaction import redacted
-from sftlib.train.saving import Saver
+from sftlib.train.saving import Saver, check_state
 from sftlib.train.signals import Signals
 from sftlib.train.state import Training
 
@@ -279,6 +279,8 @@ def open_run(output_dir: str | os.PathLike[str] | None, *, resume: bool, save_ev
         _require_empty(checkpoints)
     found = checkpoints.newest()
     state = None if found.folder is None else checkpoints.read(found.folder)
+    if state is not None:
+        check_state(state, found.step)
     lines = [f"skipped {name}: {why}" for name, why in found.skipped.items()]
     if quiet and lines:
         logging.getLogger("sftlib").warning("%s", "; ".join(lines))
@@ -398,7 +400,8 @@ def _lines_on_signals() -> list[str]:
 
 
 def _lines_on_versions(manifest: Mapping[str, Any]) -> list[str]:
-    changed = differences(manifest["libraries"], libraries()) if "libraries" in manifest else []
+    saved = manifest.get("libraries")
+    changed = differences(saved, libraries()) if isinstance(saved, dict) else []
     return [f"other versions than when it was saved, so not to the bit: {'; '.join(changed)}"] if changed else []
 
 
@@ -416,8 +419,8 @@ def _described(value: object) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict) and "fingerprint" in value:
-        return f"{value['rows']:,} rows, fingerprint {value['fingerprint'][:12]}"
+    if isinstance(value, dict) and isinstance(value.get("rows"), int):
+        return f"{value['rows']:,} rows, fingerprint {value.get('fingerprint')!s:.12}"
     text = json.dumps(value)
     is_digest = isinstance(value, str) and len(value) == 64
     return f"SHA-256 {value[:12]}" if is_digest else text

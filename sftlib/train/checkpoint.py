@@ -38,6 +38,7 @@ _KIND = "sftlib checkpoint"
 _STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8,})")
 _LEFTOVER = re.compile(r"\.step-\d+\.(?:tmp|old)-(\d+)")
+_PART = re.compile(r"[a-z_]+")  # names a file of the folder, so it must not name one elsewhere
 _ASIDE = "damaged-"
 
 Parts = dict[str, Any]
@@ -146,12 +147,17 @@ class Checkpoints:
         """
         try:
             trees = storage.read_json(folder / _STATE)
+            if strange := [name for name in trees if not _PART.fullmatch(name)]:
+                raise ValueError(f"{_STATE} has a part {strange[0]!r:.60}")
+            own = {_STATE, storage.MANIFEST, *(_tensor_file(folder, name).name for name in trees)}
+            if more := sorted(path.name for path in folder.iterdir() if path.name not in own):
+                raise ValueError(f"{more[0]!r:.60} does not belong there")
             return {
                 name: unpack(tree, read_tensors(path) if (path := _tensor_file(folder, name)).is_file() else {})
                 for name, tree in trees.items()
             }
-        except (storage.StorageError, OSError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{folder.name} verifies but cannot be read: {error}") from error
+        except Exception as error:  # its writer may have computed sums over anything
+            raise CheckpointError(f"{folder.name} verifies but cannot be read: {error!s:.500}") from error
 
     def save(
         self,

@@ -137,7 +137,8 @@ class _Packer:
         name = self._names.get(same) if value.numel() else None
         if name is None:
             name = self._names[same] = self._named(value, path)
-        return {"$tensor": name} if value.is_contiguous() else {"$tensor": name, "stride": list(value.stride())}
+        plain = value.is_contiguous() or not _is_dense(tuple(value.shape), list(value.stride()))
+        return {"$tensor": name} if plain else {"$tensor": name, "stride": list(value.stride())}
 
     def _named(self, value: Tensor, path: tuple[str, ...]) -> str:
         name = stem = ".".join(path) or "value"
@@ -153,4 +154,18 @@ def _laid_out(value: Tensor, stride: list[int] | None) -> Tensor:
     """A copy with its strides: fused optimizers walk a weight and its moments side by side."""
     if stride is None:
         return value.clone()
+    if not _is_dense(tuple(value.shape), stride):
+        raise ValueError(f"strides {stride!r:.60} do not fit the shape {tuple(value.shape)}")
     return torch.empty_strided(tuple(value.shape), stride, dtype=value.dtype).copy_(value)
+
+
+def _is_dense(shape: tuple[int, ...], stride: list[int]) -> bool:
+    """Whether strides lay the values out without gaps or overlaps: others would take memory that nobody filled."""
+    if len(stride) != len(shape):
+        return False
+    expected = 1
+    for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size != 1):
+        if step != expected:
+            return False
+        expected *= size
+    return True

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
+from sftlib.errors import CheckpointError
 from sftlib.train.callbacks import Callback, KeepBest
 from sftlib.train.checkpoint import Checkpoints, Parts
 from sftlib.train.generators import generator_states, set_generator_states
 from sftlib.train.signals import Signals
 from sftlib.train.state import Training
+
+_MOST_THREADS = 4096
 
 
 @final
@@ -75,13 +79,30 @@ class Saver(Callback):
         state, self._resumed = self._resumed, None  # not held twice in memory for longer than it takes
         if state is None:
             return
+        try:
+            self._put_back(state, training)
+        except Exception as error:  # sums verify, so this was written by another program, or by hand
+            raise CheckpointError(
+                f"the checkpoint of step {training.step} does not fit this run: {type(error).__name__}: {error!s:.500}"
+            ) from error
+
+    def _put_back(self, state: Parts, training: Training) -> None:
         training.model.load_state_dict(state["model"])
+        self._check_moments(state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         training.epoch_end_due = state["position"]["epoch_end_due"]
         for member, saved in zip(self._members, state["callbacks"], strict=True):
             member.load_state_dict(saved)
         training.stop_reason = state["position"]["stop_reason"]
         set_generator_states(state["generators"])
+
+    def _check_moments(self, state: Mapping[str, Any]) -> None:
+        """Torch takes moments of any shape, and adds them up wrongly or fails in the middle of a step."""
+        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for number, moments in state["state"].items():
+            for name, moment in moments.items():
+                if isinstance(moment, Tensor) and moment.dim() and moment.shape != parameters[number].shape:
+                    raise ValueError(f"{name} of weight {number} has the shape {tuple(moment.shape)}")
 
     def on_step_end(self, training: Training, record: Mapping[str, Any]) -> None:
         # The end of an epoch is saved after its evaluation. A signal does not wait that long: it is saved that the
@@ -134,4 +155,45 @@ class Saver(Callback):
         )
 
 
-__all__ = ["Saver"]
+def check_state(state: Parts, step: int) -> None:
+    """Refuse a state that does not have the parts that a `Saver` writes, each of its type.
+
+    Args:
+        state: as read.
+        step: of the checkpoint, by its name.
+
+    Raises:
+        CheckpointError: naming what is wrong.
+    """
+    kinds = {"position": dict, "run": dict, "history": list, "model": dict, "optimizer": dict, "callbacks": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(state.get(name), kind)]
+    if not wrong:
+        position, run = state["position"], state["run"]
+        resolved = run.get("resolved")
+        checks = {
+            "position": position.get("step") == step
+            and isinstance(position.get("epoch_end_due"), bool)
+            and isinstance(position.get("stop_reason", 0), str | None),
+            "run": all(isinstance(run.get(part), dict) for part in ("options", "data", "start", "resolved"))
+            and {"precision", "device", "micro_batch_size"} <= run["options"].keys(),
+            "resolved": isinstance(resolved, dict)
+            and resolved.get("precision") in ("fp32", "bf16", "fp16")
+            and _is_device(resolved.get("device"))
+            and isinstance(resolved.get("threads"), int)
+            and 1 <= resolved["threads"] <= _MOST_THREADS,
+            "history": all(isinstance(record, dict) for record in state["history"]),
+            "model": all(isinstance(value, Tensor) for value in state["model"].values()),
+        }
+        wrong = [name for name, good in checks.items() if not good]
+    if wrong:
+        raise CheckpointError(f"the checkpoint of step {step} verifies but is none of a run: {', '.join(wrong)}")
+
+
+def _is_device(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(torch.device(value).type)
+    except RuntimeError:
+        return False
+
+
+__all__ = ["Saver", "check_state"]
