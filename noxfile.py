@@ -98,7 +98,7 @@ def bench(session: nox.Session) -> None:
     banking77.
     """
     install(session, "bench")
-    session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env={**QUIET, "GOMP_SPINCOUNT": "0"})
+    session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env=QUIET)
 
 
 @nox.session
