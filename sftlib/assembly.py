@@ -118,7 +118,8 @@ def opening_lines(
     rows = f"{len(train):,} rows" + (f" (+ {len(valid):,} valid)" if valid is not None else "")
     lines = [
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
-        f"({fitted.precision.reason}), {fitted.settings['layout']}; {trained:,} of {total:,} parameters trained; {rows}, {steps:,} steps"
+        f"({fitted.precision.reason}), {fitted.settings['layout']}; "
+        f"{trained:,} of {total:,} parameters trained; {rows}, {steps:,} steps"
     ]
     tokens = TokenReport.of(encoded, fitted.task.unsupervised(encoded))
     lines += [fitted.frozen] if fitted.frozen else []
