@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 import unicodedata
 
 import pytest
@@ -185,12 +184,3 @@ def test_texts_that_read_the_same(text: str, same: str) -> None:
 @pytest.mark.parametrize(("text", "other"), [("cafe", "café"), ("a b", "ab"), ("1", "2"), ("good.", "good")])
 def test_texts_that_do_not(text: str, other: str) -> None:
     assert normalised(text) != normalised(other)
-
-
-def test_time_grows_with_the_characters() -> None:
-    texts = [f"{text} ünïcödé" for text in sentences(4000, 5)]
-    data = TaskDataset({"text": texts, "label": [i % 2 for i in range(4000)]})
-    start = time.process_time()
-    data.report()
-    spent = (time.process_time() - start) / sum(map(len, texts))
-    assert spent < 10e-6, f"{spent * 1e6:.2f} microseconds a character"  # about 0.2 when the machine is idle

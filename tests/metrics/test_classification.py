@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from typing import Any
 
@@ -245,16 +244,3 @@ def test_per_class_is_scikit_learns() -> None:
     for row, name in enumerate(LABELS):
         assert list(table[name].values()) == pytest.approx([column[row] for column in columns])
     assert list(table) == list(LABELS)
-
-
-def test_ten_thousand_rows_take_milliseconds() -> None:
-    rng = np.random.default_rng(0)
-    names = [f"intent {number}" for number in range(77)]
-    true, predicted = ([names[code] for code in rng.integers(0, 77, 10_000)] for _ in range(2))
-    metrics = Metrics(["accuracy", "f1_macro"], label_names=names)
-    best = math.inf
-    for _ in range(5):
-        start = time.perf_counter()
-        metrics.update(predicted, true)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.05
