@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from sftlib.models.tokenizer import TextEncoder
 from sftlib.report import TokenReport, TrainingReport, padding_share
 from sftlib.tasks.base import Task
 from sftlib.train.inference import Budget
+from sftlib.train.redaction import redacted
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -53,15 +55,18 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         raise OptionError(f"max_length={arguments.max_length}: this model takes at most {longest} tokens")
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
-    settings = {
-        **{name: value for name, value in arguments.as_dict().items() if _is_plain(value) and name not in PLACES},
-        "model": source.name,
-        "task": task.name,
-        "max_length": encoder.max_length,
-        "device": str(device),
-        "precision": precision.name,
-        "freeze": list(arguments.freeze) if isinstance(arguments.freeze, list | tuple) else arguments.freeze,
-    }
+    settings: dict[str, Any] = redacted(
+        {
+            **{name: value for name, value in arguments.as_dict().items() if _is_plain(value) and name not in PLACES},
+            "model": source.name,
+            "task": task.name,
+            "tokenizer": Path(given).name if isinstance(given := arguments.tokenizer, str) else None,
+            "max_length": encoder.max_length,
+            "device": str(device),
+            "precision": precision.name,
+            "freeze": list(arguments.freeze) if isinstance(arguments.freeze, list | tuple) else arguments.freeze,
+        }
+    )
     return Fitted(task, model.to(device), encoder, precision, device, settings)
 
 
