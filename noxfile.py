@@ -47,6 +47,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def trust(session: nox.Session) -> None:
+    """Run the numbered tests of docs/trust.md, the slow ones too, and print the table of their figures."""
+    install(session, "tests")
+    session.run("pytest", "tests/trust", "-m", "slow or not slow", *session.posargs, env=QUIET)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff, and print the longest functions and files as information."""
     install(session, "lint", package=False)
