@@ -131,7 +131,7 @@ class TestChoice:
             return fitting_layout(model_of("bert", dropout), [batch], CPU, padding_free=padding_free).name
 
         assert chosen(0.1, True) == Flat.name
-        assert chosen(0.1, None) == Padded.name, "narrow models gain nothing"
+        assert chosen(0.1, None) == Padded.name, "narrow models stay as they are"
         assert chosen(0.0, None) == OwnAttention.name, "and without dropout they stay as they are to the last bit"
         assert chosen(0.1, False) == Padded.name
 
