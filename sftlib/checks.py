@@ -10,7 +10,7 @@ import numpy as np
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
-from sftlib.data.problems import listed
+from sftlib.data.problems import listed, listed_rows
 from sftlib.data.roles import SCHEMAS
 from sftlib.errors import DataError, OptionError, SftlibError
 from sftlib.fitted import Fitted
@@ -95,25 +95,39 @@ def require_labelled(data: object, purpose: str, task: str | None = None) -> Non
         )
     if len(data) == 0:
         raise DataError(f"{purpose}: the data set holds no rows")
+    if len(data.without_target):
+        rows = f"{listed_rows(data.without_target.tolist())} of {len(data):,}"
+        raise DataError(
+            f"{purpose}: the assistant says nothing in {rows}, so there is nothing to learn from; give its answer as "
+            "the last turn, or drop these rows"
+        )
     if not data.is_labelled:
         others = [name for name in data.columns if name not in data.roles.values()]
+        missing = _missing_targets(data.task or task, others, data.inputs)
         hint = f"; columns without a role: {listed(others, 10)}" if others else ""
-        raise DataError(f"{purpose}: the data set has no labels: {_missing_targets(data.task or task, others)}{hint}")
+        raise DataError(f"{purpose}: the data set has no labels: {missing}{hint}")
 
 
-def _missing_targets(task: str | None, columns: Sequence[str]) -> str:
+def _missing_targets(task: str | None, columns: Sequence[str], inputs: Sequence[str]) -> str:
     """Which role is missing and how to give it a column."""
     column = repr(columns[0]) if len(columns) == 1 else "..."
     if task is None:
         return f"name their column, for example TaskDataset(rows, text=..., label={column})"
-    targets = list(SCHEMAS.get(task)[0].targets)
+    schemas = SCHEMAS.get(task)
+    schema = next((schema for schema in schemas if schema.inputs.keys() <= set(inputs)), schemas[0])
+    if not schema.targets:
+        return f"{task} learns from its inputs, if it is named: TaskDataset(rows, ..., task={task!r})"
+    targets = list(schema.targets)
     given = ", ".join(f"{role}={column}" for role in targets)
     return f"{task} needs the role {listed(targets)}; name its column: TaskDataset(rows, ..., {given})"
 
 
 def _roles_wanted(task: str | None) -> str:
-    schema = SCHEMAS.get(task or "")[0]
-    return f"TaskDataset(rows, {', '.join(f'{role}=...' for role in schema.required)})"
+    ways = []
+    for schema in SCHEMAS.get(task or ""):
+        named = [f"task={schema.name!r}"] if schema.named_only else []
+        ways.append(f"TaskDataset(rows, {', '.join([*(f'{role}=...' for role in schema.required), *named])})")
+    return " or ".join(ways)
 
 
 def metric_names(arguments: Arguments, task: Task, callbacks: Sequence[Callback] = ()) -> list[Any]:

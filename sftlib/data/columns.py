@@ -12,6 +12,8 @@ from typing import Any, final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sftlib.data.plain import copied
+
 _BLOCK = 2**12  # rows read at once while iterating
 
 
@@ -180,5 +182,4 @@ class Coded(Column):
 
     def take(self, rows: NDArray[np.int64]) -> list[Any]:
         # A list is handed out as a copy: rows that hold the same one must not change together.
-        found = (self.values[code] for code in self.codes[rows].tolist())
-        return [value.copy() if isinstance(value, list) else value for value in found]
+        return [copied(self.values[code]) for code in self.codes[rows].tolist()]

@@ -278,7 +278,7 @@ class TaskDataset(Rows):
             [[0, 1, 1, 0], [0, 1, 0, 1]]
         """
         check_fractions(fractions, seed, stratify)
-        inputs = keys([self.view(role) for role in self.inputs])
+        inputs = keys(list(self.asked().values()))
         parts = sides(inputs, self._strata() if stratify else np.zeros(len(self), np.int64), fractions, seed=seed)
         empty = [str(number) for number, part in enumerate(parts, 1) if not len(part)]
         if empty:

@@ -36,6 +36,15 @@ def normalised(text: str) -> str:
     return " ".join(folded.split())
 
 
+def _loose(value: object) -> object:
+    """A value with every text in it normalised."""
+    if isinstance(value, str):
+        return normalised(value)
+    if isinstance(value, Mapping):
+        return {key: _loose(item) for key, item in value.items()}
+    return [_loose(member) for member in value] if isinstance(value, list) else value
+
+
 @final
 @dataclass(frozen=True)
 class Matches:
@@ -65,7 +74,7 @@ class Inputs:
         self.blank: list[int] = []
         empty: list[int] = []
         for row, values in enumerate(zip(*columns.values(), strict=True)):
-            parts = [normalised(value) if isinstance(value, str) else value for value in values]
+            parts = [_loose(value) for value in values]
             if any(part == "" for part in parts):
                 self.blank.append(row)
                 if all(part == "" for part in parts):

@@ -29,18 +29,17 @@ def opened(kind: RoleKind, column: Column, *, textual: bool) -> Sequence[Any]:
     if isinstance(kind, LabelRole | LabelListRole):
         coded = _coded(column)  # both parse a cell by looking at nothing but the set of cells
         return Coded(coded.codes, kind.parse(coded.values)) if textual else coded
-    if isinstance(kind, NumberRole):
-        return _Parsed(kind, column) if textual else column
-    values = list(column)
-    return kind.parse(values) if textual else values
+    return _Parsed(kind, column) if textual else column
 
 
 def kept(kind: RoleKind, column: Column) -> Column:
     """A column that passed its checks, with its values as `RoleKind.normalise` makes them."""
     if isinstance(column, Coded):
         return Coded(column.codes, kind.normalise(column.values))
-    if not isinstance(kind, NumberRole):
+    if isinstance(kind, TextRole):
         return column  # of texts that are Python's own already
+    if not isinstance(kind, NumberRole):
+        return _Plain(kind, column)
     scratch = Scratch()
     numbers = Growing(np.float64, lambda: scratch.path("numbers.npy"))
     for block in _blocks(column):
@@ -88,7 +87,7 @@ def _blocks(column: Column) -> Iterator[list[Any]]:
 class _Parsed(Column):
     """Cells of text, read row by row as their kind reads them."""
 
-    def __init__(self, kind: NumberRole, cells: Column) -> None:
+    def __init__(self, kind: RoleKind, cells: Column) -> None:
         self._kind = kind
         self._cells = cells
 
@@ -97,3 +96,18 @@ class _Parsed(Column):
 
     def take(self, rows: NDArray[np.int64]) -> list[Any]:
         return list(self._kind.parse(self._cells.take(rows)))
+
+
+@final
+class _Plain(Column):
+    """Values that passed their checks, made plain as they are read: no list or dict is held."""
+
+    def __init__(self, kind: RoleKind, values: Column) -> None:
+        self._kind = kind
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, rows: NDArray[np.int64]) -> list[Any]:
+        return self._kind.normalise(self._values.take(rows))

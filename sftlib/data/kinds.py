@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeAlias, final
 
 import numpy as np
 
 from sftlib.data.problems import Findings
+from sftlib.data.splitting import encode
 
 Label: TypeAlias = str | int | bool
 
@@ -54,6 +55,10 @@ class RoleKind(ABC):
     holds_labels = False
     #: Whether every row has exactly one label, so that rows can be grouped by it.
     one_label = False
+    #: What a label belongs to: "rows", or "words" where a row has one for each.
+    unit = "rows"
+    #: Whether a value of an input may say what is to be learnt, or not; see `has_target`.
+    may_lack_target = False
 
     @abstractmethod
     def check(self, values: Sequence[object]) -> Findings:
@@ -74,6 +79,18 @@ class RoleKind(ABC):
     def labels_of(self, value: object) -> Sequence[Label]:
         """The labels in one value: none, unless the kind holds labels."""
         return ()
+
+    def has_target(self, value: object) -> bool:
+        """Whether a normalised value of an input that supervises itself says what is to be learnt."""
+        return True
+
+    def input_of(self, value: object) -> object:
+        """The part of a normalised value that a model is given when it predicts; all of it, in most kinds."""
+        return value
+
+    def comparable(self, value: object) -> Hashable:
+        """Equal for two normalised values that say the same."""
+        return encode(value) if isinstance(value, list | tuple | Mapping) else value
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import final
 
 import numpy as np
 
 from sftlib.data.kinds import Label, RoleKind, encodable, is_missing, kind_of
+from sftlib.data.plain import json_cell
 from sftlib.data.problems import Findings
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
@@ -66,7 +66,7 @@ class LabelRole(RoleKind):
 
     def decode(self, values: Sequence[object], names: Sequence[str]) -> Sequence[object]:
         """The name of each class number; -1 is missing."""
-        return [_class_name(value, names) for value in values]
+        return [class_name(value, names) for value in values]
 
     def labels_of(self, value: object) -> Sequence[Label]:
         """The label itself."""
@@ -91,7 +91,8 @@ class _Bool:
         return _BOOLS[cell]
 
 
-def _class_name(value: object, names: Sequence[str]) -> object:
+def class_name(value: object, names: Sequence[str]) -> object:
+    """The name of a class number; None for -1, and a value that is no class number as it is."""
     value = plain_label(value)
     if not isinstance(value, int) or isinstance(value, bool):
         return value
@@ -194,18 +195,22 @@ class LabelListRole(RoleKind):
 
     def parse(self, cells: Sequence[object]) -> Sequence[object]:
         """JSON lists; an empty cell is missing."""
-        return [_json_cell(cell) for cell in cells]
+        return [json_cell(cell) for cell in cells]
 
     def decode(self, values: Sequence[object], names: Sequence[str]) -> Sequence[object]:
         """The name of each class number in each row."""
         return [
-            value if (members := _members(value)) is None else [_class_name(member, names) for member in members]
+            value if (members := _members(value)) is None else [class_name(member, names) for member in members]
             for value in values
         ]
 
     def labels_of(self, value: object) -> Sequence[Label]:
         """The labels of the list."""
         return value  # type: ignore[return-value]
+
+    def comparable(self, value: object) -> Hashable:
+        """The labels without their order."""
+        return frozenset(self.labels_of(value))
 
 
 def _members(value: object) -> list[object] | None:
@@ -225,14 +230,3 @@ def _indicators(values: Sequence[object]) -> bool:
             return False
         length, repeats = len(row), repeats or len(set(row)) < len(row)
     return repeats
-
-
-def _json_cell(cell: object) -> object:
-    if not isinstance(cell, str):
-        return cell
-    if cell == "":
-        return None
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell

@@ -35,6 +35,17 @@ def listed(names: Iterable[object], limit: int = 20) -> str:
     return ", ".join(brief(name) for name in names[:limit]) + more
 
 
+def listed_rows(rows: Sequence[int]) -> str:
+    """Rows for a message, the first few by their numbers.
+
+    Example:
+        >>> listed_rows([3]), listed_rows(range(7))
+        ('row 3', 'row 0, row 1, row 2, row 3, row 4 and 2 more')
+    """
+    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+    return ", ".join(f"row {row}" for row in rows[:SHOWN]) + more
+
+
 def delimiter_hint(columns: Sequence[str]) -> str:
     """What to try when a file with one column looks as if it had several.
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from sftlib.data.columns import View
 from sftlib.data.duplicates import Inputs, Matches, normalised
-from sftlib.data.kinds import Label
-from sftlib.data.problems import SHOWN, brief, listed
+from sftlib.data.kinds import Label, RoleKind
+from sftlib.data.problems import SHOWN, brief, listed, listed_rows
 from sftlib.data.rows import Rows
 from sftlib.data.splitting import Index
 from sftlib.display import html_table, text_table
@@ -94,10 +94,10 @@ class DataReport:
         """
         _check_other(data, other)
         texts = {role: data.view(role) for role in data.inputs}
-        inputs = Inputs(texts)
+        inputs = Inputs(data.asked())
         exact, loose = inputs.duplicates()
         counts = data.label_counts()
-        targets = [data.view(role) for role in data.targets]
+        targets = [(data.kinds[role], data.view(role)) for role in data.targets]
         return cls(
             task=data.task,
             rows=len(data),
@@ -129,7 +129,7 @@ class DataReport:
             yield f"every row has the label {filled[0]!r}: there is nothing to learn"
         yield _pairs(self.conflicts, "has the inputs of an earlier row but another target")
         yield f"{_count(len(missing), 'class', 'classes')} without rows: {listed(missing)}" if missing else ""
-        yield f"{_rows(len(self.blank), 'has')} a blank input: {_row_list(self.blank)}" if self.blank else ""
+        yield f"{_rows(len(self.blank), 'has')} a blank input: {listed_rows(self.blank)}" if self.blank else ""
         for group in self.similar_labels:
             yield f"the labels {listed(group)} differ in case, width or spaces only"
         yield _pairs(self.duplicates, "repeats an earlier row exactly")
@@ -184,7 +184,7 @@ def _check_other(data: Rows, other: Rows | None) -> None:
 
 
 def _leakage(inputs: Inputs, counts: Mapping[Label, int], other: Rows, name: str) -> Leakage:
-    exact, loose = inputs.found_in(Inputs({role: other.view(role) for role in other.inputs}))
+    exact, loose = inputs.found_in(Inputs(other.asked()))
     # With the type beside the label, since True == 1.
     here = {(type(label), label) for label, count in counts.items() if count}
     there = {(type(label), label) for label, count in other.label_counts().items() if count}
@@ -203,13 +203,10 @@ def _typed(labels: Mapping[Label, int]) -> list[tuple[type, Label]]:
     return [(type(label), label) for label in labels]
 
 
-def _hashable(targets: Sequence[View], rows: Index) -> list[Hashable]:
-    """The targets of some rows; lists of labels compare as sets."""
-    columns = [view.take(rows) for view in targets]
-    return [
-        tuple(frozenset(value) if isinstance(value, list) else value for value in row)
-        for row in zip(*columns, strict=True)
-    ]
+def _hashable(targets: Sequence[tuple[RoleKind, View]], rows: Index) -> list[Hashable]:
+    """The targets of some rows, to be compared."""
+    columns = [map(kind.comparable, view.take(rows)) for kind, view in targets]
+    return list(zip(*columns, strict=True))
 
 
 def _imbalance(counts: Mapping[Label, int]) -> float | None:
@@ -275,8 +272,3 @@ def _rows(count: int, verb: str, of: str = "") -> str:
 
 def _count(count: int, one: str, many: str) -> str:
     return f"1 {one}" if count == 1 else f"{count:,} {many}"
-
-
-def _row_list(rows: Sequence[int]) -> str:
-    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-    return ", ".join(f"row {row}" for row in rows[:SHOWN]) + more

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import TypeAlias, final
 
+from sftlib.data.answer_kinds import AnswersRole
 from sftlib.data.kinds import NumberRole, RoleKind, TextRole
 from sftlib.data.label_kinds import LabelListRole, LabelRole
+from sftlib.data.message_kinds import MessagesRole
 from sftlib.data.problems import delimiter_hint, listed
+from sftlib.data.relations import AnswersInside, Differ, Relation, SameLength, SpanInside
+from sftlib.data.row_kinds import FilledTextRole
+from sftlib.data.span_kinds import SpanRole
+from sftlib.data.token_kinds import TagsRole, TokensRole
 from sftlib.errors import DataError, RoleError
 from sftlib.options import choice, nearest, raise_together
+
+Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
 OPTIONS = ("task", "label_names")
@@ -29,14 +37,18 @@ class Schema:
         name: the task.
         inputs: roles that every row needs, also for predicting.
         optional_inputs: roles that a data set may have.
-        targets: roles that supervise; without them the data set is unlabelled.
-        named_only: the task is never inferred from its roles, only taken when ``task=`` names it.
+        targets: roles that supervise; without them the data set is unlabelled. A schema that has none supervises
+            itself: its rows are labelled, unless a kind says otherwise (`RoleKind.has_target`).
+        relations: what holds between two roles of every row.
+        named_only: the task is not inferred from the names of columns, only taken when ``task=`` names it or the roles
+            that are given by keyword belong to no other.
     """
 
     name: str
     inputs: Mapping[str, RoleKind]
     optional_inputs: Mapping[str, RoleKind] = field(default_factory=dict)
     targets: Mapping[str, RoleKind] = field(default_factory=dict)
+    relations: Sequence[Relation] = ()
     named_only: bool = False
 
     @property
@@ -86,12 +98,42 @@ class Schemas:
         return iter(self._schemas)
 
 
-_TEXT, _PAIR = {"text": TextRole()}, {"text_pair": TextRole()}
+_TEXT: Roles = {"text": TextRole()}
+_PAIR: Roles = {"text_pair": TextRole()}
+_TOKENS: Roles = {"tokens": TokensRole()}
+_SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
+_QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
+
+
+def _spans(where: str) -> tuple[Relation, ...]:
+    return SpanInside(where, "head"), SpanInside(where, "tail"), Differ("head", "tail")
+
 
 SCHEMAS = Schemas()
 SCHEMAS.register(Schema("text-classification", _TEXT, _PAIR, {"label": LabelRole()}))
 SCHEMAS.register(Schema("multi-label-classification", _TEXT, _PAIR, {"labels": LabelListRole()}))
 SCHEMAS.register(Schema("text-regression", _TEXT, _PAIR, {"target": NumberRole()}))
+SCHEMAS.register(
+    Schema("token-classification", _TOKENS, {}, {"tags": TagsRole()}, relations=[SameLength("tokens", "tags")])
+)
+SCHEMAS.register(
+    Schema("relation-extraction", _TEXT | _SPANS, {}, {"label": LabelRole()}, relations=_spans("text")),
+)
+SCHEMAS.register(
+    Schema("relation-extraction", _TOKENS | _SPANS, {}, {"label": LabelRole()}, relations=_spans("tokens"))
+)
+SCHEMAS.register(
+    Schema(
+        "question-answering", _QUESTION, {}, {"answers": AnswersRole()}, relations=[AnswersInside("context", "answers")]
+    )
+)
+SCHEMAS.register(Schema("seq2seq", {"source": TextRole()}, {}, {"target": TextRole()}))
+SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}))
+SCHEMAS.register(Schema("causal-lm", {"prompt": TextRole()}, {}, {"completion": FilledTextRole()}))
+SCHEMAS.register(Schema("causal-lm", _TEXT, named_only=True))
+SCHEMAS.register(Schema("masked-lm", _TEXT, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT | _PAIR, {"text_negative": TextRole()}, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT | _PAIR, {}, {"score": NumberRole()}, named_only=True))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:
@@ -110,6 +152,7 @@ class Assignment:
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     is_labelled: bool
+    relations: tuple[Relation, ...] = ()
 
 
 def resolve(
@@ -150,7 +193,7 @@ def resolve(
     candidates = [schema for schema in pool if named.keys() <= schema.roles.keys()]
     if not candidates:
         raise DataError(_no_candidate(named, pool))
-    inferable = [schema for schema in candidates if task is not None or not schema.named_only]
+    inferable = [schema for schema in candidates if task is not None or not schema.named_only] or candidates
     complete = _most([schema for schema in inferable if available.keys() >= set(schema.required)], targets=True)
     if len(complete) > 1:
         raise DataError(_tie(complete))
@@ -159,7 +202,7 @@ def resolve(
     unlabelled = [schema for schema in inferable if available.keys() >= schema.inputs.keys()]
     unlabelled = [schema for schema in unlabelled if not named.keys() & schema.targets.keys()]
     if not unlabelled:
-        raise DataError(_incomplete(candidates, available, columns))
+        raise DataError(_incomplete(inferable, available, columns))
     return _assign(_most(unlabelled, targets=False)[0], available, task, labelled=False)
 
 
@@ -174,7 +217,8 @@ def _assign(schema: Schema, available: Mapping[str, str], task: str | None, *, l
     targets = tuple(schema.targets) if labelled else ()
     roles = (*inputs, *targets)
     kinds = {role: schema.roles[role] for role in roles}
-    return Assignment(task, {role: available[role] for role in roles}, kinds, inputs, targets, labelled)
+    columns = {role: available[role] for role in roles}
+    return Assignment(task, columns, kinds, inputs, targets, labelled, tuple(schema.relations))
 
 
 def _check_keywords(
@@ -197,12 +241,13 @@ def _check_keywords(
 
 def _no_role(role: str, column: object, task: str | None, pool: Sequence[Schema], known: Sequence[str]) -> str:
     """A keyword that is no role: of another task, or misspelt."""
-    others = [schema.name for schema in SCHEMAS if role in schema.targets]
+    others = list(dict.fromkeys(schema.name for schema in SCHEMAS if role in schema.targets))
     if task is None or not others or not pool[0].targets:
         owner = "TaskDataset" if task is None else f"the task {task!r}"
         return f"{owner} has no role or option {role!r}: {nearest(role, known)}"
+    have = f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} it"
     return (
-        f"the task {task!r} has no role or option {role!r} ({', '.join(dict.fromkeys(others))} has it): "
+        f"the task {task!r} has no role or option {role!r} ({have}): "
         f"give the column as {next(iter(pool[0].targets))}={column!r}"
     )
 
@@ -212,7 +257,8 @@ def _columns(columns: Sequence[str]) -> str:
 
 
 def _no_candidate(named: Mapping[str, str], pool: Sequence[Schema]) -> str:
-    tasks = "; ".join(f"{schema.name}: {', '.join(schema.roles)}" for schema in pool)
+    near = [schema for schema in pool if named.keys() & schema.roles.keys()]
+    tasks = "; ".join(f"{schema.name}: {', '.join(schema.roles)}" for schema in near)
     return f"no task has the roles {listed(named)} together. The roles of each task: {tasks}"
 
 
@@ -222,18 +268,20 @@ def _tie(schemas: Sequence[Schema]) -> str:
     for schema in schemas:
         others = {role for other in schemas if other is not schema for role in other.roles}
         own = [role for role in schema.required if role not in others]
-        ways.append(f"task={schema.name!r}" + "".join(f" or {role}={role!r}" for role in own[:1]))
+        told = sum(other.name == schema.name for other in schemas) == 1
+        ways.append(" or ".join([f"task={schema.name!r}"] * told + [f"{role}={role!r}" for role in own[:1]]))
     return "the columns fit several tasks; say which is meant: " + "; ".join(ways)
 
 
 def _incomplete(candidates: Sequence[Schema], available: Mapping[str, str], columns: Sequence[str]) -> str:
-    """The roles that are missing in the candidate that lacks the fewest."""
-    gaps = [[role for role in schema.required if role not in available] for schema in candidates]
-    best = min(range(len(candidates)), key=lambda index: len(gaps[index]))
-    missing = [role for role in gaps[best] if role in candidates[best].inputs] or gaps[best]
+    """The roles that are missing in the candidate that lacks the fewest, of those that have any."""
+    begun = [schema for schema in candidates if available.keys() & set(schema.required)] or candidates[:1]
+    gaps = [[role for role in schema.required if role not in available] for schema in begun]
+    best = min(range(len(begun)), key=lambda index: len(gaps[index]))
+    missing = [role for role in gaps[best] if role in begun[best].inputs] or gaps[best]
     keywords = ", ".join(f"{role}=..." for role in missing)
     near = [f"{role!r} ({hint})" for role in missing if "did you mean" in (hint := nearest(role, columns))]
     return (
-        f"no column is given for {listed(missing)}, which {candidates[best].name} needs, and none bears that name: "
+        f"no column is given for {listed(missing)}, which {begun[best].name} needs, and none bears that name: "
         f"say which column it is with {keywords} {_columns(columns)}" + (f". Near: {', '.join(near)}" if near else "")
     )

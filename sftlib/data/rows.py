@@ -12,6 +12,7 @@ import numpy as np
 
 from sftlib.data.columns import View
 from sftlib.data.kinds import Label, RoleKind
+from sftlib.data.plain import copied
 from sftlib.data.problems import brief
 from sftlib.data.splitting import Index, digest
 from sftlib.data.store import Store
@@ -71,8 +72,13 @@ class Rows(ABC):
 
     @property
     def is_labelled(self) -> bool:
-        """Whether every role is there that training needs."""
-        return self._store.assignment.is_labelled
+        """Whether every role is there that training needs, and every row says what is to be learnt."""
+        return self._store.assignment.is_labelled and not len(self.without_target)
+
+    @property
+    def without_target(self) -> Index:
+        """Numbers of the rows whose inputs should supervise themselves but do not: nobody answers in the messages."""
+        return np.flatnonzero(np.isin(self._index, self._store.without_target))
 
     @property
     def label_names(self) -> tuple[Label, ...] | None:
@@ -83,6 +89,10 @@ class Rows(ABC):
     def columns(self) -> tuple[str, ...]:
         """The keys of every row: roles, then columns without a role."""
         return (*self._store.values, *self._store.others)
+
+    def asked(self) -> dict[str, Iterator[Any]]:
+        """Input role -> what a model is given of it when it predicts, in row order."""
+        return {role: map(self.kinds[role].input_of, self.view(role)) for role in self.inputs}
 
     def column(self, role: str) -> list[Any]:
         """All values of a role (or of another column) in row order.
@@ -136,15 +146,15 @@ class Rows(ABC):
         if not -len(self) <= position < len(self):
             raise IndexError(f"data[{position}]: there are {len(self):,} rows")
         row = int(self._index[position])
-        # Lists are copied, so that changing a row that was handed out does not change the data.
-        values = {role: _copied(column[row]) for role, column in self._store.values.items()}
+        # Lists and dicts are copied, so that changing a row that was handed out does not change the data.
+        values = {role: copied(column[row]) for role, column in self._store.values.items()}
         return values | {name: column[row] for name, column in self._store.others.items()}
 
     def __iter__(self) -> Iterator[Row]:
         return (self[position] for position in range(len(self)))
 
     def label_counts(self) -> dict[Label, int]:
-        """How many rows have each label, in the order of ``label_names``; empty without classes."""
+        """How many rows (of tags: words) have each label, in the order of ``label_names``; empty without classes."""
         counts = dict.fromkeys(self._label_names or (), 0)
         for role in self.targets:
             for value in self.view(role):
@@ -200,11 +210,8 @@ class Rows(ABC):
         state = "" if self.is_labelled else ", unlabelled"
         caption = f"{type(self).__name__}: {self.task or 'no task'}, {len(self):,} rows{state}"
         counts = [[brief(label), count] for label, count in self.label_counts().items()]
-        return html_table(header, shown, caption=caption) + (html_table(["label", "rows"], counts) if counts else "")
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, list) else value
+        unit = next((kind.unit for kind in self.kinds.values() if kind.holds_labels), "rows")
+        return html_table(header, shown, caption=caption) + (html_table(["label", unit], counts) if counts else "")
 
 
 def _shown(value: object) -> object:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, final
+
+import numpy as np
 
 from sftlib.data.columns import Column
 from sftlib.data.filed import kept, opened
 from sftlib.data.kinds import Label, RoleKind
 from sftlib.data.labels import fit_label_names, outside
 from sftlib.data.problems import Findings, raise_findings
+from sftlib.data.relations import check_relations
 from sftlib.data.roles import Assignment
+from sftlib.data.splitting import Index
 from sftlib.data.tables import Table
 from sftlib.errors import OptionError
 
@@ -33,6 +38,13 @@ class Store:
     values: Mapping[str, Sequence[Any]]
     others: Mapping[str, Sequence[Any]]
     digests: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)  # worked out so far
+
+    @cached_property
+    def without_target(self) -> Index:
+        """Numbers of the rows whose inputs should supervise themselves but do not."""
+        kinds = [(role, kind) for role, kind in self.assignment.kinds.items() if kind.may_lack_target]
+        lacking = [row for role, kind in kinds for row, v in enumerate(self.values[role]) if not kind.has_target(v)]
+        return np.unique(np.array(lacking, np.int64))
 
     @property
     def rows(self) -> int:
@@ -64,22 +76,29 @@ def build(
     if names is None and label_role is not None:
         names = table.class_names.get(assignment.columns[label_role])
     values: dict[str, Sequence[Any]] = {}
+    taken: dict[str, Sequence[Any]] = {}
     found: list[tuple[str, bool, Findings]] = []
     for role, column in assignment.columns.items():
         kind = assignment.kinds[role]
-        raw = _raw(table, column, kind)
+        raw = taken[role] = _raw(table, column, kind)
         findings = kind.check(raw)
         if not findings:
             values[role] = kept(kind, raw) if isinstance(raw, Column) else kind.normalise(raw)
             if role == label_role:
                 names = fit_label_names(kind, values[role]) if names is None else names
                 findings = outside(kind, values[role], names)
-        where = f"role {role!r}" if column == role else f"role {role!r} (column {column!r})"
-        found.append((where, kind.holds_labels, findings))
+        found.append((_place(assignment, role), kind.holds_labels, findings))
+    for role, findings in check_relations(assignment.relations, assignment.kinds, taken, values):
+        found.append((_place(assignment, role), assignment.kinds[role].holds_labels, findings))
     raise_findings(found)
     used = {*assignment.columns.values(), *values}
     others = {name: column for name, column in table.columns.items() if name not in used}
     return Store(assignment, values, others), names
+
+
+def _place(assignment: Assignment, role: str) -> str:
+    column = assignment.columns[role]
+    return f"role {role!r}" if column == role else f"role {role!r} (column {column!r})"
 
 
 def _raw(table: Table, column: str, kind: RoleKind) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sftlib.data.roles import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.options import nearest
 from sftlib.tasks.base import LossSum, Task
@@ -25,6 +26,11 @@ def find_task(name: str) -> type[Task]:
     for task in TASKS:
         if task.name == name:
             return task
+    if name in SCHEMAS.tasks:
+        raise OptionError(
+            f"task={name!r}: rows can be read for it, but this version of sftlib learns "
+            f"{', '.join(task.name for task in TASKS)} only"
+        )
     raise OptionError(f"task={name!r}: {nearest(name, [task.name for task in TASKS])}")
 
 

@@ -8,30 +8,12 @@ import pytest
 
 from sftlib.data import TaskDataset
 from sftlib.data.kinds import NumberRole, TextRole
-from sftlib.data.label_kinds import LabelRole
-from sftlib.data.roles import SCHEMAS, Assignment, Schema, Schemas, resolve
+from sftlib.data.roles import SCHEMAS, Assignment, resolve
 from sftlib.errors import DataError, OptionError, RoleError
-
-TEXT, LABEL = TextRole(), LabelRole()
-
-# The text tasks of the whole plan, so that inference is known to carry them.
-PLANNED = Schemas()
-for schema in [
-    *SCHEMAS,
-    Schema("token-classification", {"tokens": TEXT}, {}, {"tags": LABEL}),
-    Schema("relation-extraction", {"text": TEXT, "head": TEXT, "tail": TEXT}, {}, {"label": LABEL}),
-    Schema("relation-extraction", {"tokens": TEXT, "head": TEXT, "tail": TEXT}, {}, {"label": LABEL}),
-    Schema("question-answering", {"question": TEXT, "context": TEXT}, {}, {"answers": TEXT}),
-    Schema("seq2seq", {"source": TEXT}, {}, {"target": TEXT}),
-    Schema("causal-lm", {"messages": TEXT}),
-    Schema("causal-lm", {"prompt": TEXT}, {}, {"completion": TEXT}),
-    Schema("causal-lm", {"text": TEXT}, named_only=True),
-]:
-    PLANNED.register(schema)
 
 
 def plan(columns: str, task: str | None = None, **given: str | None) -> Assignment:
-    return resolve(columns.split(), given, task=task, schemas=PLANNED)
+    return resolve(columns.split(), given, task=task)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +40,19 @@ def plan(columns: str, task: str | None = None, **given: str | None) -> Assignme
         ("text label", {"label": None}, None, False),
         ("question context", {}, None, False),
         ("text extra", {}, None, False),
+        ("text text_pair", {}, None, False),
+        ("text text_pair score label", {}, "text-classification", True),
+        ("text text_pair score", {}, None, False),
+        ("a b s", {"text": "a", "text_pair": "b", "score": "s"}, "text-embedding", True),
+        ("text text_pair no", {"text_negative": "no"}, "text-embedding", True),
+        ("text label messages", {}, "text-classification", True),
+        ("text target source", {"source": "source"}, "seq2seq", True),
+        ("text tokens head tail label", {"tokens": "tokens"}, "relation-extraction", True),
+        ("prompt messages", {}, "causal-lm", True),
+        ("prompt", {}, None, False),
+        ("source", {}, None, False),
+        ("tokens", {}, None, False),
+        ("text head tail", {}, None, False),
     ],
 )
 def test_the_task_follows_from_the_roles(columns: str, given: dict[str, str], task: str | None, labelled: bool) -> None:
@@ -68,6 +63,31 @@ def test_the_task_follows_from_the_roles(columns: str, given: dict[str, str], ta
 def test_text_alone_is_a_language_task_only_when_named() -> None:
     found = plan("text label", task="causal-lm")
     assert (found.task, found.is_labelled, dict(found.columns)) == ("causal-lm", True, {"text": "text"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "task", "labelled", "roles"),
+    [
+        ("text label", "masked-lm", True, "text"),
+        ("text text_pair label", "text-embedding", True, "text text_pair"),
+        ("text text_pair text_negative", "text-embedding", True, "text text_pair text_negative"),
+        ("text text_pair score", "text-embedding", True, "text text_pair score"),
+        ("text prompt completion", "causal-lm", True, "prompt completion"),
+        ("source", "seq2seq", False, "source"),
+        ("question context", "question-answering", False, "question context"),
+    ],
+)
+def test_tasks_that_are_named(columns: str, task: str, labelled: bool, roles: str) -> None:
+    found = plan(columns, task=task)
+    assert (found.task, found.is_labelled, " ".join(found.columns)) == (task, labelled, roles)
+
+
+def test_two_layouts_of_one_task_are_told_apart_by_a_role() -> None:
+    with pytest.raises(DataError) as caught:
+        plan("text tokens head tail label")
+    assert str(caught.value) == "the columns fit several tasks; say which is meant: text='text'; tokens='tokens'"
+    with pytest.raises(DataError, match="task='text-regression' or text='text'; task='seq2seq' or source='source'"):
+        plan("text target source")
 
 
 def test_a_named_task_without_targets_is_unlabelled() -> None:
@@ -130,9 +150,20 @@ def test_options_of_a_reader_are_offered(tmp_path: Any) -> None:
 
 
 def test_the_registry() -> None:
-    assert SCHEMAS.tasks == ("text-classification", "multi-label-classification", "text-regression")
-    assert [schema.name for schema in PLANNED.get("causal-lm")] == ["causal-lm"] * 3
+    assert SCHEMAS.tasks == (
+        "text-classification",
+        "multi-label-classification",
+        "text-regression",
+        "token-classification",
+        "relation-extraction",
+        "question-answering",
+        "seq2seq",
+        "causal-lm",
+        "masked-lm",
+        "text-embedding",
+    )
+    assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")
     assert TextRole() == TextRole() != NumberRole()
     with pytest.raises(OptionError, match="did you mean 'causal-lm'"):
-        PLANNED.get("casual-lm")
+        SCHEMAS.get("casual-lm")
