@@ -16,7 +16,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
-from sftlib.models.backbone import ModelSource, longest_input, settle_padding
+from sftlib.models.backbone import ModelSource, add_tokens, longest_input, settle_padding
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import freeze
 from sftlib.models.memory import tokens_of_a_pass
@@ -46,6 +46,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     encoder = TextEncoder(tokenizer, max_length=2)
     settle_padding(model, encoder.tokenizer)
+    add_tokens(model, encoder.tokenizer, task.new_tokens, seed=arguments.seed)
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze)
@@ -102,7 +103,7 @@ def training_report(
         valid: validation rows, if there are any.
         encoded: the training rows, tokenised.
     """
-    plan, budget = plan_batches(arguments, len(train)), training_budget(arguments, fitted)
+    plan, budget = plan_batches(arguments, len(encoded)), training_budget(arguments, fitted)
     passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), encoded))
     others = None if valid is None else fitted.encode(valid)
     return TrainingReport(
@@ -111,6 +112,7 @@ def training_report(
         valid=None if others is None else TokenReport.of(others, fitted.task.unsupervised(others)),
         max_length=fitted.encoder.max_length,
         batch_size=arguments.batch_size,
+        steps=plan.steps,
         padding=padding_share(encoded.lengths, passes),
     )
 

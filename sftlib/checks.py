@@ -145,6 +145,20 @@ def watchers(arguments: Arguments) -> list[Callback]:
     return [*([stopping] if stopping else []), *([KeepBest(best)] if best else [])]
 
 
+def check_supervision(task: Task, encoded: Encoded, data: TaskDataset) -> None:
+    """Refuse a run in which nothing would be learned: every row lost its supervision with its end.
+
+    Raises:
+        DataError: before the first step.
+    """
+    lost = task.unsupervised(encoded)
+    if len(lost) and len(lost) == len(encoded):
+        raise DataError(
+            f"fit (train): none of the {len(data):,} rows has anything left to learn from once it is cut to the length "
+            "limit; raise max_length, or shorten the inputs"
+        )
+
+
 def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Forward:
     """The forward pass, after it was seen to work: a model that cannot be called is to be told before the first step.
 

@@ -22,7 +22,15 @@ from sftlib.assembly import (
     training_budget,
     training_report,
 )
-from sftlib.checks import check_data, choose_task, metric_names, require_labelled, usable_forward, watchers
+from sftlib.checks import (
+    check_data,
+    check_supervision,
+    choose_task,
+    metric_names,
+    require_labelled,
+    usable_forward,
+    watchers,
+)
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, NotFittedError, OptionError
@@ -215,7 +223,8 @@ class FineTuner:
         encoded = fitted.encode(train)
         encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
-        plan = plan_batches(arguments, len(train))
+        check_supervision(task, encoded, train)
+        plan = plan_batches(arguments, len(encoded))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
         if arguments.freeze is not None:
             # What a run on disk computes must not depend, to the last bit, on what this process computed before.
@@ -238,7 +247,7 @@ class FineTuner:
             on_nonfinite=(
                 SkipNonFinite()
                 if arguments.on_nonfinite == "skip"
-                else RaiseNonFinite(fitted.suspects(forward, encoded))
+                else RaiseNonFinite(fitted.suspects(forward, encoded), encoded.owners)
             ),
             callbacks=Callbacks([*members, *([reporter] if reporter else []), *savers]),
         )

@@ -79,7 +79,11 @@ class Fitted:
             wanted = self.settings["padding_free"]
             probes = [self._probe(self._examples()), self._probe(encoded)]  # the data may be one short row
             self.layout = fitting_layout(
-                self.model, probes, self.device, padding_free=None if wanted == "auto" else wanted
+                self.model,
+                probes,
+                self.device,
+                padding_free=None if wanted == "auto" else wanted,
+                ask=self.task.ask,
             )
             self.settings["layout"] = self.layout.name
         return self._forward(self.layout, self.precision)
@@ -110,7 +114,10 @@ class Fitted:
 
     def _examples(self) -> Encoded:
         rows = [self.task.inputs_of(example) for example in self.task.examples()]
-        return self.task.encode(TaskDataset({role: [row[role] for row in rows] for role in rows[0]}), self.encoder)
+        return self.task.encode(self._unlabelled(rows), self.encoder)
+
+    def _unlabelled(self, rows: Sequence[Mapping[str, Any]]) -> TaskDataset:
+        return TaskDataset({role: [row[role] for row in rows] for role in rows[0]}, task=self.task.name)
 
     def _probe(self, encoded: Encoded) -> Batch:
         """A few rows of different lengths, the longest among them."""
@@ -119,7 +126,14 @@ class Fitted:
         return self.task.collate(encoded, probe, self.encoder).to(self.device)
 
     def _forward(self, layout: Layout, precision: Precision) -> Forward:
-        return Forward(self.model, device=self.device, precision=precision, layout=layout, seed=self.settings["seed"])
+        return Forward(
+            self.model,
+            device=self.device,
+            precision=precision,
+            layout=layout,
+            seed=self.settings["seed"],
+            ask=self.task.ask,
+        )
 
     def encode(self, data: TaskDataset) -> Encoded:
         """Tokenised rows; tokens that were made before are used again.
@@ -149,9 +163,9 @@ class Fitted:
         references = [] if data is None else self.task.references(data)
 
         def evaluate() -> Metrics | None:
-            if encoded is None:
+            if encoded is None or data is None:
                 return None
-            metrics = self.inference(forward).evaluate(encoded, references, self.task.metrics(names))
+            metrics = self.inference(forward).evaluate(encoded, data, references, self.task.metrics(names))
             self.metrics = metrics.to_dict()
             return metrics
 
@@ -164,21 +178,21 @@ class Fitted:
         forward = self.forward(encoded) if self.recall is None else self._forward(self.recall.layout, self.precision)
         with forward.prepared():
             return self.inference(forward, batch_size).evaluate(
-                encoded, self.task.references(data), self.task.metrics(names)
+                encoded, data, self.task.references(data), self.task.metrics(names)
             )
 
     def predict(self, rows: Sequence[Mapping[str, Any]], batch_size: int | None = None) -> list[Any]:
         """One prediction per row under role names, in order."""
         if not rows:
             return []
-        data = TaskDataset({role: [row[role] for row in rows] for role in rows[0]})
+        data = self._unlabelled(rows)
         encoded = self._known(self.task.encode(data, self.encoder))  # inputs that come once are not kept
         forward = self.forward(encoded)
         with forward.prepared():
-            return self.inference(forward, batch_size).predict(encoded)
+            return self.inference(forward, batch_size).predict(encoded, data)
 
     def suspects(self, forward: Forward, encoded: Encoded) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-        """A function that finds the rows whose own loss is not finite."""
+        """A function that finds, among rows of ``encoded``, the rows of the data whose own loss is not finite."""
 
         def find(rows: NDArray[np.int64]) -> NDArray[np.int64]:
             bad = []
@@ -187,6 +201,6 @@ class Fitted:
                     batch = self.task.collate(encoded, np.array([row]), self.encoder).to(self.device)
                     if not torch.isfinite(self.task.loss(forward(batch), batch).total):
                         bad.append(row)
-            return np.array(bad, dtype=np.int64)
+            return np.unique(encoded.owners[np.array(bad, dtype=np.int64)])
 
         return find

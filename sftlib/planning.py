@@ -5,7 +5,6 @@ Built on `FineTuner`'s public methods alone.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -126,7 +125,7 @@ def plan(tuner: FineTuner, train: TaskDataset) -> Plan:
     """
     options = tuner.get_params()
     batch, seed = options["batch_size"], options["seed"]
-    steps = options["max_steps"] or options["epochs"] * math.ceil(len(train) / batch)
+    report = tuner.report(train)
     order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(train))
     some = _with_every_label(train, order[: batch * _STEPS])
     sizes = [sum(len(str(row[role])) for role in train.inputs) for row in train]
@@ -134,11 +133,13 @@ def plan(tuner: FineTuner, train: TaskDataset) -> Plan:
     ways = []
     for name, freeze in _choices(options["freeze"]):
         try:
-            ways.append(_measure(tuner.clone().set_params(freeze=freeze), name, some, longest, len(train), steps))
+            ways.append(
+                _measure(tuner.clone().set_params(freeze=freeze), name, some, longest, len(train), report.steps)
+            )
         except OptionError:
             if freeze == options["freeze"]:
                 raise  # what was asked for; the others are offered where the model has them
-    return Plan(tuner.report(train), steps, tuple(ways))
+    return Plan(report, report.steps, tuple(ways))
 
 
 def _choices(chosen: Any) -> list[tuple[str, Any]]:

@@ -100,6 +100,7 @@ class TrainingReport:
         valid: the tokens of the validation rows, if there are any.
         max_length: tokens that a row may have.
         batch_size: rows of an optimizer step.
+        steps: optimizer steps of the run.
         padding: share of the first epoch's positions that only fill up shorter rows, cut into passes as the run does.
     """
 
@@ -108,6 +109,7 @@ class TrainingReport:
     valid: TokenReport | None
     max_length: int
     batch_size: int
+    steps: int
     padding: float
 
     @property

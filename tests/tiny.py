@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import AutoConfig
 
 ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2", "electra", "albert", "mpnet", "modernbert")
@@ -179,15 +180,22 @@ def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> An
     return AutoConfig.for_model(family, **common, **own[family])
 
 
-def tiny_model(family: str = "bert", num_labels: int = 2, dropout: float = 0.1, seed: int = 0) -> PreTrainedModel:
-    """A sequence-classification model with random weights: equal for equal arguments, torch's own generator untouched.
+def tiny_model(
+    family: str = "bert",
+    num_labels: int = 2,
+    dropout: float = 0.1,
+    seed: int = 0,
+    *,
+    auto_class: str = "AutoModelForSequenceClassification",
+) -> PreTrainedModel:
+    """A model with random weights: equal for equal arguments, torch's own generator untouched.
 
     It is in evaluation mode, as ``from_pretrained`` leaves it.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = tiny_config(family, num_labels=num_labels, dropout=dropout)
-        return AutoModelForSequenceClassification.from_config(config).eval()
+        return getattr(transformers, auto_class).from_config(config).eval()
 
 
 def tiny_folder(

@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftlib.data.encoded import Encoded, pad_together
+from sftlib.data.encoded import Encoded, Ragged, pad_together
+
+#: Stands where a target of a token is none: beyond a row's end, and on tokens that are not to be learned.
+IGNORED = -100
 
 
 @final
@@ -22,10 +25,10 @@ class Batch:
     """One micro-batch.
 
     Attributes:
-        rows: (B,) row numbers in the data set; they identify a row to dropout, whatever batch it comes in.
+        rows: (B,) row numbers in `Encoded`; they identify a row to dropout, whatever batch it comes in.
         lengths: (B,) tokens of each row.
         inputs: name -> (B, T); what the model sees.
-        targets: name -> (B, ...); what only the loss sees.
+        targets: name -> (B, ...), or (B, S) of targets of different lengths; what only the loss sees.
     """
 
     rows: torch.Tensor
@@ -54,11 +57,17 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], *, fill: Mapping[str, int]) -
         fill: value that fills up each input.
 
     Returns:
-        A `Batch` whose inputs are (B, T) int64, among them ``attention_mask``.
+        A `Batch` whose inputs are (B, T) int64, among them ``attention_mask``. Targets of tokens are filled up with
+        `IGNORED`.
     """
     padded, mask = pad_together(encoded.inputs, rows, fill=fill)
     inputs = {name: torch.from_numpy(values) for name, values in padded.items()}
     inputs["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
     lengths = torch.from_numpy(encoded.lengths[rows])
-    targets = {name: torch.from_numpy(np.asarray(values[rows])) for name, values in encoded.targets.items()}
+    targets = {
+        name: torch.from_numpy(
+            values.padded(rows, fill=IGNORED) if isinstance(values, Ragged) else np.asarray(values[rows])
+        )
+        for name, values in encoded.targets.items()
+    }
     return Batch(rows=torch.from_numpy(rows), lengths=lengths, inputs=inputs, targets=targets)

@@ -1,5 +1,8 @@
 """Tokenised rows as a few flat arrays: made once, sliced for every batch.
 
+A row of the data is one row here, but for tasks that cut a long one into several windows: those say with ``owners``
+whose window each is.
+
 Letters: ``N`` rows, ``L`` tokens of all rows together, ``B`` rows of a batch, ``T`` tokens of the longest of them.
 """
 
@@ -135,23 +138,26 @@ class Ragged:
 
 @final
 class Encoded:
-    """What a task made of a data set: inputs of different lengths, targets of one shape.
+    """What a task made of a data set: inputs of different lengths, targets of one shape or of a length for each row.
 
     Args:
         inputs: name of a model input -> its tokens; all share the lengths of ``input_ids``.
-        targets: name -> (N, ...) array; empty for unlabelled rows.
+        targets: name -> (N, ...) array, or the target of every token; empty for unlabelled rows.
         uncut_lengths: (N,) tokens of each row before truncation.
+        owners: (N,) ascending, the row of the data that each is a window of; None where each is a row itself.
     """
 
     def __init__(
         self,
         inputs: Mapping[str, Ragged],
-        targets: Mapping[str, NDArray[Any]],
+        targets: Mapping[str, NDArray[Any] | Ragged],
         uncut_lengths: NDArray[np.integer[Any]],
+        owners: NDArray[np.int64] | None = None,
     ) -> None:
         self.inputs = dict(inputs)
         self.targets = dict(targets)
         self.uncut_lengths = uncut_lengths
+        self.owners = np.arange(len(uncut_lengths)) if owners is None else owners
         self._digest = ""
 
     def __len__(self) -> int:
@@ -169,8 +175,9 @@ class Encoded:
 
     def arrays(self) -> list[NDArray[Any]]:
         """Every array that this is made of, each once."""
-        found = [array for part in self.inputs.values() for array in part.arrays()]
-        return list({id(array): array for array in [*found, *self.targets.values(), self.uncut_lengths]}.values())
+        parts = [*self.inputs.values(), *self.targets.values()]
+        found = [array for part in parts for array in (part.arrays() if isinstance(part, Ragged) else [part])]
+        return list({id(array): array for array in [*found, self.uncut_lengths, self.owners]}.values())
 
     def take(self, rows: NDArray[np.int64]) -> Encoded:
         """These rows, in this order; the tokens are shared, not copied.
@@ -187,15 +194,12 @@ class Encoded:
             name: first.alike(part._flat) if part._starts is ids._starts else part.take(rows)
             for name, part in self.inputs.items()
         }
-        return Encoded(
-            inputs,
-            {name: values[rows] for name, values in self.targets.items()},
-            self.uncut_lengths[rows],
-        )
+        targets = {name: _taken(values, rows) for name, values in self.targets.items()}
+        return Encoded(inputs, targets, self.uncut_lengths[rows])
 
-    def with_targets(self, targets: Mapping[str, NDArray[Any]]) -> Encoded:
+    def with_targets(self, targets: Mapping[str, NDArray[Any] | Ragged]) -> Encoded:
         """The same rows with these targets; the tokens are shared."""
-        same = Encoded(self.inputs, targets, self.uncut_lengths)
+        same = Encoded(self.inputs, targets, self.uncut_lengths, self.owners)
         same._digest = self._digest
         return same
 
@@ -212,6 +216,10 @@ class Encoded:
                     sha.update(np.ascontiguousarray(block, np.int32).data)
             self._digest = sha.hexdigest()
         return self._digest
+
+
+def _taken(values: NDArray[Any] | Ragged, rows: NDArray[np.int64]) -> NDArray[Any] | Ragged:
+    return values.take(rows) if isinstance(values, Ragged) else values[rows]
 
 
 def pad_together(

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -45,22 +45,24 @@ class Head:
 
     Attributes:
         auto_class: transformers' Auto class, such as ``"AutoModelForSequenceClassification"``.
-        outputs: width of the output.
-        problem_type: transformers' name of the problem, stored for its pipelines.
+        outputs: width of a new output layer; None where the model brings the one it was trained with.
+        problem_type: transformers' name of the problem, stored for its pipelines, where it has one.
         labels: the label of each output as a string; empty when outputs are not classes.
     """
 
     auto_class: str
-    outputs: int
-    problem_type: str
+    outputs: int | None = None
+    problem_type: str | None = None
     labels: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """The fields of a transformers config that say the same."""
+        if self.outputs is None:
+            return {}
         names = self.labels or tuple(f"LABEL_{i}" for i in range(self.outputs))
         return {
             "num_labels": self.outputs,
-            "problem_type": self.problem_type,
+            **({} if self.problem_type is None else {"problem_type": self.problem_type}),
             "id2label": dict(enumerate(names)),
             "label2id": {name: i for i, name in enumerate(names)},
         }
@@ -227,6 +229,26 @@ def settle_padding(model: nn.Module, tokenizer: Any) -> None:
     config = getattr(model, "config", None)
     if config is not None:
         config.pad_token_id = tokenizer.pad_token_id
+
+
+def add_tokens(model: nn.Module, tokenizer: Any, tokens: Sequence[str], *, seed: int) -> None:
+    """Make room for a task's own tokens; the embeddings of those that are new are drawn from ``seed``.
+
+    They are special: a user who types one gets its characters, see `sftlib.models.tokenizer`.
+
+    Raises:
+        OptionError: a model whose embeddings cannot be enlarged.
+    """
+    if not tokens:
+        return
+    new = [token for token in tokens if token not in tokenizer.get_vocab()]
+    tokenizer.add_tokens(list(tokens), special_tokens=True)
+    if not isinstance(model, transformers.PreTrainedModel):
+        raise OptionError(f"this task adds tokens ({', '.join(new)}) and needs a model of transformers")
+    table: Any = model.get_input_embeddings()
+    if new and len(tokenizer) > table.num_embeddings:
+        with seeded(seed), quiet():
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
 def longest_input(model: nn.Module, tokenizer: Any) -> int:

@@ -81,6 +81,8 @@ def _from_config(config: Any, head: Head) -> nn.Module:
 
 def _check_labels(config: Mapping[str, Any], head: Head) -> None:
     """Refuse a config whose outputs are not those of the task."""
+    if head.outputs is None:
+        return  # the output layer is the model's own
     labels = config.get("id2label")
     if not isinstance(labels, dict) or len(labels) != head.outputs:
         raise ValueError(f"{CONFIG} does not have the {head.outputs:,} outputs of the task")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -48,6 +49,10 @@ class Layout(ABC):
         """
         return {}
 
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        """Within this context, inside `installed`, the model attends by itself and takes calls as usual."""
+        return contextlib.nullcontext()
+
     def works(self, masks: DropoutMasks) -> bool:
         """Whether a pass that was just made met everything that this layout handed the model."""
         return True
@@ -74,6 +79,9 @@ class Padded(Layout):
     def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
         return {"dropout_masks": masks}
 
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return attention(model, own_attention(model))
+
     def works(self, masks: DropoutMasks) -> bool:
         return masks.reached_attention
 
@@ -96,7 +104,9 @@ class Flat(Layout):
         body: Any = model.base_model
         first_position = position_offset(model)
 
-        def unpad(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+        def unpad(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            if "sequences" not in kwargs:
+                return args, kwargs  # lifted
             sequences: Sequences = kwargs["sequences"]
             named = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
             flat = {
@@ -109,6 +119,8 @@ class Flat(Layout):
             return (), {**kept, **flat, **({"use_cache": False} if "use_cache" in kwargs else {})}
 
         def repad(module: nn.Module, _: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
+            if "sequences" not in kwargs:
+                return outputs
             sequences: Sequences = kwargs["sequences"]
             hidden = outputs.last_hidden_state[0]  # (N, H)
             padded = hidden.new_zeros(len(sequences.starts) * sequences.longest, hidden.shape[1])
@@ -130,8 +142,16 @@ class Flat(Layout):
     def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
         return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
 
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return attention(model, own_attention(model))
+
 
 _REPLACED = ("input_ids", "token_type_ids", "position_ids", "attention_mask", "inputs_embeds", "past_key_values")
+
+
+def own_attention(model: nn.Module) -> str:
+    """The name of the attention that a model would have without us."""
+    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
 
 
 def position_offset(model: nn.Module) -> int:
@@ -156,6 +176,7 @@ def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_
         return OwnAttention()  # MPNet, DeBERTa: their dropout is made of modules, and those are covered
     expected = run(OwnAttention())
     flat = typical_width(model) >= NARROW if padding_free is None else padding_free
+    flat = flat and not model.config.is_encoder_decoder  # type: ignore[union-attr]  # two bodies, two lengths
     for layout in [*([Flat()] if flat else []), *([Padded()] if drops_out(model) else [])]:
         try:
             found = run(layout)

@@ -3,14 +3,19 @@
 A task is one file. It says which roles it reads, puts a head on a model, encodes rows, lays them out, sums a loss,
 turns outputs into predictions, and names its metrics. The contract tests run over every registered task.
 
+What a model returns goes three ways: into `Task.loss`, into `Task.decode`, and, where an answer takes more than one
+pass (generation), it is `Task.answer` that asks. A row that is too long for one pass may be cut into windows: each is
+then a row of `Encoded`, and `Task.complete` puts what was decoded of them together.
+
 Letters: ``N`` rows, ``B`` rows of a micro-batch, ``T`` positions, ``K`` outputs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +44,18 @@ class LossSum(NamedTuple):
 
     total: Tensor
     count: Tensor  # type: ignore[assignment]  # `tuple.count` is of no use here
+
+
+class Asked(Protocol):
+    """A model that is ready to be called on batches, in evaluation mode; see `sftlib.train.forward.Forward`."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Batch) -> Any:
+        """What `Task.ask` makes of a batch."""
+
+    def plain(self) -> AbstractContextManager[nn.Module]:
+        """Within this context the model is called as transformers does, with its own attention: for generating."""
 
 
 class Task(ABC):
@@ -93,6 +110,11 @@ class Task(ABC):
     def head(self) -> Head:
         """The head, as transformers describes it."""
 
+    @property
+    def new_tokens(self) -> tuple[str, ...]:
+        """Tokens that this task adds to the vocabulary; they get embeddings of their own, drawn from the seed."""
+        return ()
+
     @abstractmethod
     def check(self, data: TaskDataset) -> None:
         """Refuse labelled rows that this task cannot be evaluated on.
@@ -132,13 +154,39 @@ class Task(ABC):
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
         """Lay rows out as tensors."""
 
+    def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+        """What loss and predictions are made of: whatever the model returns, unless a task wants a part of it only.
+
+        Args:
+            model: in its layout, precision and mode.
+            call: hands inputs to a model the way its ``forward`` takes them.
+            inputs: name -> (B, T), and what the layout adds.
+        """
+        return call(model, inputs)
+
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Sum the loss over a micro-batch."""
 
     @abstractmethod
     def decode(self, outputs: Any, batch: Batch) -> Sequence[Any]:
-        """One prediction per row, in the order of the batch."""
+        """One prediction per row of the batch, in its order; of a window, whatever `complete` needs of it."""
+
+    def answer(self, model: Asked, batch: Batch, encoder: TextEncoder) -> Sequence[Any]:
+        """As `decode`, with the model at hand: for tasks whose answers take more than one pass."""
+        return self.decode(model(batch), batch)
+
+    def judge(
+        self, model: Asked, batch: Batch, encoder: TextEncoder, metrics: Metrics
+    ) -> tuple[LossSum, Sequence[Any]]:
+        """Loss and predictions of labelled rows; ``metrics`` are those that will be computed from them."""
+        outputs = model(batch)
+        return self.loss(outputs, batch), self.decode(outputs, batch)
+
+    def complete(self, data: TaskDataset, row: int, pieces: Sequence[Any]) -> Any:
+        """The prediction for a row of the data, from what was decoded of its windows in their order."""
+        (only,) = pieces
+        return only
 
     @abstractmethod
     def references(self, data: TaskDataset) -> Sequence[Any]:

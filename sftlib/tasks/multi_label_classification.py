@@ -18,7 +18,8 @@ from sftlib.metrics import MultiLabel as MultiLabelMetrics
 from sftlib.models.backbone import Head
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import check_labels
-from sftlib.tasks.sequence import SequenceTask, refuse_options
+from sftlib.tasks.options import refuse_options
+from sftlib.tasks.sequence import SequenceTask
 
 
 @final

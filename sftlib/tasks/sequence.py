@@ -130,19 +130,6 @@ class SequenceTask(Task):
         return [(text, "And another.") for text in texts] if self.pair else list(texts)
 
 
-def refuse_options(task: str, options: Mapping[str, Any], *, known: tuple[str, ...]) -> None:
-    """Refuse loss options that were set although the task has no use for them.
-
-    Raises:
-        OptionError: naming each.
-    """
-    unused = [name for name, value in options.items() if name not in known and value not in (None, 0.0)]
-    if unused:
-        listed = ", ".join(f"{name}={options[name]!r}" for name in unused)
-        has = f"it has {', '.join(known)}" if known else "it has no loss options"
-        raise OptionError(f"{task} has no use for {listed}; {has}")
-
-
 def as_tensor(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:
     """Weights as a tensor of the type and device of ``like``."""
     return None if weights is None else torch.tensor(weights, dtype=like.dtype, device=like.device)

@@ -20,7 +20,8 @@ from sftlib.models.backbone import Head
 from sftlib.options import is_number, nearest
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import check_labels
-from sftlib.tasks.sequence import SequenceTask, as_tensor, refuse_options
+from sftlib.tasks.options import refuse_options
+from sftlib.tasks.sequence import SequenceTask, as_tensor
 
 
 @final

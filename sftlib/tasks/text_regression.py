@@ -16,7 +16,8 @@ from sftlib.errors import OptionError
 from sftlib.metrics import Regression as RegressionMetrics
 from sftlib.models.backbone import Head
 from sftlib.tasks.base import LossSum
-from sftlib.tasks.sequence import SequenceTask, refuse_options
+from sftlib.tasks.options import refuse_options
+from sftlib.tasks.sequence import SequenceTask
 
 
 @final

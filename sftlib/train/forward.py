@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -18,6 +18,13 @@ from sftlib.models.dropout import DropoutMasks, row_dropout
 from sftlib.models.layout import Layout, choose_layout
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, Precision
+
+Ask = Callable[[nn.Module, Callable[..., Any], Mapping[str, Any]], Any]
+
+
+def plainly(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+    """Whatever the model returns."""
+    return call(model, inputs)
 
 
 @final
@@ -30,10 +37,18 @@ class Forward:
         precision: number format of the products.
         layout: how rows lie inside the model.
         seed: of the dropout masks.
+        ask: what of the model's answer is wanted, as `sftlib.tasks.base.Task.ask` says it.
     """
 
     def __init__(
-        self, model: nn.Module, *, device: torch.device, precision: Precision, layout: Layout, seed: int
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        precision: Precision,
+        layout: Layout,
+        seed: int,
+        ask: Ask = plainly,
     ) -> None:
         self.model = model
         self.device = device
@@ -42,6 +57,7 @@ class Forward:
         self._seed = seed
         self._masks = DropoutMasks(seed)
         self._call = _calling_convention(model)
+        self._ask = ask
 
     @contextlib.contextmanager
     def prepared(self) -> Iterator[None]:
@@ -78,11 +94,17 @@ class Forward:
 
     def _pass(self, inputs: Mapping[str, Tensor], more: Mapping[str, Any]) -> Any:
         with self.precision.autocast(self.device):
-            return self._call(self.model, {**inputs, **more})
+            return self._ask(self.model, self._call, {**inputs, **more})
+
+    @contextlib.contextmanager
+    def plain(self) -> Iterator[nn.Module]:
+        """Within this context the model is called as transformers does, with its own attention: for generating."""
+        with self.layout.lifted(self.model), self.precision.autocast(self.device):
+            yield self.model
 
 
 def fitting_layout(
-    model: nn.Module, batches: Sequence[Batch], device: torch.device, *, padding_free: bool | None
+    model: nn.Module, batches: Sequence[Batch], device: torch.device, *, padding_free: bool | None, ask: Ask = plainly
 ) -> Layout:
     """The leanest layout in which the model gives its own answers on these batches.
 
@@ -91,12 +113,13 @@ def fitting_layout(
         batches: a few rows of different lengths each, the longest of the data among them.
         device: of model and batches.
         padding_free: whether to try rows end to end; None to decide by the width of the model.
+        ask: what of the model's answer is looked at.
     """
 
     def run(layout: Layout) -> Tensor:
-        forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0)
+        forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0, ask=ask)
         with torch.inference_mode(), forward.prepared():
-            scores = torch.cat([logits(forward(batch)).flatten() for batch in batches])
+            scores = torch.cat([_of_tokens(logits(forward(batch)), batch).flatten() for batch in batches])
         if not layout.works(forward._masks):
             raise ValueError(f"{type(model).__name__} does not hand keywords on to its attention")
         return scores
@@ -106,6 +129,13 @@ def fitting_layout(
     chosen = choose_layout(model, run, padding_free=padding_free)
     model.train(was_training)
     return chosen
+
+
+def _of_tokens(scores: Tensor, batch: Batch) -> Tensor:
+    """Scores without those of padding, which mean nothing and differ from layout to layout."""
+    if scores.shape[:2] != batch.inputs["input_ids"].shape:
+        return scores  # (B, K): of rows
+    return scores[batch.inputs["attention_mask"].bool()]  # (N, ...)
 
 
 def _calling_convention(model: nn.Module) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sftlib.data.batching import cut
 from sftlib.data.collate import Batch
+from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
 from sftlib.models.tokenizer import TextEncoder
@@ -55,34 +56,65 @@ class Inference:
         self._encoder = encoder
         self._budget = budget
 
-    def predict(self, encoded: Encoded) -> list[Any]:
-        """One prediction per row, in the order of the rows."""
-        found: list[Any] = [None] * len(encoded)
-        for rows, batch, outputs in self._passes(encoded):
-            for row, prediction in zip(rows.tolist(), self._task.decode(outputs, batch), strict=True):
-                found[row] = prediction
+    def predict(self, encoded: Encoded, data: TaskDataset) -> list[Any]:
+        """One prediction per row of the data, in its order."""
+        found: list[Any] = [None] * len(data)
+        pieces = _Pieces(encoded.owners)
+        for rows, batch in self._passes(encoded):
+            for row, parts in pieces.add(rows, self._task.answer(self._forward, batch, self._encoder)):
+                found[row] = self._task.complete(data, row, parts)
         return found
 
-    def evaluate(self, encoded: Encoded, references: Sequence[Any], metrics: Metrics) -> Metrics:
+    def evaluate(self, encoded: Encoded, data: TaskDataset, references: Sequence[Any], metrics: Metrics) -> Metrics:
         """Fill metrics with every row.
 
         Args:
-            encoded: labelled rows.
-            references: one per row.
+            encoded: the rows, labelled.
+            data: that they were made of.
+            references: one per row of the data.
             metrics: empty; is returned.
         """
         totals, counts = [0.0], [0.0]
-        for rows, batch, outputs in self._passes(encoded):
-            total, count = self._task.loss(outputs, batch)
+        pieces = _Pieces(encoded.owners)
+        for rows, batch in self._passes(encoded):
+            (total, count), decoded = self._task.judge(self._forward, batch, self._encoder, metrics)
             totals.append(float(total))
             counts.append(float(count))
-            metrics.update(self._task.decode(outputs, batch), [references[row] for row in rows.tolist()])
+            done = pieces.add(rows, decoded)
+            metrics.update(
+                [self._task.complete(data, row, parts) for row, parts in done], [references[row] for row, _ in done]
+            )
         metrics.update([], [], loss_sum=math.fsum(totals), count=math.fsum(counts))
         return metrics
 
-    def _passes(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch, Any]]:
+    def _passes(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         self._forward.model.eval()
         with torch.inference_mode():
             for rows in self._budget.cut(np.arange(len(encoded)), encoded):
-                batch = self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
-                yield rows, batch, self._forward(batch)
+                yield rows, self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
+
+
+@final
+class _Pieces:
+    """What was decoded of windows, until all those of a row are there; they come in any order.
+
+    Args:
+        owners: (N,) ascending, the row of each window.
+    """
+
+    def __init__(self, owners: NDArray[np.int64]) -> None:
+        self._owners = owners
+        self._windows = np.bincount(owners, minlength=1)
+        self._waiting: dict[int, list[tuple[int, Any]]] = {}
+
+    def add(self, windows: NDArray[np.int64], decoded: Sequence[Any]) -> list[tuple[int, list[Any]]]:
+        """Take some in; returns every row that is complete now, with its pieces in the order of its windows."""
+        done = []
+        for window, piece in zip(windows.tolist(), decoded, strict=True):
+            row = int(self._owners[window])
+            parts = self._waiting.setdefault(row, [])
+            parts.append((window, piece))
+            if len(parts) == self._windows[row]:
+                del self._waiting[row]
+                done.append((row, [part for _, part in sorted(parts, key=lambda numbered: numbered[0])]))
+        return done

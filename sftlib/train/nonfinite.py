@@ -18,15 +18,17 @@ class RaiseNonFinite:
     """Ends the run with the step and the rows; the weights are those of the step before.
 
     Args:
-        suspects: narrows the rows of a batch down to those whose own loss is not finite.
+        suspects: narrows the rows of a batch down to the rows of the data whose own loss is not finite.
+        owners: (N,) the row of the data that each row of a batch stands for.
     """
 
-    def __init__(self, suspects: Callable[[Rows], Rows]) -> None:
+    def __init__(self, suspects: Callable[[Rows], Rows], owners: Rows) -> None:
         self._suspects = suspects
+        self._owners = owners
 
     def __call__(self, *, step: int, rows: Rows, loss: float, grad_norm: float) -> None:
         found = self._suspects(rows)
-        named = found if len(found) else rows
+        named = found if len(found) else np.unique(self._owners[rows])
         shown = ", ".join(map(str, named[:10])) + (", ..." if len(named) > 10 else "")
         blame = (
             "the loss of these rows is not finite by itself" if len(found) else "each row by itself has a finite loss"

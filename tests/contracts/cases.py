@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from sftlib import FineTuner, TaskDataset
+from sftlib.data.collate import Batch
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
-from tests.tiny import MAX_LENGTH, SENTENCES, tiny_model, tiny_tokenizer
+from tests.tiny import FAMILIES, MAX_LENGTH, SENTENCES, tiny_model, tiny_tokenizer
 
 Columns = Mapping[str, list[Any]]
 
@@ -29,7 +31,7 @@ class Case:
     Attributes:
         columns: 32 labelled rows of very different lengths, under role names.
         outputs: width of the model's head.
-        fake: (task, rows) -> what a model might return for that many rows, float64.
+        fake: (task, batch) -> what a model might return for these rows, float64; of each row the same in any batch.
         numbers: every number in a prediction.
         learned: metric that shows that ten rows are known by heart, and the value it must reach.
         unlearnable: labelled columns that the task must refuse to learn from.
@@ -38,11 +40,18 @@ class Case:
         unsupervised: loss options and columns of rows that bear no supervision under them; None where there are none.
         oracle: metric -> its value from references and predictions, by scikit-learn.
         loss_options: further options of `FineTuner` under which the contract must hold.
+        inputs: the roles that `predict` needs.
+        unlabelled: columns without targets; those of ``inputs`` where None.
+        supervised: whether rows have targets of their own, without which they cannot be learned from.
+        examples: two inputs that `predict` takes.
+        families: those of `tests.tiny` that have such a model, the usual one first.
+        auto_class: of its models.
+        by_heart: further options under which ten rows are learned by heart.
     """
 
     columns: Columns
     outputs: int
-    fake: Callable[[Task, int], Tensor]
+    fake: Callable[[Task, Batch], Any]
     numbers: Callable[[Any], list[float]]
     learned: tuple[str, float]
     unlearnable: tuple[Columns, ...]
@@ -52,11 +61,31 @@ class Case:
     oracle: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
     loss_options: tuple[Mapping[str, Any], ...] = ({},)
     inputs: tuple[str, ...] = field(default=("text",))
+    unlabelled: Columns | None = None
+    supervised: bool = True
+    examples: tuple[object, object] = ("a", "b c")
+    families: tuple[str, ...] = FAMILIES
+    auto_class: str = "AutoModelForSequenceClassification"
+    by_heart: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The task."""
+        return next(name for name, case in CASES.items() if case is self)
 
     def data(self, rows: int | slice | None = None) -> TaskDataset:
         """The rows, or the first few of them."""
         part = rows if isinstance(rows, slice) else slice(rows)
-        return TaskDataset({role: values[part] for role, values in self.columns.items()})
+        return TaskDataset({role: values[part] for role, values in self.columns.items()}, task=self.name)
+
+    def plain(self) -> TaskDataset:
+        """Rows without targets."""
+        columns = self.unlabelled or {role: self.columns[role] for role in self.inputs}
+        return TaskDataset(columns, task=self.name)
+
+    def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
+        """A tiny model for it."""
+        return tiny_model(family or self.families[0], self.outputs, dropout, auto_class=self.auto_class)
 
 
 def texts(count: int) -> list[str]:
@@ -69,9 +98,15 @@ def texts(count: int) -> list[str]:
     return made
 
 
-def _scores(task: Task, rows: int) -> Tensor:
-    generator = torch.Generator().manual_seed(rows)
-    return torch.randn(rows, task.head.outputs, generator=generator, dtype=torch.float64)
+def of_rows(batch: Batch, *shape: int) -> Tensor:
+    """(B, *shape) random numbers in float64 that are a function of the row alone."""
+    generators = [torch.Generator().manual_seed(int(row)) for row in batch.rows]
+    return torch.stack([torch.randn(*shape, generator=one, dtype=torch.float64) for one in generators])
+
+
+def _scores(task: Task, batch: Batch) -> Tensor:
+    assert task.head.outputs is not None
+    return of_rows(batch, task.head.outputs)
 
 
 def _classes(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
@@ -195,9 +230,16 @@ def encoder_for(family: str = "bert") -> TextEncoder:
     return TextEncoder(tiny_tokenizer(family), MAX_LENGTH)
 
 
-def tuner_for(name: str, family: str = "bert", **options: Any) -> FineTuner:
+def having(families: Sequence[str], names: Sequence[str] = NAMES) -> list[tuple[str, str]]:
+    """(name of a task, family) for every pair that goes together; at least one for each task."""
+    own = {name: [family for family in families if family in CASES[name].families] for name in names}
+    return [(name, family) for name in names for family in own[name] or CASES[name].families[:1]]
+
+
+def tuner_for(name: str, family: str | None = None, **options: Any) -> FineTuner:
     """A tuner of a tiny model for a task, in fp32."""
-    model = tiny_model(family, case_of(name).outputs)
+    family = family or case_of(name).families[0]
+    model = case_of(name).model(family)
     defaults: dict[str, Any] = {"learning_rate": 1e-3, "precision": "fp32", "device": "cpu"}
     return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **options})
 

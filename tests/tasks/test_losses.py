@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib import TaskDataset
+from sftlib.data.collate import Batch
 from sftlib.errors import OptionError
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
@@ -36,9 +37,12 @@ def scores(outputs: int) -> Tensor:
 
 
 def loss_of(task: Task, data: TaskDataset, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    encoded = task.encode(data, encoder_for())
-    total, count = task.loss(outputs, task.collate(encoded, np.arange(len(data)), encoder_for()))
+    total, count = task.loss(outputs, batch_of(task, data))
     return total, count
+
+
+def batch_of(task: Task, data: TaskDataset) -> Batch:
+    return task.collate(task.encode(data, encoder_for()), np.arange(len(data)), encoder_for())
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
@@ -131,7 +135,7 @@ LOSSES = [
 def test_gradients(name: str, options: dict[str, Any]) -> None:
     data = case_of(name).data()
     task = find_task(name).for_data(data, options)
-    outputs = case_of(name).fake(task, len(data)).requires_grad_()
+    outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
     assert torch.autograd.gradcheck(lambda scores: loss_of(task, data, scores)[0], (outputs,), atol=1e-7)
 
 
@@ -140,7 +144,7 @@ def test_gradients_in_closed_form(name: str) -> None:
     """Softmax minus target, sigmoid minus target, twice the error."""
     case = case_of(name)
     task = find_task(name).for_data(case.data(), {})
-    outputs = case.fake(task, 32).requires_grad_()
+    outputs = case.fake(task, batch_of(task, case.data())).requires_grad_()
     total, _ = loss_of(task, case.data(), outputs)
     total.backward()
     z = outputs.detach()

@@ -316,7 +316,7 @@ def test_the_data_that_was_passed_in_is_unchanged() -> None:
 def test_a_learning_rate_of_zero_leaves_the_weights(name: str) -> None:
     tuner = tuner_for(name, learning_rate=0.0, weight_decay=0.5, epochs=2)
     tuner.fit(case_of(name).data(), progress=False)
-    assert same_weights(weights(tuner), tiny_model("bert", case_of(name).outputs).state_dict())
+    assert same_weights(weights(tuner), case_of(name).model().state_dict())
 
 
 class Frozen(nn.Module):

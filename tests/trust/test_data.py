@@ -21,7 +21,7 @@ from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.text_classification import TextClassification
 from tests.contracts.cases import case_of
 from tests.data.test_report import disguised, sentences
-from tests.tasks.test_losses import LOSSES, NAMES, ROWS, labels, loss_of, scores
+from tests.tasks.test_losses import LOSSES, NAMES, ROWS, batch_of, labels, loss_of, scores
 from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 
@@ -40,7 +40,7 @@ class TestLosses:
     def test_18_gradients(self, name: str, options: dict[str, Any], figure: Figure) -> None:
         data = case_of(name).data()
         task = find_task(name).for_data(data, options)
-        outputs = case_of(name).fake(task, len(data)).requires_grad_()
+        outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
         assert outputs.dtype == torch.float64
         # gradcheck's two points, 1e-6 apart, tell no more than 1e-7 of a sum of this size; five points tell 1e-9.
         assert torch.autograd.gradcheck(lambda z: loss_of(task, data, z)[0], (outputs,), atol=1e-7)
