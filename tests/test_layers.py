@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     # The wiring, each file above those before it.
     **{name: GROUND | MIDDLE | {"tasks", "train"} | set(WIRING[:index]) for index, name in enumerate(WIRING)},
 }
-TASK_SHARED = {"base", "labels", "sequence"}  # what tasks have in common; a task never imports another
+TASK_SHARED = {"base", "labels", "options", "sequence"}  # what tasks have in common; a task never imports another
 TRAIN_KNOWS = {"tasks.base"}  # train knows the contract, not the tasks
 
 # The heavy packages, and the only files that may import them at all.
