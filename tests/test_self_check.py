@@ -68,5 +68,5 @@ def test_an_evaluation_that_depends_on_its_batch_is_caught(monkeypatch: pytest.M
 
 def test_predictions_out_of_order_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Inference.predict
-    monkeypatch.setattr(Inference, "predict", lambda self, encoded: right(self, encoded)[::-1])
+    monkeypatch.setattr(Inference, "predict", lambda self, *given: right(self, *given)[::-1])
     assert "order of the inputs" in failing(tuner().self_check(DATA.select([0, 4, 8, 13, 21, 22, 30])))
