@@ -5,8 +5,8 @@
     core.py            `Metrics`, the front: a mapping of names to values
     base.py            what a family of metrics must answer
     families.py        the list of families, and which one a set of names and references belongs to
-    classification.py  multilabel.py  regression.py      one family each
-    inputs.py  labels.py  cells.py  scores.py  rows.py  sums.py     what they are made of
+    classification.py  multilabel.py  regression.py  spans.py       one family each
+    inputs.py  labels.py  cells.py  scores.py  tags.py  rows.py  sums.py  row_sums.py  summed.py     what they are made of
     bootstrap.py       intervals
     plots.py           the pictures
     directions.py      which way a metric improves
@@ -21,5 +21,6 @@ from sftlib.metrics.classification import Classification
 from sftlib.metrics.core import Metrics
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
+from sftlib.metrics.spans import Spans
 
-__all__ = ["Classification", "Family", "Metrics", "MultiLabel", "Regression"]
+__all__ = ["Classification", "Family", "Metrics", "MultiLabel", "Regression", "Spans"]

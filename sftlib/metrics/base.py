@@ -46,6 +46,11 @@ class Family(ABC):
     def accepts(cls, references: Sequence[Any], label_names: Sequence[Label] | None) -> bool:
         """Whether these references are of this family; asked only where metric names leave a choice."""
 
+    @classmethod
+    def fits(cls, label_names: Sequence[Label]) -> bool:
+        """Whether these labels can be of this family; asked only where metric names leave a choice."""
+        return True
+
     @abstractmethod
     def update(self, predictions: list[Any], references: list[Any]) -> None:
         """Add rows (at least one, as many predictions as references); nothing is added when it raises."""

@@ -34,9 +34,9 @@ class Metrics(Mapping[str, float]):
 
     The values never depend on how the rows were batched, nor on whether they were merged from parts. Values that are
     not defined (no rows yet, ROC-AUC of one class, R² of one row) are nan. What is kept is said by each family:
-    `Classification`, `MultiLabel`, `Regression`. The family follows from the names; where several have them all, from
-    the first references: lists, tuples or sets are multi-label, floats without ``label_names`` regression, anything
-    else classification.
+    `Classification`, `MultiLabel`, `Regression`, `Spans`. The family follows from the names; where several have them
+    all, from the first references: lists of ``O`` and tags with prefixes are spans, other lists, tuples or sets
+    multi-label, floats without ``label_names`` regression, anything else classification.
 
     Args:
         names_or_functions: metric names, and functions ``f(references, predictions) -> float`` that stand under their
@@ -84,7 +84,7 @@ class Metrics(Mapping[str, float]):
         own = [name for name in self._names if name not in self._functions and name not in FROM_LOSS]
         if family is not None and not (isinstance(family, type) and issubclass(family, Family)):
             raise OptionError(f"family={family!r}: expected a class of sftlib.metrics, such as Classification")
-        self._families = candidates(own, (family,) if family else FAMILIES, tuple(FROM_LOSS))
+        self._families = candidates(own, (family,) if family else FAMILIES, tuple(FROM_LOSS), self._label_names)
         self._family = self._new_family(self._families[0]) if len(self._families) == 1 else None
         self._loss, self._count = ExactSum(), ExactSum()
         self._values: dict[str, float] = {}  # computed when read, forgotten at the next update

@@ -11,14 +11,20 @@ from sftlib.metrics.classification import Classification
 from sftlib.metrics.labels import Label
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
+from sftlib.metrics.spans import Spans
 from sftlib.options import nearest, raise_together
 
-FAMILIES: tuple[type[Family], ...] = (MultiLabel, Regression, Classification)
+FAMILIES: tuple[type[Family], ...] = (
+    Spans,
+    MultiLabel,
+    Regression,
+    Classification,
+)
 """In the order in which they are asked whether they accept references; a new family is added here."""
 
 
 def candidates(
-    names: Sequence[str], families: Sequence[type[Family]], known: Sequence[str]
+    names: Sequence[str], families: Sequence[type[Family]], known: Sequence[str], label_names: Sequence[Label] | None
 ) -> tuple[type[Family], ...]:
     """The families that have all these metrics.
 
@@ -26,6 +32,7 @@ def candidates(
         names: metric names, without those of ``known``.
         families: to choose from.
         known: names that every family shares, for the message.
+        label_names: the labels, if they are known: families that cannot have them are left out where others are left.
 
     Raises:
         OptionError: unknown names, each with the nearest one; or names that no one family has together.
@@ -37,7 +44,8 @@ def candidates(
         owners = {name: " or ".join(family.title for family in families if name in family.names) for name in names}
         listed = "; ".join(f"{name!r} of {owner}" for name, owner in owners.items())
         raise OptionError(f"these metrics do not go together: {listed}")
-    return found
+    fitting = tuple(family for family in found if label_names is None or family.fits(label_names))
+    return fitting or found
 
 
 def family_for(

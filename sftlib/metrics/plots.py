@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ANNOTATED = 20  # labels up to which each cell bears its count
 TICKS = 40  # labels up to which each is named
+PERCENTAGES = frozenset({"bleu", "chrf", "ter"})
 DOTS = 5000  # rows up to which each is a dot
 
 
@@ -63,6 +64,21 @@ def draw_bars(table: Mapping[Label, Mapping[str, float]], axes: Axes | None) -> 
     axes.tick_params(axis="y", length=0)
     axes.set(xlim=(0, 1.18), ylim=(size - 0.5, -0.5), xlabel="F1 (rows with the label)")
     axes.set_xticks(np.linspace(0, 1, 6))
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def draw_values(values: Mapping[str, float], rows: int, axes: Axes | None) -> Axes:
+    """Each metric as a bar: those up to 1 (rates) on one scale, percentages divided by 100."""
+    size = len(values)
+    axes = axes or new_axes(6, 1.4 + 0.36 * size)
+    lengths = [value / 100 if name in PERCENTAGES else value for name, value in values.items()]
+    axes.barh(range(size), np.nan_to_num(lengths), height=0.7)
+    for place, value in enumerate(values.values()):
+        axes.text(max(lengths[place], 0) + 0.01 if np.isfinite(value) else 0.01, place, f"{value:.4g}", va="center")
+    axes.set_yticks(range(size), list(values))
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(0, 1.18), ylim=(size - 0.5, -0.5), xlabel="share", title=f"{rows:,} rows")
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 

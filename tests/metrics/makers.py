@@ -29,6 +29,22 @@ class Number:
     value: float
 
 
+@dataclass(frozen=True)
+class Tagged:
+    tags: list[str]
+
+
+TAGS = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+
+
+def tagged(rng: np.random.Generator, rows: int) -> list[Tagged]:
+    """Predictions of five random tags each, every one of TAGS in the first."""
+    return [
+        Tagged([TAGS[code] for code in (rng.permutation(5) if not row else rng.integers(0, 5, 5))])
+        for row in range(rows)
+    ]
+
+
 def single(names: Sequence[Any], scores: np.ndarray) -> list[Single]:
     """Predictions of the label with the highest score."""
     best = scores.argmax(axis=1)

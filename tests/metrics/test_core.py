@@ -14,9 +14,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from sftlib.errors import DataError, OptionError
-from sftlib.metrics import Classification, Metrics, MultiLabel, Regression
+from sftlib.metrics import Classification, Metrics, MultiLabel, Regression, Spans
 from sftlib.metrics.sums import ExactSum
-from tests.metrics.makers import Number, in_batches, several, single, softmax
+from tests.metrics.makers import TAGS, Number, in_batches, several, single, softmax, tagged
 
 LABELS = ("ant", "bee", "cat")
 ROWS = 60
@@ -36,20 +36,24 @@ def rows_of(family: type) -> tuple[list[Any], list[Any]]:
         truth = rng.random((ROWS, 3)) < 0.4
         lists = [[name for name, has in zip(LABELS, row, strict=True) if has] for row in truth]
         return several(LABELS, rng.random((ROWS, 3))), lists
+    if family is Spans:
+        return tagged(rng, ROWS), [row.tags for row in tagged(rng, ROWS)]
     return single(LABELS, softmax(rng, ROWS, 3)), [LABELS[code] for code in rng.integers(0, 3, ROWS)]
 
 
 def everything(family: type, **options: Any) -> Metrics:
-    names = [name for name in family.names if name not in ("f1", "precision", "recall")]
+    of_two = ("f1", "precision", "recall") if family is Classification else ()
+    names = [name for name in family.names if name not in of_two]
     return Metrics(["loss", *names, agreement], family=family, **options)
 
 
-FAMILIES = pytest.mark.parametrize("family", [Classification, MultiLabel, Regression])
+FAMILIES = pytest.mark.parametrize("family", [Classification, MultiLabel, Regression, Spans])
 NAMED = pytest.mark.parametrize("named", [True, False])
 
 
 def options_of(family: type, named: bool) -> dict[str, Any]:
-    return {"label_names": LABELS} if named and family is not Regression else {}
+    names = {Classification: LABELS, MultiLabel: LABELS, Spans: TAGS}.get(family)
+    return {"label_names": names} if named and names else {}
 
 
 @FAMILIES
@@ -204,7 +208,7 @@ def wrong(references: Any, predictions: Any) -> Any:
         ),
         (
             ["accuracy", "mse"],
-            "do not go together: 'accuracy' of multi-label classification or classification; 'mse' of",
+            "do not go together: 'accuracy' of token classification or multi-label classification or classification; 'mse' of",
         ),
         (["accuracy", "accuracy"], "given twice: 'accuracy'"),
         ([lambda references, predictions: 0.0], "a named function"),
