@@ -31,6 +31,9 @@ QUIET = {
     "PYTHONUTF8": "1",
 }
 
+# A tiny model keeps one core busy, not two; the tests of a file stay together, since they share what they made.
+TWO_PROCESSES = ("-n", "2", "--dist", "loadfile")
+
 
 def install(session: nox.Session, group: str, *, package: bool = True) -> None:
     """Install a pinned dependency group, then the package itself without asking for its ranges again."""
@@ -41,9 +44,9 @@ def install(session: nox.Session, group: str, *, package: bool = True) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests and every doctest; arguments after ``--`` go to pytest."""
+    """Run the tests and every doctest in two processes; arguments after ``--`` go to pytest."""
     install(session, "tests")
-    session.run("pytest", *session.posargs, env=QUIET)
+    session.run("pytest", *TWO_PROCESSES, *session.posargs, env=QUIET)
 
 
 @nox.session
@@ -116,7 +119,7 @@ def minimums(session: nox.Session) -> None:
     session.install(*(lowest(item) for item in ranges), *nox.project.dependency_groups(PROJECT, "check"))
     session.install("--no-deps", "--editable", ".")
     # Old releases beside their newest neighbours warn about each other; here only results count.
-    session.run("pytest", "-W", "default", *session.posargs, env=QUIET)
+    session.run("pytest", "-W", "default", *TWO_PROCESSES, *session.posargs, env=QUIET)
 
 
 @nox.session

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-_FIGURES = pytest.StashKey[dict[tuple[str, str], object]]()
+_NAME = "figure"  # of the property of a test's report, which also comes home from other processes
 
 Figure = Callable[[str, object], None]
 
@@ -18,7 +18,7 @@ def figure(request: pytest.FixtureRequest) -> Figure:
     number = next((part for part in request.node.name.replace("[", "_").split("_") if part.isdigit()), "")
 
     def note(what: str, value: object) -> None:
-        request.config.stash.setdefault(_FIGURES, {})[number, what] = value
+        request.node.user_properties.append((_NAME, [number, what, str(value)]))
 
     return note
 
@@ -34,8 +34,10 @@ def usual_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    figures = config.stash.get(_FIGURES, {})
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    properties = [item for report in reports for item in getattr(report, "user_properties", ())]
+    figures = {(number, what): value for number, what, value in (made for name, made in properties if name == _NAME)}
     if figures:
         terminalreporter.section("trust: figures")
     for (number, what), value in sorted(figures.items()):
