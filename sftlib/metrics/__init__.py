@@ -6,7 +6,7 @@
     base.py            what a family of metrics must answer
     families.py        the list of families, and which one a set of names and references belongs to
     classification.py  multilabel.py  regression.py  spans.py       one family each
-    inputs.py  labels.py  cells.py  scores.py  tags.py  rows.py  sums.py  row_sums.py  summed.py     what they are made of
+    inputs.py  labels.py  cells.py  scores.py  tags.py  rows.py  sums.py  row_sums.py  summed.py   their parts
     bootstrap.py       intervals
     plots.py           the pictures
     directions.py      which way a metric improves

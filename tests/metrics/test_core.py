@@ -208,7 +208,8 @@ def wrong(references: Any, predictions: Any) -> Any:
         ),
         (
             ["accuracy", "mse"],
-            "do not go together: 'accuracy' of token classification or multi-label classification or classification; 'mse' of",
+            "do not go together: 'accuracy' of token classification or multi-label classification or classification; "
+            "'mse' of",
         ),
         (["accuracy", "accuracy"], "given twice: 'accuracy'"),
         ([lambda references, predictions: 0.0], "a named function"),
