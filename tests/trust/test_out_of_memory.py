@@ -1,4 +1,4 @@
-"""Running out of memory halves the micro-batch, repeats the step, and changes nothing else (trust.md, 23)."""
+"""23: running out of memory halves the micro-batch, repeats the step, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fitted(most: int) -> FineTuner:
     return tuner.fit(TaskDataset(ROWS), progress=False)
 
 
-def test_halves_and_repeats_the_step() -> None:
+def test_23_halves_and_repeats_the_step() -> None:
     clean, hungry = fitted(most=8), fitted(most=3)
     assert hungry.model.refused == 2, "8 rows, then 4 were too many; 2 fit, for good"
     assert clean.model.refused == 0
@@ -49,17 +49,17 @@ def test_halves_and_repeats_the_step() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5, msg=name)
 
 
-def test_gives_up_at_single_rows() -> None:
+def test_23_gives_up_at_single_rows() -> None:
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         fitted(most=0)
 
 
-def test_other_errors_are_not_mistaken_for_it() -> None:
+def test_23_other_errors_are_not_mistaken_for_it() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
 
 
-def test_budget_is_bounded() -> None:
+def test_23_budget_is_bounded() -> None:
     device = torch.device("cpu")
     assert memory_limit(device) > 2**20
     assert 2**9 <= tokens_of_a_pass(tiny_model("bert"), device) <= 2**14

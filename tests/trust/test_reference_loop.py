@@ -1,4 +1,4 @@
-"""`FineTuner` against a loop of forty lines that anybody would write in plain PyTorch.
+"""14: `FineTuner` against a loop of forty lines that anybody would write in plain PyTorch.
 
 Where both lay rows out alike (padded: models that the library calls as they are) the weights are the same bit by bit.
 Where the library lays rows end to end, sums are added in another order: the losses agree to 1e-5, and the weights as
@@ -130,17 +130,17 @@ def assert_bit_equal(name: str, family: str, *, schedule: str, warmup: int, clip
 
 @pytest.mark.parametrize("clip", [None, 0.5], ids=["unclipped", "clipped"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_schedule_and_clip(schedule: str, clip: float | None) -> None:
+def test_14_every_schedule_and_clip(schedule: str, clip: float | None) -> None:
     assert_bit_equal("text-classification", "distilbert", schedule=schedule, warmup=3, clip=clip)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_task(name: str) -> None:
+def test_14_every_task(name: str) -> None:
     assert_bit_equal(name, "electra", schedule="linear", warmup=0, clip=0.1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_in_the_librarys_own_layout(family: str) -> None:
+def test_14_every_family_in_the_librarys_own_layout(family: str) -> None:
     options: dict[str, Any] = {"schedule": "cosine", "warmup": 2, "clip": 0.3}
     expected, expected_losses = plain_loop("text-classification", family, **options)
     tuner = tuned("text-classification", family, wrap=False, **options)
@@ -156,14 +156,14 @@ def test_every_family_in_the_librarys_own_layout(family: str) -> None:
     ("given", "steps_of_warmup"), [(0.1, 2), (0.26, 6), (0.0, 0), (1.0, 20), (0, 0), (7, 7), (1, 1), (50, 20)]
 )
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_learning_rates(schedule: str, given: float | int, steps_of_warmup: int) -> None:
+def test_14_learning_rates(schedule: str, given: float | int, steps_of_warmup: int) -> None:
     made = SCHEDULES[schedule](STEPS, given)
     for step in range(STEPS):
         assert made.factor(step) == pytest.approx(factor(schedule, step, steps_of_warmup), abs=1e-12)
         assert 0 < made.factor(step) <= 1  # no step is wasted on a rate of zero
 
 
-def test_the_history_tells_the_rates_that_were_used() -> None:
+def test_14_the_history_tells_the_rates_that_were_used() -> None:
     tuner = tuner_for("text-classification", max_steps=10, warmup=4, learning_rate=1e-3)
     tuner.fit(case_of("text-classification").data(), progress=False)
     rates = [record["learning_rate"] for record in tuner.history.steps]

@@ -1,0 +1,151 @@
+"""9, 11, 12: however an effective batch is cut or laid out, loss, gradients, metrics and predictions are the same.
+
+Loss and gradient are compared at equal weights, in fp32, with dropout on: what is left is the order of summation.
+Where each gradient is compared with its own size, one that is nothing but rounding (a key's bias moves no attention) is
+compared with a thousandth of the largest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from sftlib import FineTuner
+from sftlib.assembly import assemble
+from sftlib.models.layout import Flat, Padded
+from sftlib.models.tokenizer import TextEncoder
+from sftlib.train.inference import Budget
+from tests.contracts.cases import NAMES, case_of, having, task_class, tuner_for
+from tests.trust.conftest import Figure
+
+BOUND = 1e-6
+NOISE = 1e-3  # of the largest gradient; what is smaller has no digits of its own
+ROWS = 29  # a prime: every cut leaves an uneven rest
+FAMILIES = ("bert", "distilbert", "modernbert", "gpt2", "llama")  # with layouts of both kinds
+
+
+class Sums(NamedTuple):
+    """Of one effective batch, not divided."""
+
+    total: float
+    count: float
+    gradients: dict[str, Tensor]
+    layout: str
+
+
+def sums(name: str, family: str, cut: int, *, padding_free: bool | str = "auto", **options: Any) -> Sums:
+    """Loss and gradient of the same rows at the same weights and the same step, cut as asked."""
+    tuner = tuner_for(name, family, padding_free=padding_free, **options)
+    data = case_of(name).data()
+    arguments = tuner._arguments
+    loss_options = {key: value for key, value in options.items() if key != "dropout"}
+    fitted = assemble(arguments, tuner._source, task_class(name).for_data(data, loss_options))
+    encoded = fitted.encode(data)
+    forward = fitted.forward(encoded)
+    totals, counts = [], []
+    fitted.model.train()
+    with forward.prepared():
+        for batch in fitted.micro_batches(encoded, Budget(cut, 2**62))(np.arange(len(encoded))[:ROWS]):
+            total, count = fitted.task.loss(forward.train(batch, step=7), batch)
+            total.backward()
+            totals.append(total.detach().double())
+            counts.append(count.detach().double())
+    found = {key: p.grad.clone() for key, p in fitted.model.named_parameters() if p.grad is not None}
+    return Sums(float(sum(totals)), float(sum(counts)), found, fitted.settings["layout"])
+
+
+def whole_apart(left: Sums, right: Sums) -> float:
+    """The larger relative difference of loss and gradient, the gradient taken as one vector."""
+    assert left.gradients.keys() == right.gradients.keys()
+    assert left.count == pytest.approx(right.count, rel=BOUND)
+    size = sum(float(value.double().pow(2).sum()) for value in left.gradients.values()) ** 0.5
+    squares = [(left.gradients[key] - right.gradients[key]).double().pow(2).sum() for key in left.gradients]
+    return max(float(sum(squares)) ** 0.5 / size, abs(left.total - right.total) / abs(left.total))
+
+
+def worst(left: Sums, right: Sums) -> float:
+    """The largest relative difference of loss and any gradient."""
+    assert left.gradients.keys() == right.gradients.keys()
+    floor = NOISE * max(float(value.norm()) for value in left.gradients.values())
+    apart = [
+        float((value - right.gradients[key]).norm()) / max(float(value.norm()), floor)
+        for key, value in left.gradients.items()
+    ]
+    return max([*apart, abs(left.total - right.total) / abs(left.total)])
+
+
+WORST: dict[str, float] = {}
+
+
+def within(apart: float, what: str, figure: Figure) -> None:
+    """Hold a difference to the bound, and note the largest of all."""
+    WORST[what] = max(WORST.get(what, 0.0), apart)
+    figure(what, f"{WORST[what]:.1e}")
+    assert apart <= BOUND
+
+
+@pytest.mark.parametrize(("name", "family"), having(("distilbert", "gpt2")))
+def test_09_accumulation(name: str, family: str, figure: Figure) -> None:
+    for options in case_of(name).loss_options:
+        whole = sums(name, family, ROWS, **options)
+        for cut in (1, 4, 16):
+            apart = whole_apart(whole, sums(name, family, cut, **options))
+            within(apart, "loss and gradient, cut into 1, 4 or 16 rows", figure)
+
+
+def test_09_dropout_is_on() -> None:
+    on, off = (sums(NAMES[0], "distilbert", 8, **options) for options in ({}, {"dropout": 0.0}))
+    assert whole_apart(on, off) > 1e-3
+
+
+@functools.cache
+def fitted(name: str, family: str) -> FineTuner:
+    """A tuner whose predictions differ by far more than rounding; not to be fitted again."""
+    return tuner_for(name, family, max_steps=10, learning_rate=1e-2, warmup=0).fit(case_of(name).data(), progress=False)
+
+
+def laid_out(tuner: FineTuner, *, padding_free: bool, padding_side: str) -> FineTuner:
+    """The same model, with another layout and another opinion of its tokenizer."""
+    before = tuner._fitted
+    assert before is not None
+    twin = tuner.clone()
+    twin._fitted = dataclasses.replace(before, layout=None, settings={**before.settings, "padding_free": padding_free})
+    twin._fitted.encoder = TextEncoder(before.encoder.tokenizer, before.encoder.max_length)
+    twin._fitted.encoder.tokenizer.padding_side = padding_side
+    return twin
+
+
+@pytest.mark.parametrize(("name", "family"), having(("bert", "gpt2")))
+def test_11_evaluation(name: str, family: str, figure: Figure) -> None:
+    """Against batch size, order, padding side and layout; number 10 varies the processes."""
+    case, tuner = case_of(name), fitted(name, family)
+    data = case.data()
+    order = np.random.default_rng(3).permutation(len(data)).tolist()
+    metrics = dict(tuner.evaluate(data, batch_size=1))
+    numbers = [case.numbers(one) for one in tuner.predict(data, batch_size=1)]
+    for padding_free, padding_side in itertools.product((True, False), ("left", "right")):
+        other = laid_out(tuner, padding_free=padding_free, padding_side=padding_side)
+        for size in (1, 5, 64):
+            found = dict(other.evaluate(data.select(order), batch_size=size))
+            assert found.keys() == metrics.keys()
+            within(max(abs(found[key] - metrics[key]) for key in found), "metrics, absolute", figure)
+            predicted = [case.numbers(one) for one in other.predict(data.select(order), batch_size=size)]
+            pairs = zip(predicted, (numbers[row] for row in order), strict=True)
+            apart = [abs(x - y) for left, right in pairs for x, y in zip(left, right, strict=True)]
+            within(max(apart, default=0.0), "numbers in predictions, absolute", figure)
+        if family in FAMILIES:
+            assert other.settings["layout"] == (Flat if padding_free else Padded).name
+
+
+@pytest.mark.parametrize(("name", "family"), [pair for pair in having(FAMILIES) if pair[1] in FAMILIES])
+def test_12_rows_end_to_end_against_padded(name: str, family: str, figure: Figure) -> None:
+    flat = sums(name, family, 8, padding_free=True)
+    padded = sums(name, family, 8, padding_free=False)
+    assert (flat.layout, padded.layout) == (Flat.name, Padded.name)
+    within(worst(flat, padded), "loss and every gradient, rows end to end", figure)
