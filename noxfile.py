@@ -115,7 +115,7 @@ def bench(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest version of every requirement's range."""
     extras = PROJECT["project"]["optional-dependencies"]
-    ranges = [*PROJECT["project"]["dependencies"], *extras["plot"], *extras["data"]]
+    ranges = [*PROJECT["project"]["dependencies"], *extras["plot"], *extras["data"], *extras["metrics"]]
     session.install(*(lowest(item) for item in ranges), *nox.project.dependency_groups(PROJECT, "check"))
     session.install("--no-deps", "--editable", ".")
     # Old releases beside their newest neighbours warn about each other; here only results count.

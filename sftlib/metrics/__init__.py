@@ -5,8 +5,10 @@
     core.py            `Metrics`, the front: a mapping of names to values
     base.py            what a family of metrics must answer
     families.py        the list of families, and which one a set of names and references belongs to
-    classification.py  multilabel.py  regression.py  spans.py       one family each
-    inputs.py  labels.py  cells.py  scores.py  tags.py  rows.py  sums.py  row_sums.py  summed.py   their parts
+    bound.py           a family with options of its own
+    classification.py  multilabel.py  regression.py  spans.py  relations.py      one family each
+    inputs.py  labels.py  cells.py  scores.py  tags.py                           what they are made of
+    rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     bootstrap.py       intervals
     plots.py           the pictures
     directions.py      which way a metric improves
@@ -17,10 +19,12 @@ A new family is one file and one entry in `families.FAMILIES`. scikit-learn and 
 from __future__ import annotations
 
 from sftlib.metrics.base import Family
+from sftlib.metrics.bound import Bound, Kind
 from sftlib.metrics.classification import Classification
 from sftlib.metrics.core import Metrics
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
+from sftlib.metrics.relations import Relations
 from sftlib.metrics.spans import Spans
 
-__all__ = ["Classification", "Family", "Metrics", "MultiLabel", "Regression", "Spans"]
+__all__ = ["Bound", "Classification", "Family", "Kind", "Metrics", "MultiLabel", "Regression", "Relations", "Spans"]

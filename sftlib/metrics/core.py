@@ -15,6 +15,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.extras import require
 from sftlib.metrics import bootstrap
 from sftlib.metrics.base import Family
+from sftlib.metrics.bound import Bound, Kind
 from sftlib.metrics.families import FAMILIES, candidates, family_for
 from sftlib.metrics.inputs import MetricFunction, as_list, called, distinct_labels, function_name, listed, number
 from sftlib.metrics.labels import Label
@@ -44,7 +45,7 @@ class Metrics(Mapping[str, float]):
             labels or numbers, or of several labels a row two lists of N tuples.
         label_names: the labels, in the order of the confusion matrix; others are an error. None gathers them from
             references and predictions, sorted.
-        family: the family, for a task that knows it.
+        family: the family, for a task that knows it; `Relations` has an option of its own, given by its ``excluding``.
 
     Raises:
         OptionError: an unknown metric (with the nearest one), metrics that do not go together, a function without a
@@ -72,7 +73,7 @@ class Metrics(Mapping[str, float]):
         names_or_functions: Iterable[str | MetricFunction],
         *,
         label_names: Iterable[Label] | None = None,
-        family: type[Family] | None = None,
+        family: Kind | None = None,
     ) -> None:
         items = listed(names_or_functions)
         self._functions = {function_name(item): item for item in items if not isinstance(item, str)}
@@ -82,8 +83,9 @@ class Metrics(Mapping[str, float]):
             raise OptionError(f"metrics given twice: {', '.join(twins)}")
         self._label_names = distinct_labels(label_names)
         own = [name for name in self._names if name not in self._functions and name not in FROM_LOSS]
-        if family is not None and not (isinstance(family, type) and issubclass(family, Family)):
+        if not _is_kind(family):
             raise OptionError(f"family={family!r}: expected a class of sftlib.metrics, such as Classification")
+        self._kind = family
         self._families = candidates(own, (family,) if family else FAMILIES, tuple(FROM_LOSS), self._label_names)
         self._family = self._new_family(self._families[0]) if len(self._families) == 1 else None
         self._loss, self._count = ExactSum(), ExactSum()
@@ -136,11 +138,13 @@ class Metrics(Mapping[str, float]):
             raise DataError(f"metrics to merge differ: {', '.join(self._names)} and {', '.join(other._names)}")
         if self._label_names and other._label_names and self._label_names != other._label_names:
             raise DataError(f"label names differ: {list(self._label_names)} and {list(other._label_names)}")
+        if self._kind and other._kind and self._kind != other._kind:
+            raise DataError(f"families differ: {self._kind.title} and {other._kind.title}, or their options")
         family = self._family or other._family
         both = Metrics(
             [self._functions.get(name, name) for name in self._names],
             label_names=self._label_names or other._label_names,
-            family=type(family) if family else None,
+            family=self._kind or other._kind or (type(family) if family else None),
         )
         for part in (self, other):
             both._family = _merged(both._family, part._family)
@@ -273,7 +277,7 @@ class Metrics(Mapping[str, float]):
     def _table(self) -> list[tuple[str, object]]:
         return [*self.items(), ("rows", self.rows)]
 
-    def _new_family(self, kind: type[Family]) -> Family:
+    def _new_family(self, kind: Kind) -> Family:
         own = [name for name in self._names if name not in self._functions and name not in FROM_LOSS]
         return kind(own, label_names=self._label_names, keep_rows=bool(self._functions))
 
@@ -297,6 +301,10 @@ class Metrics(Mapping[str, float]):
         if name in sums:
             having = [other for other in self._names if other not in sums]
             raise OptionError(f"{name!r} is kept as a sum and has no interval; those that have one: {having or 'none'}")
+
+
+def _is_kind(family: object) -> bool:
+    return family is None or isinstance(family, Bound) or (isinstance(family, type) and issubclass(family, Family))
 
 
 def _merged(first: Family | None, second: Family | None) -> Family | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sftlib.errors import OptionError
-from sftlib.metrics.base import Family
+from sftlib.metrics.bound import Kind
 from sftlib.metrics.classification import Classification
 from sftlib.metrics.labels import Label
 from sftlib.metrics.multilabel import MultiLabel
@@ -14,7 +14,7 @@ from sftlib.metrics.regression import Regression
 from sftlib.metrics.spans import Spans
 from sftlib.options import nearest, raise_together
 
-FAMILIES: tuple[type[Family], ...] = (
+FAMILIES: tuple[Kind, ...] = (
     Spans,
     MultiLabel,
     Regression,
@@ -24,8 +24,8 @@ FAMILIES: tuple[type[Family], ...] = (
 
 
 def candidates(
-    names: Sequence[str], families: Sequence[type[Family]], known: Sequence[str], label_names: Sequence[Label] | None
-) -> tuple[type[Family], ...]:
+    names: Sequence[str], families: Sequence[Kind], known: Sequence[str], label_names: Sequence[Label] | None
+) -> tuple[Kind, ...]:
     """The families that have all these metrics.
 
     Args:
@@ -48,9 +48,7 @@ def candidates(
     return fitting or found
 
 
-def family_for(
-    references: Sequence[Any], families: Sequence[type[Family]], label_names: Sequence[Label] | None
-) -> type[Family]:
+def family_for(references: Sequence[Any], families: Sequence[Kind], label_names: Sequence[Label] | None) -> Kind:
     """The family of these references: the only candidate, or the first that accepts them."""
     accepting = (family for family in families if family.accepts(references, label_names))
     return families[0] if len(families) == 1 else next(accepting, families[-1])

@@ -25,7 +25,7 @@ from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.data.tokens import TokenWriter
-from sftlib.metrics import Family, Metrics
+from sftlib.metrics import Kind, Metrics
 from sftlib.models.backbone import Head, ModelSource
 from sftlib.models.tokenizer import TextEncoder
 
@@ -71,7 +71,7 @@ class Task(ABC):
     name: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]]
     couples_rows: ClassVar[bool] = False
-    family: ClassVar[type[Family] | None] = None
+    family: Kind | None = None
 
     @classmethod
     @abstractmethod
