@@ -16,8 +16,8 @@ from sftlib.tasks import TASKS
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 
-#: Options that shape the loss; each task says which of them it has.
-LOSS_OPTIONS = ("class_weights", "label_smoothing", "huber_delta")
+#: Options that shape a task; each task says which of them it has.
+TASK_OPTIONS = ("class_weights", "label_smoothing", "huber_delta", "stride")
 
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
@@ -48,6 +48,7 @@ class Arguments:
     class_weights: str | Mapping[Any, float] | None
     label_smoothing: float
     huber_delta: float | None
+    stride: int | None
     dropout: float | None
     freeze: Freeze
     padding_free: bool | str
@@ -69,9 +70,9 @@ class Arguments:
         """Option -> value."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
-    def loss_options(self) -> dict[str, Any]:
-        """Those that shape the loss."""
-        return {name: getattr(self, name) for name in LOSS_OPTIONS}
+    def task_options(self) -> dict[str, Any]:
+        """Those that shape a task."""
+        return {name: getattr(self, name) for name in TASK_OPTIONS}
 
     def check(self) -> None:
         """Refuse values that no option can have, all of them at once.
@@ -99,6 +100,7 @@ class Arguments:
     def _problems_of_the_loss(self) -> list[Problem]:
         return [
             _share("label_smoothing", self.label_smoothing),
+            self.stride is not None and whole_number("stride", self.stride, at_least=0),
             self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
             self.dropout is not None and _share("dropout", self.dropout),
             self._check_class_weights(),

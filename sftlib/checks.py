@@ -41,7 +41,7 @@ def choose_task(
             f"task={arguments.task!r}, but the training data is for {train.task!r}; leave task= out, "
             f"or give the data the roles of that task: {_roles_wanted(arguments.task)}"
         )
-    task = find_task(train.task or "").for_data(train, arguments.loss_options())
+    task = find_task(train.task or "").for_data(train, arguments.task_options())
     _all_of(lambda data, name: check_data(task, data, name), parts)
     watching = [*watchers(arguments), *(callback for callback in callbacks if isinstance(callback, _WATCHERS))]
     if valid is None and watching:

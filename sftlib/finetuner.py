@@ -81,9 +81,11 @@ class FineTuner:
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
         warmup: a share of the steps (float) or a number of steps (int).
         max_grad_norm: gradients are scaled down to this norm; None to leave them.
-        class_weights: ``"balanced"``, or label -> weight (``text-classification``).
-        label_smoothing: share of the target spread over all labels (``text-classification``).
+        class_weights: ``"balanced"``, or label -> weight (``text-classification``, ``token-classification``).
+        label_smoothing: share of the target spread over all labels (the same).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
+        stride: tokens that two windows of a row longer than ``max_length`` share; a quarter of a window when None, half
+            at most (``token-classification``).
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
             embeddings), or a list of patterns for names of parameters or modules, such as ``"*.embeddings"``.
@@ -129,6 +131,7 @@ class FineTuner:
         class_weights: str | Mapping[Any, float] | None = None,
         label_smoothing: float = 0.0,
         huber_delta: float | None = None,
+        stride: int | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
         padding_free: bool | str = "auto",
@@ -222,7 +225,7 @@ class FineTuner:
         fitted.encodings = self._encodings
         encoded = fitted.encode(train)
         encoded_valid = None if valid is None else fitted.encode(valid)
-        fitted.samples = [{role: train[i][role] for role in train.inputs} for i in range(min(3, len(train)))]
+        fitted.samples = _each(task, train[:3])
         check_supervision(task, encoded, train)
         plan = plan_batches(arguments, len(encoded))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))

@@ -6,8 +6,8 @@ Letters: ``B`` rows of the micro-batch, ``T`` tokens of the longest of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -29,12 +29,14 @@ class Batch:
         lengths: (B,) tokens of each row.
         inputs: name -> (B, T); what the model sees.
         targets: name -> (B, ...), or (B, S) of targets of different lengths; what only the loss sees.
+        notes: the same, of what the task needs to read the model's answer.
     """
 
     rows: torch.Tensor
     lengths: torch.Tensor
     inputs: Mapping[str, torch.Tensor]
     targets: Mapping[str, torch.Tensor]
+    notes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
@@ -45,6 +47,7 @@ class Batch:
             lengths=self.lengths.to(device),
             inputs={name: value.to(device) for name, value in self.inputs.items()},
             targets={name: value.to(device) for name, value in self.targets.items()},
+            notes={name: value.to(device) for name, value in self.notes.items()},
         )
 
 
@@ -58,16 +61,27 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], *, fill: Mapping[str, int]) -
 
     Returns:
         A `Batch` whose inputs are (B, T) int64, among them ``attention_mask``. Targets of tokens are filled up with
-        `IGNORED`.
+        `IGNORED`, notes of tokens with 0.
     """
     padded, mask = pad_together(encoded.inputs, rows, fill=fill)
     inputs = {name: torch.from_numpy(values) for name, values in padded.items()}
     inputs["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
-    lengths = torch.from_numpy(encoded.lengths[rows])
-    targets = {
+    return Batch(
+        rows=torch.from_numpy(rows),
+        lengths=torch.from_numpy(encoded.lengths[rows]),
+        inputs=inputs,
+        targets=_laid_out(encoded.targets, rows, IGNORED),
+        notes=_laid_out(encoded.notes, rows, 0),
+    )
+
+
+def _laid_out(
+    parts: Mapping[str, NDArray[Any] | Ragged], rows: NDArray[np.int64], fill: int
+) -> dict[str, torch.Tensor]:
+    """What belongs to the chosen rows; what has a length for each row is filled up."""
+    return {
         name: torch.from_numpy(
-            values.padded(rows, fill=IGNORED) if isinstance(values, Ragged) else np.asarray(values[rows])
+            values.padded(rows, fill=fill) if isinstance(values, Ragged) else np.asarray(values[rows])
         )
-        for name, values in encoded.targets.items()
+        for name, values in parts.items()
     }
-    return Batch(rows=torch.from_numpy(rows), lengths=lengths, inputs=inputs, targets=targets)

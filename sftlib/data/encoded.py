@@ -101,9 +101,7 @@ class Ragged:
 
     def positions(self, rows: IntArray) -> NDArray[np.int64]:
         """Where the tokens of the chosen rows stand in the flat array, one after the other."""
-        lengths = self._lengths[rows]
-        ends = np.cumsum(lengths)
-        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(self._starts[rows] - ends + lengths, lengths)
+        return ranges(self._starts[rows], self._lengths[rows])
 
     def gather(self, rows: IntArray) -> IntArray:
         """The tokens of the chosen rows, one after the other."""
@@ -145,6 +143,8 @@ class Encoded:
         targets: name -> (N, ...) array, or the target of every token; empty for unlabelled rows.
         uncut_lengths: (N,) tokens of each row before truncation.
         owners: (N,) ascending, the row of the data that each is a window of; None where each is a row itself.
+        notes: name -> (N, ...) array, or something of every token: what the task needs to read the model's answer, of
+            labelled and unlabelled rows alike. The model never sees it.
     """
 
     def __init__(
@@ -153,12 +153,29 @@ class Encoded:
         targets: Mapping[str, NDArray[Any] | Ragged],
         uncut_lengths: NDArray[np.integer[Any]],
         owners: NDArray[np.int64] | None = None,
+        notes: Mapping[str, NDArray[Any] | Ragged] | None = None,
     ) -> None:
         self.inputs = dict(inputs)
         self.targets = dict(targets)
+        self.notes = dict(notes or {})
         self.uncut_lengths = uncut_lengths
         self.owners = np.arange(len(uncut_lengths)) if owners is None else owners
         self._digest = ""
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Encoded]) -> Encoded:
+        """The rows of all parts, in order; each part numbers its owners in the whole."""
+        if len(parts) == 1:
+            return parts[0]
+        ids = Ragged.concatenate([part.inputs["input_ids"] for part in parts])
+        inputs = {name: ids.alike(np.concatenate([p.inputs[name].values for p in parts])) for name in parts[0].inputs}
+        return cls(
+            {**inputs, "input_ids": ids},
+            {name: _joined([part.targets[name] for part in parts]) for name in parts[0].targets},
+            np.concatenate([part.uncut_lengths for part in parts]),
+            np.concatenate([part.owners for part in parts]),
+            {name: _joined([part.notes[name] for part in parts]) for name in parts[0].notes},
+        )
 
     def __len__(self) -> int:
         return len(self.uncut_lengths)
@@ -175,7 +192,7 @@ class Encoded:
 
     def arrays(self) -> list[NDArray[Any]]:
         """Every array that this is made of, each once."""
-        parts = [*self.inputs.values(), *self.targets.values()]
+        parts = [*self.inputs.values(), *self.targets.values(), *self.notes.values()]
         found = [array for part in parts for array in (part.arrays() if isinstance(part, Ragged) else [part])]
         return list({id(array): array for array in [*found, self.uncut_lengths, self.owners]}.values())
 
@@ -195,11 +212,12 @@ class Encoded:
             for name, part in self.inputs.items()
         }
         targets = {name: _taken(values, rows) for name, values in self.targets.items()}
-        return Encoded(inputs, targets, self.uncut_lengths[rows])
+        notes = {name: _taken(values, rows) for name, values in self.notes.items()}
+        return Encoded(inputs, targets, self.uncut_lengths[rows], notes=notes)
 
     def with_targets(self, targets: Mapping[str, NDArray[Any] | Ragged]) -> Encoded:
         """The same rows with these targets; the tokens are shared."""
-        same = Encoded(self.inputs, targets, self.uncut_lengths, self.owners)
+        same = Encoded(self.inputs, targets, self.uncut_lengths, self.owners, self.notes)
         same._digest = self._digest
         return same
 
@@ -216,6 +234,10 @@ class Encoded:
                     sha.update(np.ascontiguousarray(block, np.int32).data)
             self._digest = sha.hexdigest()
         return self._digest
+
+
+def _joined(parts: Sequence[Any]) -> NDArray[Any] | Ragged:
+    return Ragged.concatenate(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
 
 
 def _taken(values: NDArray[Any] | Ragged, rows: NDArray[np.int64]) -> NDArray[Any] | Ragged:
@@ -245,6 +267,17 @@ def pad_together(
         out[mask] = part._flat[positions]
         padded[name] = out
     return padded, mask
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The whole numbers of several ranges, one range after the other.
+
+    Example:
+        >>> ranges(np.array([7, 2]), np.array([2, 3])).tolist()
+        [7, 8, 2, 3, 4]
+    """
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
 def offsets_of(lengths: IntArray) -> NDArray[np.int64]:

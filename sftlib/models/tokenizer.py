@@ -21,6 +21,7 @@ from sftlib.errors import OptionError
 
 _CHUNK = 512  # rows a call: larger ones were slower, since what they return no longer fits a cache
 _CHARACTERS = 2**21  # of a call with more than one row
+_CHUNK_OF_WORDS = 2**13  # rows a call: only different words are tokenised
 _RULES = 1  # raised whenever the rules of this file give other tokens for the same text
 
 
@@ -36,6 +37,58 @@ class TokenChunk(NamedTuple):
     inputs: dict[str, NDArray[np.int32]]
     lengths: NDArray[np.int64]
     uncut: NDArray[np.int64]
+
+
+class WordChunk(NamedTuple):
+    """The tokens of some rows of words, without control tokens, one word after the other.
+
+    Attributes:
+        tokens: (L,) int32.
+        of_words: (W,) tokens of each word, at least 1.
+        words: (N,) words of each row.
+    """
+
+    tokens: NDArray[np.int32]
+    of_words: NDArray[np.int64]
+    words: NDArray[np.int64]
+
+
+class PlacedChunk(NamedTuple):
+    """The tokens of some texts, without control tokens, and where in its text each stands.
+
+    Attributes:
+        tokens: (L,) int32.
+        starts: (L,) int64, the character that each begins with.
+        ends: (L,) int64, the character after its last.
+        lengths: (N,) tokens of each text.
+    """
+
+    tokens: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Frame(NamedTuple):
+    """The control tokens around a text, or around and between two.
+
+    Attributes:
+        before: (L,) int32 in front of the first text.
+        between: (L,) int32 between the two; empty for one text.
+        after: (L,) int32 at the end.
+        types: names of further inputs -> the value of each part, in the order before, first text, between, second
+            text, after.
+    """
+
+    before: NDArray[np.int32]
+    between: NDArray[np.int32]
+    after: NDArray[np.int32]
+    types: dict[str, tuple[int, int, int, int, int]]
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.before) + len(self.between) + len(self.after)
 
 
 @final
@@ -79,6 +132,112 @@ class TextEncoder:
         for start in range(0, len(texts), _CHUNK):
             part = slice(start, start + _CHUNK)
             yield from self._by_size(list(texts[part]), None if pairs is None else list(pairs[part]))
+
+    def encode_words(self, rows: Sequence[Sequence[str]]) -> Iterator[WordChunk]:
+        """Tokenise words, each for itself, as they would be in a text that has one space between two of them.
+
+        A word of which a tokenizer leaves nothing gets its token for what it does not know, so that it keeps a place.
+
+        Args:
+            rows: the words of each row; sliced, so they may be read from a file.
+
+        Yields:
+            The tokens of the next rows, in order.
+        """
+        space = self._space()
+        for start in range(0, len(rows), _CHUNK_OF_WORDS):
+            part = list(rows[start : start + _CHUNK_OF_WORDS])
+            words = [word if i == 0 else space + word for row in part for i, word in enumerate(row)]
+            number = {word: i for i, word in enumerate(dict.fromkeys(words))}
+            ids = [found or [self._unknown] for found in self._bare(list(number))["input_ids"]]
+            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+            flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
+            chosen = np.fromiter(map(number.__getitem__, words), np.int64, len(words))
+            of_words = lengths[chosen]
+            begins = (np.cumsum(lengths) - lengths)[chosen]
+            ends = np.cumsum(of_words)
+            places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(begins - ends + of_words, of_words)
+            yield WordChunk(flat[places], of_words, np.fromiter(map(len, part), np.int64, len(part)))
+
+    def encode_places(self, texts: Sequence[str]) -> Iterator[PlacedChunk]:
+        """Tokenise texts and say where each token stands.
+
+        Args:
+            texts: sliced, so they may be read from a file.
+
+        Yields:
+            The tokens of the next texts, in order.
+
+        Raises:
+            OptionError: a tokenizer that does not know places.
+        """
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise OptionError(
+                f"tokenizer={type(self.tokenizer).__name__}: it cannot say where in a text its tokens stand; this task "
+                "needs one of the tokenizers library (is_fast)"
+            )
+        for start in range(0, len(texts), _CHUNK):
+            part = list(texts[start : start + _CHUNK])
+            encoded = self._bare(part, return_offsets_mapping=True)
+            lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(part))
+            count = int(lengths.sum())
+            tokens = np.fromiter(chain.from_iterable(encoded["input_ids"]), np.int32, count)
+            spans: NDArray[np.int64] = np.array(
+                [span for row in encoded["offset_mapping"] for span in row], np.int64
+            ).reshape(count, 2)
+            yield PlacedChunk(tokens, spans[:, 0], spans[:, 1], lengths)
+
+    def frame(self, *, pair: bool = False) -> Frame:
+        """What the tokenizer puts around a text, or around and between two.
+
+        Raises:
+            OptionError: a tokenizer whose control tokens cannot be told from a text's.
+        """
+        texts = ("a", "b") if pair else ("a",)
+        whole = self._call(["a"], ["b"] if pair else None, truncation=False)
+        ids, end, cuts = whole["input_ids"][0], 0, []
+        for text in texts:
+            (body,) = self._bare([text])["input_ids"]
+            begin = next((i for i in range(end, len(ids)) if body and ids[i : i + len(body)] == body), None)
+            if begin is None:
+                raise OptionError(f"tokenizer={type(self.tokenizer).__name__}: its control tokens cannot be found")
+            end = begin + len(body)
+            cuts += [begin, end]
+        bounds = [0, *cuts, *([end, end] if not pair else []), len(ids)]  # five parts
+        parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        before, between, after = (np.array(ids[parts[i]], np.int32) for i in (0, 2, 4))
+        types = {
+            name: tuple(values[0][part][0] if values[0][part] else 0 for part in parts)
+            for name, values in whole.items()
+            if name != "input_ids"
+        }
+        return Frame(before, between, after, types)  # type: ignore[arg-type]
+
+    def _space(self) -> str:
+        """What has to stand before a word for it to be tokenised as in the middle of a text."""
+        whole, first = (self._bare([text])["input_ids"][0] for text in ("a b", "a"))
+        return next((space for space in ("", " ") if first + self._bare([space + "b"])["input_ids"][0] == whole), " ")
+
+    def _bare(self, texts: list[str], **more: bool) -> dict[str, list[Any]]:
+        """Tokens without control tokens, uncut."""
+        return dict(
+            self.tokenizer(
+                texts,
+                add_special_tokens=False,
+                truncation=False,
+                padding=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                split_special_tokens=True,
+                verbose=False,
+                **more,
+            )
+        )
+
+    @property
+    def _unknown(self) -> int:
+        unknown = self.tokenizer.unk_token_id
+        return self._blank if unknown is None else unknown
 
     def digest(self) -> str | None:
         """Hex SHA-256 of all that decides which tokens a text becomes; None where that cannot be told.

@@ -9,11 +9,13 @@ from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.multi_label_classification import MultiLabelClassification
 from sftlib.tasks.text_classification import TextClassification
 from sftlib.tasks.text_regression import TextRegression
+from sftlib.tasks.token_classification import TokenClassification
 
 TASKS: tuple[type[Task], ...] = (
     TextClassification,
     MultiLabelClassification,
     TextRegression,
+    TokenClassification,
 )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sftlib.errors import OptionError
+from sftlib.options import is_number, nearest
+from sftlib.tasks.base import Label
 
 
 def refuse_options(task: str, options: Mapping[str, Any], *, known: tuple[str, ...]) -> None:
@@ -19,3 +22,61 @@ def refuse_options(task: str, options: Mapping[str, Any], *, known: tuple[str, .
         listed = ", ".join(f"{name}={options[name]!r}" for name in unused)
         has = f"it has {', '.join(known)}" if known else "it has no loss options"
         raise OptionError(f"{task} has no use for {listed}; {has}")
+
+
+def label_weights(
+    option: str | Mapping[Label, float] | None, labels: Iterable[Label], names: Sequence[Label]
+) -> list[float] | None:
+    """A weight for each label name; ``"balanced"`` is scikit-learn's N / (K * count).
+
+    Args:
+        option: ``class_weights`` as it was given.
+        labels: of all rows, or of all words.
+        names: every label.
+
+    Raises:
+        OptionError: weights that do not fit the labels, all problems at once.
+    """
+    if option is None:
+        return None
+    if option == "balanced":
+        counts = Counter(labels)
+        present = [name for name in names if counts[name]]
+        return [counts.total() / (len(present) * counts[name]) if counts[name] else 0.0 for name in names]
+    if not isinstance(option, Mapping):
+        raise OptionError(
+            f"class_weights={option!r}: expected None, 'balanced', or a mapping from each label to a weight"
+        )
+    problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
+    problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
+    problems += [
+        f"class_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
+        for name, weight in option.items()
+        if not is_number(weight) or not 0 <= weight < float("inf")
+    ]
+    if not problems and not any(option.values()):
+        problems = ["class_weights: all weights are 0, nothing would be learned"]
+    if problems:
+        raise OptionError("\n".join(problems))
+    return [float(option[name]) for name in names]
+
+
+def window_room(room: int, max_length: int, stride: int | None) -> int:
+    """Tokens of the data that a window holds.
+
+    Args:
+        room: what the control tokens leave of the limit.
+        max_length: the limit.
+        stride: as it was given.
+
+    Raises:
+        OptionError: there is no room, or two windows would share more than half of it.
+    """
+    if room < 1:
+        raise OptionError(f"max_length={max_length}: the control tokens of this model leave no room for words")
+    if stride is not None and stride > room // 2 and stride > 0:
+        raise OptionError(
+            f"stride={stride}: two windows may share half of their {room} tokens at most, {room // 2}; lower it, or "
+            f"raise max_length={max_length}"
+        )
+    return room

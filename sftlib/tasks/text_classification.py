@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -14,13 +13,12 @@ from torch.nn import functional
 
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
-from sftlib.errors import LabelError, OptionError
+from sftlib.errors import LabelError
 from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.models.backbone import Head
-from sftlib.options import is_number, nearest
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import check_labels
-from sftlib.tasks.options import refuse_options
+from sftlib.tasks.options import label_weights, refuse_options
 from sftlib.tasks.sequence import SequenceTask, as_tensor
 
 
@@ -89,7 +87,7 @@ class TextClassification(SequenceTask):
         return cls(
             label_names=names,
             pair="text_pair" in data.roles,
-            class_weights=_weights(options.get("class_weights"), labels, names),
+            class_weights=label_weights(options.get("class_weights"), labels, names),
             label_smoothing=options.get("label_smoothing", 0.0),
         )
 
@@ -151,31 +149,3 @@ class TextClassification(SequenceTask):
     def references(self, data: TaskDataset) -> Sequence[Label]:
         labels: Sequence[Label] = data.column("label")
         return labels
-
-
-def _weights(
-    option: str | Mapping[Label, float] | None, labels: Sequence[Label], names: Sequence[Label]
-) -> list[float] | None:
-    """A weight for each label name; ``"balanced"`` is scikit-learn's N / (K * count)."""
-    if option is None:
-        return None
-    if option == "balanced":
-        counts = Counter(labels)
-        present = [name for name in names if counts[name]]
-        return [len(labels) / (len(present) * counts[name]) if counts[name] else 0.0 for name in names]
-    if not isinstance(option, Mapping):
-        raise OptionError(
-            f"class_weights={option!r}: expected None, 'balanced', or a mapping from each label to a weight"
-        )
-    problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
-    problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
-    problems += [
-        f"class_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
-        for name, weight in option.items()
-        if not is_number(weight) or not 0 <= weight < float("inf")
-    ]
-    if not problems and not any(option.values()):
-        problems = ["class_weights: all weights are 0, nothing would be learned"]
-    if problems:
-        raise OptionError("\n".join(problems))
-    return [float(option[name]) for name in names]
