@@ -54,12 +54,13 @@ def _problems(record: Mapping[str, Any]) -> list[str | None]:
 def _task_problems(config: Mapping[str, Any]) -> list[str | None]:
     """Entries that several tasks have; those that a task does not have are refused by the task."""
     smoothing, delta = config.get("label_smoothing", 0), config.get("huber_delta")
-    names = config.get("label_names", ["a"])
+    names, stride = config.get("label_names", ["a"]), config.get("stride")
     return [
         _label_problem(names),
         _weight_problem(config.get("class_weights"), len(names) if isinstance(names, list) else 0),
         None if isinstance(config.get("pair", False), bool) else "pair: expected true or false",
         real_number("label_smoothing", smoothing, 0, 1, expected="a number from 0 to 1"),
+        None if stride is None else whole_number("stride", stride, at_least=0, at_most=_LONGEST),
         None if delta is None else real_number("huber_delta", delta, 0, expected="a number above 0", ends=False),
     ]
 

@@ -27,7 +27,9 @@ class TokenReport:
 
     Args:
         rows: how many rows.
-        lengths: min, median, mean, p95, max and total tokens of a row, control tokens included, before anything is cut.
+        windows: how many windows they are read in; as many as rows where none is too long, or what is too long is cut.
+        lengths: min, median, mean, p95, max and total tokens of a row (of a window where rows have several), control
+            tokens included, before anything is cut.
         truncated: how many rows are longer than the limit, and cut.
         truncated_rows: the first hundred of them, by number.
         tokens_lost: tokens that are cut off, over all rows.
@@ -36,6 +38,7 @@ class TokenReport:
     """
 
     rows: int
+    windows: int = 0
     lengths: Mapping[str, float] = field(default_factory=dict)
     truncated: int = 0
     truncated_rows: tuple[int, ...] = ()
@@ -51,9 +54,11 @@ class TokenReport:
             encoded: the rows, cut already.
             unsupervised: (M,) numbers of the rows that lost supervision.
         """
-        uncut, cut = encoded.uncut_lengths, encoded.truncated
+        uncut, cut, owners = encoded.uncut_lengths, encoded.truncated, encoded.owners
+        truncated, lost = np.unique(owners[cut]), np.unique(owners[unsupervised])
         return cls(
-            rows=len(encoded),
+            rows=len(np.unique(owners)),
+            windows=len(encoded),
             lengths={
                 "min": int(uncut.min()),
                 "median": float(np.median(uncut)),
@@ -62,11 +67,11 @@ class TokenReport:
                 "max": int(uncut.max()),
                 "total": int(uncut.sum()),
             },
-            truncated=len(cut),
-            truncated_rows=tuple(cut[:NAMED].tolist()),
+            truncated=len(truncated),
+            truncated_rows=tuple(truncated[:NAMED].tolist()),
             tokens_lost=int((uncut - encoded.lengths)[cut].sum()),
-            unsupervised=len(unsupervised),
-            unsupervised_rows=tuple(unsupervised[:NAMED].tolist()),
+            unsupervised=len(lost),
+            unsupervised_rows=tuple(lost[:NAMED].tolist()),
         )
 
     def sentences(self, limit: int, name: str) -> Iterator[str]:
@@ -77,6 +82,8 @@ class TokenReport:
             name: what to call the data, or nothing.
         """
         where = f" of {name}" if name else ""
+        if self.windows > self.rows:
+            yield f"{_rows(self.rows)}{where} read in {self.windows:,} windows of at most {limit} tokens"
         if self.unsupervised:
             named = _named(self.unsupervised_rows, self.unsupervised)
             yield f"{_rows(self.unsupervised)}{where} lost supervision with their end: {named}"
@@ -137,6 +144,7 @@ class TrainingReport:
 
     def _token_lines(self, prefix: str, tokens: TokenReport) -> list[tuple[str, object]]:
         return [
+            *([(f"{prefix}windows", tokens.windows)] if tokens.windows > tokens.rows else []),
             *((f"{prefix}tokens, {name}", value) for name, value in tokens.lengths.items()),
             (f"{prefix}truncated rows", tokens.truncated),
             (f"{prefix}tokens lost", tokens.tokens_lost),

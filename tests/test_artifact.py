@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoTokenizer, pipeline
 
 from sftlib import FineTuner, TaskDataset, artifact
 from sftlib.errors import ArtifactError, NotFittedError, OptionError
+from sftlib.tasks import find_task
 from sftlib.tasks.multi_label_classification import MultiLabel
 from sftlib.tasks.text_classification import Classification
-from tests.contracts.cases import NAMES, case_of, same_weights, tuner_for, weights
+from tests.contracts.cases import case_of, having, same_weights, tuner_for, weights
 from tests.tiny import tiny_model, tiny_tokenizer
 
 FAMILIES = ("bert", "gpt2", "roberta", "modernbert")
@@ -97,16 +99,17 @@ def test_the_pipeline_gives_the_same_number(family: str, tmp_path: Path) -> None
         assert found["score"] == pytest.approx(mine.value, abs=2e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "family"), having(FAMILIES))
 def test_the_auto_class_opens_it(name: str, family: str, tmp_path: Path) -> None:
     tuner = fitted(name, family)
     tuner.save(tmp_path / "model")
-    model, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
+    auto_class = getattr(transformers, case_of(name).auto_class)
+    model, report = auto_class.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert same_weights(model.state_dict(), weights(tuner))
-    assert model.config.num_labels == case_of(name).outputs
+    if find_task(name).for_data(case_of(name).data(), {}).head.outputs is not None:
+        assert model.config.num_labels == case_of(name).outputs
     if tuner.label_names is not None:
         assert list(model.config.id2label.values()) == [str(label) for label in tuner.label_names]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")

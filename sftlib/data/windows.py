@@ -55,7 +55,9 @@ class Windows(NamedTuple):
         return Windows(*(part[which] for part in self))
 
 
-def cut_windows(lengths: IntArray, rooms: IntArray, strides: IntArray, breaks: NDArray[np.bool_] | None = None) -> Windows:
+def cut_windows(
+    lengths: IntArray, rooms: IntArray, strides: IntArray, breaks: NDArray[np.bool_] | None = None
+) -> Windows:
     """Cut rows into windows.
 
     A row that fits is one window. Of a longer one, each window but the last is full, and shares ``strides`` places

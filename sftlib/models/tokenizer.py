@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -204,7 +204,7 @@ class TextEncoder:
             end = begin + len(body)
             cuts += [begin, end]
         bounds = [0, *cuts, *([end, end] if not pair else []), len(ids)]  # five parts
-        parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [slice(a, b) for a, b in pairwise(bounds)]
         before, between, after = (np.array(ids[parts[i]], np.int32) for i in (0, 2, 4))
         types = {
             name: tuple(values[0][part][0] if values[0][part] else 0 for part in parts)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -23,14 +23,17 @@ from sftlib.data.encoded import Encoded, Ragged, offsets_of
 from sftlib.data.problems import brief
 from sftlib.data.windows import Windows, cut_windows, framed, settled_stride
 from sftlib.errors import DataError, LabelError, OptionError
+from sftlib.metrics import Spans
+from sftlib.metrics.tags import TagReader, spans
 from sftlib.models.backbone import Head, ModelSource
 from sftlib.models.outputs import logits
 from sftlib.models.tokenizer import Frame, TextEncoder, WordChunk
+from sftlib.options import choice, raise_together
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.labels import check_labels
 from sftlib.tasks.options import label_weights, refuse_options, window_room
 from sftlib.tasks.sequence import as_tensor
-from sftlib.tasks.words import chunks, split_words, splitting_of
+from sftlib.tasks.words import SPLITTINGS, split_words, splitting_of
 
 _RAW = "raw text"  # column of the texts that were given to `predict` as they are
 
@@ -106,6 +109,7 @@ class TokenClassification(Task):
 
     name = "token-classification"
     usual_metrics = ("f1", "precision", "recall", "accuracy")
+    family = Spans
 
     def __init__(
         self,
@@ -120,7 +124,9 @@ class TokenClassification(Task):
         self._weights = None if class_weights is None else tuple(class_weights)
         self._smoothing = label_smoothing
         self._stride = stride
+        raise_together([choice("splitting", splitting, SPLITTINGS)])
         self._splitting = splitting
+        self._reader = TagReader(self._label_names)
 
     @classmethod
     def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> TokenClassification:
@@ -211,7 +217,9 @@ class TokenClassification(Task):
             of_tokens = np.full(len(speaks), IGNORED, np.int64)
             of_tokens[speaks] = tags
             targets["tags"] = _around(Ragged(np.where(own, of_tokens[places], IGNORED), offsets), frame, IGNORED)
-        types = {name: inputs.alike(np.full(len(inputs.values), kinds[1], np.int8)) for name, kinds in frame.types.items()}
+        types = {
+            name: inputs.alike(np.full(len(inputs.values), kinds[1], np.int8)) for name, kinds in frame.types.items()
+        }
         return Encoded(
             {"input_ids": inputs, **types}, targets, inputs.lengths, windows.owners + first_row, {"words": notes}
         )
@@ -256,24 +264,30 @@ class TokenClassification(Task):
     def decode(self, outputs: Any, batch: Batch) -> list[_Piece]:
         words = batch.notes["words"].bool()  # (B, T)
         best = torch.softmax(self._scores(outputs, batch)[words], dim=-1).max(dim=-1)  # (W,)
-        counts = words.sum(1).tolist()
-        tags, scores = best.indices.cpu().split(counts), best.values.cpu().split(counts)
-        return [_Piece(tuple(t.tolist()), tuple(s.tolist())) for t, s in zip(tags, scores, strict=True)]
+        ends = np.cumsum(words.sum(1).cpu().numpy()).tolist()
+        tags, scores = best.indices.tolist(), best.values.tolist()
+        return [_Piece(tuple(tags[a:b]), tuple(scores[a:b])) for a, b in pairwise([0, *ends])]
 
     def complete(self, data: TaskDataset, row: int, pieces: Sequence[_Piece]) -> TokenLabels:
-        names, words = self._label_names, data.view("tokens")[row]
+        words = tuple(data.view("tokens")[row])
         raw = data.view(_RAW)[row] if _RAW in data.columns else None
-        tags = tuple(names[number] for piece in pieces for number in piece.tags)
+        tags = tuple(self._label_names[number] for piece in pieces for number in piece.tags)
         scores = tuple(score for piece in pieces for score in piece.scores)
-        places = None if raw is None else split_words(raw, self._splitting)
-        entities = []
-        for label, first, last in chunks(tags):
-            start, end, text = first, last, " ".join(words[first:last])
-            if raw is not None and places is not None:
-                start, end = places[first][0], places[last - 1][1]
-                text = raw[start:end]
-            entities.append(Entity(text, label, start, end, math.fsum(scores[first:last]) / (last - first)))
-        return TokenLabels(tags, tuple(entities), tuple(words), scores)
+        found = [
+            (str(label), first, last + 1, math.fsum(scores[first : last + 1]) / (last + 1 - first))
+            for label, first, last in spans(self._reader.read(tags))
+        ]
+        entities = [
+            Entity(" ".join(words[first:last]), label, first, last, score) for label, first, last, score in found
+        ]
+        if raw is not None:
+            places = split_words(raw, self._splitting)
+            ends = [(places[first][0], places[last - 1][1]) for _, first, last, _ in found]
+            entities = [
+                replace(entity, text=raw[start:end], start=start, end=end)
+                for entity, (start, end) in zip(entities, ends, strict=True)
+            ]
+        return TokenLabels(tags, tuple(entities), words, scores)
 
     def references(self, data: TaskDataset) -> Sequence[Sequence[str]]:
         tags: Sequence[Sequence[str]] = data.column("tags")
@@ -297,7 +311,7 @@ class TokenClassification(Task):
 
 
 def _holds_words(windows: Windows, speaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N,) Whether each window owns the first token of a word: in the middle of a giant word there is nothing to say."""
+    """(N,) Whether each window owns the first token of a word; inside of a giant word there is nothing to say."""
     before = np.concatenate([[0], np.cumsum(speaks)])
     return np.asarray(before[windows.lasts] > before[windows.firsts])
 

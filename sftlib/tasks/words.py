@@ -1,24 +1,23 @@
-"""Words: how a raw text is cut into them, and which of them, by their tags, belong together."""
+"""How a raw text is cut into words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 #: How raw texts are cut: at white space; there and around punctuation; and every Chinese or Japanese sign by itself.
 SPLITTINGS = ("spaces", "words", "characters")
 
 _LOOKED_AT = 100_000  # words of the training data
-_OPENING = "\"'([{<«“‘„‚‹¿¡"
-_CLOSING = "\"')]}>»”’›.,;:!?…"
+_OPENING = "\"'([{<«\u201c\u2018\u201e\u201a\u2039¿¡"  # with the quotation marks of several languages
+_CLOSING = "\"')]}>»\u201d\u2019\u203a.,;:!?…"
 _SIGN = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3001\u3002\uff00-\uff20]"
 _RUN = {"spaces": re.compile(r"\S+"), "words": re.compile(r"\S+")}
 _RUN["characters"] = re.compile(rf"{_SIGN}|(?:(?!{_SIGN})\S)+")
 _SIGNS = re.compile(_SIGN)
 _ABBREVIATION = re.compile(r"(?:\w\.){2,}")
-_POSSESSIVE = re.compile(r"(?<=\w)['’][sS]$")
+_POSSESSIVE = re.compile(r"(?<=\w)['\u2019][sS]$")
 _GLUED = re.compile(r"\w[.,;:!?]$")
 _ALONE = re.compile(r"[.,;:!?]+$")
 
@@ -30,7 +29,11 @@ def splitting_of(rows: Iterable[Sequence[str]]) -> str:
     in a punctuation mark than such marks stand alone, else ``"words"``.
 
     Example:
-        >>> splitting_of([["Rome", "fell", "."]]), splitting_of([["Rome", "fell."]]), splitting_of([list("東京都")])
+        >>> (
+        ...     splitting_of([["Rome", "fell", "."]]),
+        ...     splitting_of([["Rome", "fell."]]),
+        ...     splitting_of([list("東京都")]),
+        ... )
         ('words', 'spaces', 'characters')
     """
     words = list(islice((word for row in rows for word in row), _LOOKED_AT))
@@ -42,13 +45,13 @@ def splitting_of(rows: Iterable[Sequence[str]]) -> str:
 
 
 def split_words(text: str, splitting: str) -> list[tuple[int, int]]:
-    """Where each word of a text begins, and where it has ended.
+    r"""Where each word of a text begins, and where it has ended.
 
     ``"words"`` cuts at white space and takes punctuation off both ends of what is between, one mark a word, as well as
     a final ``'s``; inside of words (``e-mail``, ``3.5``, ``U.S.``, ``http://...``) it cuts nothing.
 
     Example:
-        >>> text = 'He saw "The U.S. Army\\'s" e-mail, twice.'
+        >>> text = 'He saw "The U.S. Army\'s" e-mail, twice.'
         >>> [text[start:end] for start, end in split_words(text, "words")]
         ['He', 'saw', '"', 'The', 'U.S.', 'Army', "'s", '"', 'e-mail', ',', 'twice', '.']
     """
@@ -71,54 +74,3 @@ def _without_marks(text: str, start: int, end: int) -> list[tuple[int, int]]:
         after.append((possessive.start(), end))
         end = possessive.start()
     return [*before, (start, end), *reversed(after)]
-
-
-class Chunk(NamedTuple):
-    """Words that belong together: ``first`` to before ``last``."""
-
-    label: str
-    first: int
-    last: int
-
-
-def chunks(tags: Sequence[str]) -> list[Chunk]:
-    """What tags of any scheme say: BIO, BIOES (also with L and U), IO with or without its prefix.
-
-    As conlleval and seqeval's default mode read them: an I or E after another type, or after an end, begins anew.
-
-    Example:
-        >>> chunks(["B-PER", "I-PER", "O", "S-LOC", "I-ORG", "B-ORG"])
-        [Chunk(label='PER', first=0, last=2), Chunk(label='LOC', first=3, last=4), \
-Chunk(label='ORG', first=4, last=5), Chunk(label='ORG', first=5, last=6)]
-        >>> chunks(["NOUN", "NOUN", "O", "VERB"])
-        [Chunk(label='NOUN', first=0, last=2), Chunk(label='VERB', first=3, last=4)]
-    """
-    found: list[Chunk] = []
-    is_open = False
-    for place, tag in enumerate(tags):
-        if tag == "O":
-            is_open = False
-            continue
-        prefix, label = parsed(tag)
-        if is_open and prefix in "IEL" and found[-1].label == label:
-            found[-1] = found[-1]._replace(last=place + 1)
-        else:
-            found.append(Chunk(label, place, place + 1))
-        is_open = prefix in "BI"
-    return found
-
-
-def parsed(tag: str) -> tuple[str, str]:
-    """The prefix of a tag and its type; a tag without a prefix is inside of its own type.
-
-    Example:
-        >>> parsed("B-PER"), parsed("NOUN"), parsed("B"), parsed("B-group-b")
-        (('B', 'PER'), ('I', 'NOUN'), ('B', ''), ('B', 'group-b'))
-    """
-    prefix, dash, label = tag.partition("-")
-    if prefix in _PREFIXES and (dash or not label):
-        return prefix, label
-    return "I", tag
-
-
-_PREFIXES = ("B", "I", "E", "S", "L", "U")

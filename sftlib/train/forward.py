@@ -119,7 +119,7 @@ def fitting_layout(
     def run(layout: Layout) -> Tensor:
         forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0, ask=ask)
         with torch.inference_mode(), forward.prepared():
-            scores = torch.cat([_of_tokens(logits(forward(batch)), batch).flatten() for batch in batches])
+            scores = torch.cat([of_tokens(logits(forward(batch)), batch).flatten() for batch in batches])
         if not layout.works(forward._masks):
             raise ValueError(f"{type(model).__name__} does not hand keywords on to its attention")
         return scores
@@ -131,7 +131,7 @@ def fitting_layout(
     return chosen
 
 
-def _of_tokens(scores: Tensor, batch: Batch) -> Tensor:
+def of_tokens(scores: Tensor, batch: Batch) -> Tensor:
     """Scores without those of padding, which mean nothing and differ from layout to layout."""
     if scores.shape[:2] != batch.inputs["input_ids"].shape:
         return scores  # (B, K): of rows

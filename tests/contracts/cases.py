@@ -159,7 +159,27 @@ def _numbers(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str,
     }
 
 
+def of_tokens(task: Task, batch: Batch) -> Tensor:
+    """(B, T, K) as `of_rows`, of each token of a row the same however far its batch is filled up."""
+    assert task.head.outputs is not None
+    return of_rows(batch, MAX_LENGTH, task.head.outputs)[:, : batch.inputs["input_ids"].shape[1]]
+
+
+def _spans(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from seqeval import metrics
+
+    found = [list(p.tags) for p in predictions]
+    return {
+        "f1": metrics.f1_score(references, found, zero_division=0),
+        "precision": metrics.precision_score(references, found, zero_division=0),
+        "recall": metrics.recall_score(references, found, zero_division=0),
+        "accuracy": metrics.accuracy_score(references, found),
+    }
+
+
 _TEXTS = texts(32)
+_WORDS = [text.split() for text in _TEXTS]
+_TAGS = ("O", "B-long", "I-long", "B-short")
 _NOT_TEXTS = (7, None, ("a",), ("a", "b"), ("a", "b", "c"), {"txt": "a"}, {"text": "a", "text_pair": "b"}, ["a"], {})
 
 CASES: dict[str, Case] = {
@@ -208,6 +228,25 @@ CASES: dict[str, Case] = {
         unsupervised=None,
         oracle=_numbers,
         loss_options=({}, {"huber_delta": 0.3}),
+    ),
+    "token-classification": Case(
+        columns={"tokens": _WORDS, "tags": [[_TAGS[len(word) % 4] for word in row] for row in _WORDS]},
+        outputs=4,
+        fake=of_tokens,
+        numbers=lambda p: [*p.scores, *(entity.score for entity in p.entities)],
+        learned=("f1", 1.0),
+        unlearnable=({"tokens": [["a"], ["b", "c"]], "tags": [["O"], ["O", "O"]]},),
+        strange={"tokens": [["a"], ["b", "c"]], "tags": [["O"], ["O", "B-new"]]},
+        not_inputs=(7, None, " ", ("a",), ["a"], {}, {"text": "a"}, {"tokens": "a"}, {"tokens": []}, {"tokens": [1]}),
+        unsupervised=(
+            {"class_weights": {"O": 0.0, "B-long": 1.0, "I-long": 2.0, "B-short": 1.0}},
+            {"tokens": [["a"], ["b", "c"]], "tags": [["O"], ["O", "O"]]},
+        ),
+        oracle=_spans,
+        loss_options=({}, {"class_weights": "balanced"}, {"label_smoothing": 0.2}, {"stride": 4}),
+        inputs=("tokens",),
+        examples=("a", {"tokens": ["b", "c"]}),
+        auto_class="AutoModelForTokenClassification",
     ),
 }
 
