@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def test_every_place_is_owned_once_where_it_has_most_context(seed: int, with_bre
         assert spans[-1][1] == offsets[row + 1]
         if lengths[row] <= rooms[row]:
             assert len(spans) == 1
-        for (_, end), (start, _) in zip(spans[:-1], spans[1:], strict=True):
+        for (_, end), (start, _) in pairwise(spans):
             assert end - start >= strides[row]
         for number, w in enumerate(mine):
             for place in range(found.firsts[w], found.lasts[w]):
