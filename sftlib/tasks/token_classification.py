@@ -22,6 +22,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded, Ragged, offsets_of
 from sftlib.data.problems import brief
 from sftlib.data.windows import Windows, cut_windows, framed, settled_stride
+from sftlib.data.words import SPLITTINGS, split_words, splitting_of
 from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Spans
 from sftlib.metrics.tags import TagReader, spans
@@ -33,7 +34,6 @@ from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.labels import check_labels
 from sftlib.tasks.options import label_weights, refuse_options, window_room
 from sftlib.tasks.sequence import as_tensor
-from sftlib.tasks.words import SPLITTINGS, split_words, splitting_of
 
 _RAW = "raw text"  # column of the texts that were given to `predict` as they are
 
@@ -99,7 +99,7 @@ class TokenClassification(Task):
         class_weights: a weight for each tag, or None.
         label_smoothing: share of the target spread over all tags.
         stride: tokens that two windows share; a quarter of a window when None.
-        splitting: how raw texts are cut into words, of `sftlib.tasks.words.SPLITTINGS`.
+        splitting: how raw texts are cut into words, of `sftlib.data.words.SPLITTINGS`.
 
     Example:
         >>> task = TokenClassification(label_names=("B-PER", "O"))

@@ -13,10 +13,10 @@ from transformers import pipeline
 
 from sftlib import FineTuner, TaskDataset
 from sftlib.data.collate import IGNORED
+from sftlib.data.words import split_words, splitting_of
 from sftlib.errors import DataError, OptionError
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.token_classification import TokenClassification, TokenLabels
-from sftlib.tasks.words import split_words, splitting_of
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
 from tests.tiny import tiny_tokenizer
 
