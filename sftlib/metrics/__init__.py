@@ -6,9 +6,11 @@
     base.py            what a family of metrics must answer
     families.py        the list of families, and which one a set of names and references belongs to
     bound.py           a family with options of its own
-    classification.py  multilabel.py  regression.py  spans.py  relations.py      one family each
-    inputs.py  labels.py  cells.py  scores.py  tags.py                           what they are made of
+    classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
+                       one family each
+    inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
+    numbers.py         a metric function for answers that are a number
     bootstrap.py       intervals
     plots.py           the pictures
     directions.py      which way a metric improves
@@ -18,13 +20,31 @@ A new family is one file and one entry in `families.FAMILIES`. scikit-learn and 
 
 from __future__ import annotations
 
+from sftlib.metrics.answers import Answers
 from sftlib.metrics.base import Family
 from sftlib.metrics.bound import Bound, Kind
 from sftlib.metrics.classification import Classification
 from sftlib.metrics.core import Metrics
+from sftlib.metrics.language_model import LanguageModel
 from sftlib.metrics.multilabel import MultiLabel
+from sftlib.metrics.numbers import number_match
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.relations import Relations
 from sftlib.metrics.spans import Spans
+from sftlib.metrics.texts import Texts
 
-__all__ = ["Bound", "Classification", "Family", "Kind", "Metrics", "MultiLabel", "Regression", "Relations", "Spans"]
+__all__ = [
+    "Answers",
+    "Bound",
+    "Classification",
+    "Family",
+    "Kind",
+    "LanguageModel",
+    "Metrics",
+    "MultiLabel",
+    "Regression",
+    "Relations",
+    "Spans",
+    "Texts",
+    "number_match",
+]

@@ -47,8 +47,8 @@ class Family(ABC):
         """Whether these references are of this family; asked only where metric names leave a choice."""
 
     @classmethod
-    def fits(cls, label_names: Sequence[Label]) -> bool:
-        """Whether these labels can be of this family; asked only where metric names leave a choice."""
+    def fits(cls, names: Sequence[str], label_names: Sequence[Label] | None) -> bool:
+        """Whether it may be meant by these metrics (perhaps none but functions) and labels, if others are left."""
         return True
 
     @abstractmethod

@@ -49,9 +49,9 @@ class Bound:
         """Whether these references are of this family."""
         return self.family.accepts(references, label_names)
 
-    def fits(self, label_names: Sequence[Label]) -> bool:
-        """Whether these labels can be of this family."""
-        return self.family.fits(label_names)
+    def fits(self, names: Sequence[str], label_names: Sequence[Label] | None) -> bool:
+        """Whether the family may be meant by these metrics and labels."""
+        return self.family.fits(names, label_names)
 
 
 Kind: TypeAlias = type[Family] | Bound

@@ -17,7 +17,16 @@ from sftlib.metrics import bootstrap
 from sftlib.metrics.base import Family
 from sftlib.metrics.bound import Bound, Kind
 from sftlib.metrics.families import FAMILIES, candidates, family_for
-from sftlib.metrics.inputs import MetricFunction, as_list, called, distinct_labels, function_name, listed, number
+from sftlib.metrics.inputs import (
+    MetricFunction,
+    as_list,
+    called,
+    distinct_labels,
+    exponential,
+    function_name,
+    listed,
+    number,
+)
 from sftlib.metrics.labels import Label
 from sftlib.metrics.sums import ExactSum
 from sftlib.options import checked, nearest, raise_together
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-FROM_LOSS: dict[str, Callable[[float], float]] = {"loss": float}
+FROM_LOSS: dict[str, Callable[[float], float]] = {"loss": float, "perplexity": exponential}
 """Metrics of any family that are a function of the mean loss."""
 
 
@@ -34,15 +43,15 @@ class Metrics(Mapping[str, float]):
     """Metrics of rows that come in batches: a read-only mapping of metric names to values.
 
     The values never depend on how the rows were batched, nor on whether they were merged from parts. Values that are
-    not defined (no rows yet, ROC-AUC of one class, R² of one row) are nan. What is kept is said by each family:
-    `Classification`, `MultiLabel`, `Regression`, `Spans`. The family follows from the names; where several have them
-    all, from the first references: lists of ``O`` and tags with prefixes are spans, other lists, tuples or sets
-    multi-label, floats without ``label_names`` regression, anything else classification.
+    not defined (no rows yet, ROC-AUC of one class, R² of one row) are nan. What is kept is said by each family. The
+    family follows from the names; where several have them all, from the first references: lists of ``O`` and tags with
+    prefixes are spans, lists of texts under names of texts are texts, or answers where one is empty; other lists,
+    tuples or sets are multi-label, floats without ``label_names`` regression, anything else classification.
 
     Args:
         names_or_functions: metric names, and functions ``f(references, predictions) -> float`` that stand under their
             own name. For these the labels (as codes) or values of all rows are kept, and they get two arrays (N,) of
-            labels or numbers, or of several labels a row two lists of N tuples.
+            labels or numbers, of several labels a row two lists of N tuples, of tags and texts two lists.
         label_names: the labels, in the order of the confusion matrix; others are an error. None gathers them from
             references and predictions, sorted.
         family: the family, for a task that knows it; `Relations` has an option of its own, given by its ``excluding``.

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 _LOWER = frozenset(
-    {"loss", "log_loss", "brier", "ece", "hamming", "mse", "rmse", "mae", "perplexity", "ter", "wer", "cer"}
+    {
+        "loss",
+        "log_loss",
+        "brier",
+        "ece",
+        "hamming",
+        "mse",
+        "rmse",
+        "mae",
+        "perplexity",
+        "ter",
+        "error_rate",
+        "character_error_rate",
+    }
 )
 
 

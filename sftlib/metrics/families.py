@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from sftlib.errors import OptionError
+from sftlib.metrics.answers import Answers
 from sftlib.metrics.bound import Kind
 from sftlib.metrics.classification import Classification
 from sftlib.metrics.labels import Label
+from sftlib.metrics.language_model import LanguageModel
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.spans import Spans
+from sftlib.metrics.texts import Texts
 from sftlib.options import nearest, raise_together
 
 FAMILIES: tuple[Kind, ...] = (
     Spans,
     MultiLabel,
     Regression,
+    Texts,
+    Answers,
+    LanguageModel,
     Classification,
 )
 """In the order in which they are asked whether they accept references; a new family is added here."""
@@ -32,7 +38,7 @@ def candidates(
         names: metric names, without those of ``known``.
         families: to choose from.
         known: names that every family shares, for the message.
-        label_names: the labels, if they are known: families that cannot have them are left out where others are left.
+        label_names: the labels, if they are known; families that do not fit are left out where others are left.
 
     Raises:
         OptionError: unknown names, each with the nearest one; or names that no one family has together.
@@ -44,7 +50,7 @@ def candidates(
         owners = {name: " or ".join(family.title for family in families if name in family.names) for name in names}
         listed = "; ".join(f"{name!r} of {owner}" for name, owner in owners.items())
         raise OptionError(f"these metrics do not go together: {listed}")
-    fitting = tuple(family for family in found if label_names is None or family.fits(label_names))
+    fitting = tuple(family for family in found if family.fits(names, label_names))
     return fitting or found
 
 

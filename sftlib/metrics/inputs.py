@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeAlias
 
@@ -99,3 +100,11 @@ def number(option: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise DataError(f"{option}={value!r:.50}: expected a number") from None
+
+
+def exponential(value: float) -> float:
+    """The exponential function, infinite where it is too large for a float."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

@@ -63,8 +63,8 @@ class Spans(Summed):
         return bool(tags) and is_scheme(tags)
 
     @classmethod
-    def fits(cls, label_names: Sequence[Label]) -> bool:
-        return is_scheme(label_names)
+    def fits(cls, names: Sequence[str], label_names: Sequence[Label] | None) -> bool:
+        return bool(names) and is_scheme(label_names or ())
 
     def merged(self, other: Self) -> Self:
         both = super().merged(other)

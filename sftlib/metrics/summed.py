@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sftlib.errors import DataError
+from sftlib.errors import DataError, OptionError
 from sftlib.metrics.base import Family
 from sftlib.metrics.labels import SHOWN, Label
 from sftlib.metrics.row_sums import Amounts, RowSums
@@ -100,3 +101,19 @@ def raise_rows(problems: Sequence[str]) -> None:
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise DataError("\n".join([*problems[:SHOWN], *more]))
+
+
+def no_labels(label_names: Sequence[Label] | None) -> None:
+    """Refuse label names where there are none."""
+    if label_names:
+        raise OptionError("label_names are for classification: these metrics have no labels")
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """A share; of nothing it is not defined.
+
+    Example:
+        >>> ratio(1, 2), ratio(0, 0)
+        (0.5, nan)
+    """
+    return numerator / denominator if denominator else math.nan

@@ -34,6 +34,23 @@ class Tagged:
     tags: list[str]
 
 
+@dataclass(frozen=True)
+class Answer:
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True)
+class Spoken:
+    correct: int
+    tokens: int
+    text: str = ""
+
+
 TAGS = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -14,9 +15,19 @@ import pytest
 from sklearn.metrics import f1_score
 
 from sftlib.errors import DataError, OptionError
-from sftlib.metrics import Classification, Metrics, MultiLabel, Regression, Spans
+from sftlib.metrics import (
+    Answers,
+    Classification,
+    LanguageModel,
+    Metrics,
+    MultiLabel,
+    Regression,
+    Relations,
+    Spans,
+    Texts,
+)
 from sftlib.metrics.sums import ExactSum
-from tests.metrics.makers import TAGS, Number, in_batches, several, single, softmax, tagged
+from tests.metrics.makers import TAGS, Answer, Number, Spoken, Text, in_batches, several, single, softmax, tagged
 
 LABELS = ("ant", "bee", "cat")
 ROWS = 60
@@ -36,23 +47,38 @@ def rows_of(family: type) -> tuple[list[Any], list[Any]]:
         truth = rng.random((ROWS, 3)) < 0.4
         lists = [[name for name, has in zip(LABELS, row, strict=True) if has] for row in truth]
         return several(LABELS, rng.random((ROWS, 3))), lists
+    if family in (Answers, Texts, LanguageModel):
+        return spoken(family, rng)
     if family is Spans:
         return tagged(rng, ROWS), [row.tags for row in tagged(rng, ROWS)]
     return single(LABELS, softmax(rng, ROWS, 3)), [LABELS[code] for code in rng.integers(0, 3, ROWS)]
 
 
+def spoken(family: type, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
+    """Predictions and references in words."""
+    true, found = ([" ".join(row) for row in rng.choice(LABELS, (ROWS, 3))] for _ in range(2))
+    if family is Answers:
+        return [Answer(text) for text in found], [[text] if row % 3 else [] for row, text in enumerate(true)]
+    if family is Texts:
+        return [Text(text) for text in found], true
+    return [Spoken(row % 5, 5, text) for row, text in enumerate(found)], true
+
+
 def everything(family: type, **options: Any) -> Metrics:
     of_two = ("f1", "precision", "recall") if family is Classification else ()
-    names = [name for name in family.names if name not in of_two]
+    extra = () if importlib.util.find_spec("sacrebleu") else ("bleu", "ter")
+    names = [name for name in family.names if name not in (*of_two, *extra)]
     return Metrics(["loss", *names, agreement], family=family, **options)
 
 
-FAMILIES = pytest.mark.parametrize("family", [Classification, MultiLabel, Regression, Spans])
+FAMILIES = pytest.mark.parametrize(
+    "family", [Classification, MultiLabel, Regression, Spans, Relations, Answers, Texts, LanguageModel]
+)
 NAMED = pytest.mark.parametrize("named", [True, False])
 
 
 def options_of(family: type, named: bool) -> dict[str, Any]:
-    names = {Classification: LABELS, MultiLabel: LABELS, Spans: TAGS}.get(family)
+    names = {Classification: LABELS, MultiLabel: LABELS, Relations: LABELS, Spans: TAGS}.get(family)
     return {"label_names": names} if named and names else {}
 
 

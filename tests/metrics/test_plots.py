@@ -34,6 +34,14 @@ def sets() -> Metrics:
     return Metrics(["f1_macro"]).update([["a"], ["$b$", "c"], []], [["a", "c"], ["$b$"], ["c"]])
 
 
+def tags() -> Metrics:
+    return Metrics(["f1"]).update([["B-PER", "O", "B-LOC"]], [["B-PER", "O", "O"]])
+
+
+def texts() -> Metrics:
+    return Metrics(["exact_match", "chrf", "error_rate"]).update(["a b"], ["a c"])
+
+
 def numbers(rows: int) -> Metrics:
     rng = np.random.default_rng(0)
     true = rng.standard_normal(rows)
@@ -42,8 +50,8 @@ def numbers(rows: int) -> Metrics:
 
 @pytest.mark.parametrize(
     "metrics",
-    [labelled(2), labelled(20), labelled(77), sets(), numbers(300), numbers(6000)],
-    ids=["two", "twenty", "seventy-seven", "sets", "dots", "hexagons"],
+    [labelled(2), labelled(20), labelled(77), sets(), numbers(300), numbers(6000), tags(), texts()],
+    ids=["two", "twenty", "seventy-seven", "sets", "dots", "hexagons", "tags", "texts"],
 )
 def test_every_family_draws(metrics: Metrics, tmp_path: Path) -> None:
     axes = metrics.plot()
