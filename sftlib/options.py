@@ -67,8 +67,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             signature.bind(*args, **kwargs)
         except TypeError as error:
             unknown = [] if takes_any else [name for name in kwargs if name not in known]
-            found = [f"{shown}() has no option {name!r}: {nearest(name, known)}" for name in unknown]
-            raise OptionError("\n".join(found) or f"{shown}({usage}): {error}") from None
+            # A class method is told by the class that it was called on, which may have inherited it.
+            called = f"{args[0].__name__}.{function.__name__}" if args and isinstance(args[0], type) else shown
+            found = [f"{called}() has no option {name!r}: {nearest(name, known)}" for name in unknown]
+            raise OptionError("\n".join(found) or f"{called}({usage}): {error}") from None
         return function(*args, **kwargs)
 
     return wrapper

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike
 from typing import Any, Self, final
 
 import numpy as np
 
-from sftlib.data import readers
 from sftlib.data.columns import Nothing, joined
+from sftlib.data.from_files import FromFiles
 from sftlib.data.kinds import Label
 from sftlib.data.labels import check_label_names, holds, union
 from sftlib.data.problems import brief
@@ -24,7 +23,7 @@ from sftlib.options import checked
 
 
 @final
-class TaskDataset(Rows):
+class TaskDataset(FromFiles):
     """Labelled rows and the role of each column; it never changes.
 
     Args:
@@ -64,127 +63,7 @@ class TaskDataset(Rows):
         names = check_label_names(label_names)
         assignment = resolve(tuple(table.columns), roles, task=task, options=table.options)
         store, names = build(table, assignment, names)
-        super().__init__(store, np.arange(table.rows, dtype=np.int64), names)
-
-    # ---- files ----------------------------------------------------------------------------------------------------
-
-    @classmethod
-    @checked
-    def from_csv(
-        cls,
-        path: str | PathLike[str],
-        *,
-        delimiter: str = ",",
-        encoding: str = "utf-8",
-        task: str | None = None,
-        label_names: Sequence[Label] | None = None,
-        **roles: str | None,
-    ) -> Self:
-        r"""Rows of a CSV file with a header.
-
-        Cells are text. Only columns of labels and targets are converted: to int when all cells are whole numbers
-        (without leading zeros), to bool when all are true or false; ``labels`` cells hold JSON lists. Empty cells
-        there are missing values; blank lines are skipped; a byte order mark is dropped.
-
-        Args:
-            path: the file.
-            delimiter: the character between cells, such as ``";"`` or ``"\t"``.
-            encoding: how the file's bytes spell text.
-            task: as for `TaskDataset`.
-            label_names: as for `TaskDataset`.
-            **roles: as for `TaskDataset`.
-
-        Raises:
-            DataError: no such file, bad bytes, ragged rows (with their lines), and as for `TaskDataset`.
-        """
-        table = readers.read_csv(path, delimiter=delimiter, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, **roles)
-
-    @classmethod
-    @checked
-    def from_jsonl(
-        cls,
-        path: str | PathLike[str],
-        *,
-        task: str | None = None,
-        label_names: Sequence[Label] | None = None,
-        **roles: str | None,
-    ) -> Self:
-        """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
-
-        Raises:
-            DataError: no such file, or lines that are no JSON object (all of them counted), and as for `TaskDataset`.
-        """
-        return cls(readers.read_jsonl(path), task=task, label_names=label_names, **roles)
-
-    @classmethod
-    @checked
-    def from_parquet(
-        cls,
-        path: str | PathLike[str],
-        *,
-        task: str | None = None,
-        label_names: Sequence[Label] | None = None,
-        **roles: str | None,
-    ) -> Self:
-        """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
-
-        Raises:
-            MissingExtraError: pyarrow is not installed.
-            DataError: no such file, or no Parquet, and as for `TaskDataset`.
-        """
-        return cls(readers.read_parquet(path), task=task, label_names=label_names, **roles)
-
-    @classmethod
-    @checked
-    def from_hub(
-        cls,
-        name: str,
-        *,
-        split: str,
-        config: str | None = None,
-        revision: str | None = None,
-        task: str | None = None,
-        label_names: Sequence[Label] | None = None,
-        **roles: str | None,
-    ) -> Self:
-        """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
-
-        Args:
-            name: name on the hub, or a local folder that `datasets` can read.
-            split: which split, such as ``"train"`` or ``"train[:10%]"``.
-            config: which configuration, where the data set has several.
-            revision: a commit or tag, to read the same rows again later.
-            task: as for `TaskDataset`.
-            label_names: as for `TaskDataset`.
-            **roles: as for `TaskDataset`.
-
-        Raises:
-            MissingExtraError: `datasets` is not installed.
-            DataError: it cannot be loaded, and as for `TaskDataset`.
-        """
-        rows = readers.read_hub(name, split=split, config=config, revision=revision)
-        return cls(rows, task=task, label_names=label_names, **roles)
-
-    @classmethod
-    @checked
-    def from_folder(
-        cls,
-        path: str | PathLike[str],
-        *,
-        encoding: str = "utf-8",
-        task: str | None = None,
-        label_names: Sequence[Label] | None = None,
-        **roles: str | None,
-    ) -> Self:
-        """One folder per class, one ``.txt`` file per row; columns ``text``, ``label`` and ``path``, in sorted order.
-
-        Raises:
-            DataError: no such folder, no class folders, files that cannot be decoded, and as for `TaskDataset`.
-        """
-        return cls(readers.read_folder(path, encoding=encoding), task=task, label_names=label_names, **roles)
-
-    # ---- other data sets from it ----------------------------------------------------------------------------------
+        Rows.__init__(self, store, np.arange(table.rows, dtype=np.int64), names)
 
     @checked
     def select(self, indices: Iterable[int] | Iterable[bool]) -> Self:

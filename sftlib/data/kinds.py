@@ -57,6 +57,8 @@ class RoleKind(ABC):
     one_label = False
     #: What a label belongs to: "rows", or "words" where a row has one for each.
     unit = "rows"
+    #: What `len` of a value counts, where that says how long it is: "characters", "words" or "turns".
+    measure = ""
     #: Whether a value of an input may say what is to be learnt, or not; see `has_target`.
     may_lack_target = False
 
@@ -111,6 +113,8 @@ class TextRole(RoleKind):
         text: 1 row with a missing value: row 1; drop these rows or fill them in
         text: 1 row with an int instead of a string: row 2 (3); convert with str()
     """
+
+    measure = "characters"
 
     def check(self, values: Sequence[object]) -> Findings:
         """Find what is missing, no string, or cannot be encoded as UTF-8."""

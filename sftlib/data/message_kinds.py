@@ -45,6 +45,7 @@ class MessagesRole(RowKind):
         'turn 0: assistant at the beginning'
     """
 
+    measure = "turns"
     may_lack_target = True
 
     def fault(self, value: object) -> Fault | None:

@@ -6,7 +6,6 @@ import codecs
 import csv
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,31 +15,31 @@ from pathlib import Path
 from typing import IO, Any
 
 from sftlib.data import spool
-from sftlib.data.problems import SHOWN, brief, delimiter_hint, listed
-from sftlib.data.spool import BLOCK, sink_for
-from sftlib.data.tables import Table, from_mappings, open_rows
+from sftlib.data.files import BadLines, entries, existing, opened, undecodable, with_mark, without_repeats
+from sftlib.data.problems import SHOWN, delimiter_hint, listed
+from sftlib.data.spool import BLOCK, gathered, sink_for
+from sftlib.data.tables import Table, open_rows
 from sftlib.errors import DataError, OptionError
 from sftlib.extras import require
-from sftlib.options import nearest
 
 
 def read_csv(path: str | os.PathLike[str], *, delimiter: str = ",", encoding: str = "utf-8") -> Table:
     """The cells of a CSV file with a header, as text."""
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
         raise OptionError(f"delimiter={delimiter!r}: expected one character, such as ',' or ';' or '\\t'")
-    file = _existing(path)
-    encoding = _with_mark(encoding)
+    file = existing(path)
+    encoding = with_mark(encoding)
     try:
-        with _opened(file, "r", encoding=encoding, newline="") as stream, _long_cells_allowed():
+        with opened(file, "r", encoding=encoding, newline="") as stream, _long_cells_allowed():
             return _read_cells(file, csv.reader(stream, delimiter=delimiter, strict=True))
     except UnicodeDecodeError as error:
-        raise DataError(_undecodable(file, encoding, error)) from None
+        raise DataError(undecodable(file, encoding, error)) from None
     except UnicodeError as error:  # UTF-16 without its byte order mark
         raise DataError(f"{file}: {error}; name its encoding, such as encoding='utf-16-le'") from None
 
 
 def _read_cells(file: Path, reader: Any) -> Table:
-    bad = _BadLines(file)
+    bad = BadLines(file)
     lines = _csv_lines(reader, bad)
     _, header = next(lines, (0, None))
     if header is None:
@@ -65,7 +64,7 @@ def _cells(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
 
 
-def _csv_lines(reader: Any, bad: _BadLines) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(reader: Any, bad: BadLines) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line it begins on; records that cannot be read are noted, blank lines skipped."""
     while True:
         line = reader.line_num + 1
@@ -103,21 +102,17 @@ def _check_header(file: Path, header: list[str]) -> None:
 
 def read_jsonl(path: str | os.PathLike[str]) -> Table:
     """The objects of a JSON Lines file."""
-    file = _existing(path)
-    bad = _BadLines(file)
-    sink = sink_for(file.stat().st_size)
-    with _opened(file, "rb") as stream:
-        objects = _objects(stream, bad)
-        while rows := list(islice(objects, BLOCK)):
-            block = from_mappings(rows)
-            sink.add(block.columns, block.rows)
+    file = existing(path)
+    bad = BadLines(file)
+    with opened(file, "rb") as stream:
+        table = gathered(_objects(stream, bad), file.stat().st_size)
     bad.raise_any()
-    return Table(sink.columns(), sink.count)
+    return table
 
 
-def _objects(stream: IO[bytes], bad: _BadLines) -> Iterator[dict[str, object]]:
+def _objects(stream: IO[bytes], bad: BadLines) -> Iterator[dict[str, object]]:
     """The object of each line; lines that hold none are noted, blank ones skipped."""
-    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats)
+    decoder = json.JSONDecoder(object_pairs_hook=without_repeats)
     for line, raw in enumerate(stream, 1):
         content = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
         if not content.strip():
@@ -137,27 +132,19 @@ def _objects(stream: IO[bytes], bad: _BadLines) -> Iterator[dict[str, object]]:
                 bad.add(line, f'holds a {type(row).__name__}, expected an object such as {{"text": ...}}')
 
 
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        raise ValueError(f"the key {listed(twice)} stands there more than once")
-    return row
-
-
 def read_parquet(path: str | os.PathLike[str]) -> Any:
     """The columns of a Parquet file: a pyarrow ``Table``, or a `Table` over a file if they are large."""
     pyarrow = require("pyarrow", extra="data", purpose="reading Parquet")
     parquet = require("pyarrow.parquet", extra="data", purpose="reading Parquet")
-    file = _existing(path)
+    file = existing(path)
     try:
-        with _opened(file, "rb") as stream:
-            opened = parquet.ParquetFile(stream)
-            groups = [opened.metadata.row_group(number) for number in range(opened.num_row_groups)]
+        with opened(file, "rb") as stream:
+            parts = parquet.ParquetFile(stream)
+            groups = [parts.metadata.row_group(number) for number in range(parts.num_row_groups)]
             if sum(group.total_byte_size for group in groups) <= spool.FILE_LIMIT:
-                return opened.read()
-            columns = spool.spool_arrow(opened.schema_arrow, opened.iter_batches(batch_size=spool.BLOCK))
-            return Table(columns, opened.metadata.num_rows)
+                return parts.read()
+            columns = spool.spool_arrow(parts.schema_arrow, parts.iter_batches(batch_size=spool.BLOCK))
+            return Table(columns, parts.metadata.num_rows)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 
@@ -176,15 +163,15 @@ def read_hub(name: str, *, split: str, config: str | None = None, revision: str 
 
 def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Table:
     """Columns ``text``, ``label`` (the name of the folder) and ``path``, in sorted order."""
-    root = _existing(path, folder=True)
-    encoding = _with_mark(encoding)
-    classes = [entry for entry in _entries(root) if entry.is_dir() and not entry.name.startswith(".")]
+    root = existing(path, folder=True)
+    encoding = with_mark(encoding)
+    classes = [entry for entry in entries(root) if entry.is_dir() and not entry.name.startswith(".")]
     if not classes:
         raise DataError(f"{root} holds no folders: expected one folder per class, with .txt files inside")
     problems: list[str] = []
     columns: dict[str, list[object]] = {"text": [], "label": [], "path": []}
     for folder in classes:
-        files = [entry for entry in _entries(folder) if entry.suffix == ".txt" and entry.is_file()]
+        files = [entry for entry in entries(folder) if entry.suffix == ".txt" and entry.is_file()]
         if not files:
             problems.append(f"{folder} holds no .txt files; remove it or fill it")
         for file in files:
@@ -200,94 +187,3 @@ def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Tab
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise DataError("\n".join([*problems[:SHOWN], *more]))
     return Table(columns, len(columns["text"]), options=("encoding",))
-
-
-class _BadLines:
-    """The lines of a file that cannot be used: all counted, the first few kept."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._count = 0
-        self._shown: list[str] = []
-
-    def add(self, line: int, problem: str) -> None:
-        self._count += 1
-        if self._count <= SHOWN:
-            self._shown.append(f"  line {line} {problem}")
-
-    def raise_any(self) -> None:
-        if self._count:
-            count = "1 line" if self._count == 1 else f"{self._count:,} lines"
-            more = [f"  and {self._count - SHOWN:,} more"] if self._count > SHOWN else []
-            raise DataError("\n".join([f"{self._file}: {count} cannot be used:", *self._shown, *more]))
-
-
-def _existing(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
-    """The path, if it is there and of the right sort."""
-    if not isinstance(path, str | os.PathLike):
-        raise OptionError(f"path={brief(path)}: expected a path, as a string or a pathlib.Path")
-    found = Path(path)
-    if found.is_dir() if folder else found.is_file():
-        return found
-    if found.exists():
-        found_kind, reader = ("a folder", "from_folder") if found.is_dir() else ("a file", "from_csv or from_jsonl")
-        raise DataError(f"{found} is {found_kind}: use TaskDataset.{reader}")
-    parent = found.parent
-    if not parent.is_dir():
-        raise DataError(f"{found}: there is no such folder as {parent}")
-    names = [entry.name for entry in _entries(parent) if entry.is_dir() == folder]
-    hint = nearest(found.name, names) if names else f"{parent} holds none"
-    raise DataError(f"{found}: there is no such {'folder' if folder else 'file'}: {hint}")
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted, the same on every file system."""
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
-
-
-@contextmanager
-def _opened(file: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
-    try:
-        stream = open(file, mode, **options)  # noqa: SIM115 - closed below; only opening may fail here
-    except OSError as error:
-        raise DataError(f"{file} cannot be opened: {error.strerror}") from error
-    try:
-        with stream:
-            yield stream
-    except OSError as error:  # of the file, or of the scratch that a large one is copied to
-        raise DataError(
-            f"{file} cannot be read to its end: {error}; a large file needs its own size free in "
-            f"{tempfile.gettempdir()} (the environment variable TMPDIR names another folder)"
-        ) from error
-
-
-def _with_mark(encoding: str) -> str:
-    """The encoding, checked; UTF-8 with or without a byte order mark."""
-    try:
-        name = codecs.lookup(encoding).name
-        "".encode(encoding)  # refuses the codecs that do not make text, such as base64
-    except (LookupError, TypeError, ValueError):
-        raise OptionError(f"encoding={encoding!r}: Python knows no such encoding; try 'utf-8' or 'cp1252'") from None
-    return "utf-8-sig" if name == "utf-8" else encoding
-
-
-def _undecodable(file: Path, encoding: str, error: UnicodeDecodeError) -> str:
-    """Where a file is not in its encoding: the reader decodes in blocks, so the line is looked for again."""
-    name = encoding.removesuffix("-sig")
-    where = ""
-    with open(file, "rb") as stream:
-        start = stream.read(2)
-        stream.seek(0)
-        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return f"{file} is not {name}, it begins with the mark of UTF-16: give encoding='utf-16'"
-        for line, raw in enumerate(stream, 1):
-            try:
-                raw.decode(name)
-            except UnicodeDecodeError as exact:
-                where, error = f" in line {line}", exact
-                break
-    byte = error.object[error.start]
-    return f"{file} is not {name}: byte 0x{byte:02x}{where}; give its encoding, often encoding='cp1252' or 'latin-1'"

@@ -51,16 +51,19 @@ class DataReport:
     Args:
         task: the task.
         rows: how many rows.
-        label_counts: rows of each label, in the order of the label names; empty without classes.
-        imbalance: rows of the largest class over rows of the smallest that has any; None without classes.
+        label_counts: rows (of tags: words) of each label, in the order of the label names; empty without classes.
+        imbalance: rows of the largest class over rows of the smallest that has any; None without classes, and for tags,
+            since most words are always outside of everything.
         targets: min, median, mean and max of a numeric target; empty otherwise.
-        lengths: for each text role min, median, mean, p95 and max, in characters.
+        lengths: for each input that has a length its min, median, mean, p95 and max.
         blank: rows with an input that holds nothing but white space or invisible characters.
         duplicates: rows whose inputs repeat an earlier row's exactly; pairs are (earlier row, row).
         normalised_duplicates: further rows that do so once case, width, spaces and invisible characters are set aside.
         conflicts: rows whose normalised inputs are an earlier row's, with another target.
         similar_labels: labels that differ in case, width or spaces only.
         leakage: what is shared with the other data set; None without one.
+        unit: what has a label: ``"rows"``, or ``"words"``.
+        measures: what each of ``lengths`` counts: characters of a text, words of tokens, turns of messages.
 
     Example:
         >>> from sftlib.data import TaskDataset
@@ -84,6 +87,8 @@ class DataReport:
     conflicts: Matches = field(default_factory=Matches)
     similar_labels: tuple[tuple[Label, ...], ...] = ()
     leakage: Leakage | None = None
+    unit: str = "rows"
+    measures: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Rows, other: Rows | None = None, *, other_name: str = "valid") -> Self:
@@ -93,7 +98,7 @@ class DataReport:
             DataError: ``other`` has other inputs than ``data``.
         """
         _check_other(data, other)
-        texts = {role: data.view(role) for role in data.inputs}
+        measures = {role: data.kinds[role].measure for role in data.inputs if len(data) and data.kinds[role].measure}
         inputs = Inputs(data.asked())
         exact, loose = inputs.duplicates()
         counts = data.label_counts()
@@ -102,15 +107,17 @@ class DataReport:
             task=data.task,
             rows=len(data),
             label_counts=counts,
-            imbalance=_imbalance(counts),
+            imbalance=_imbalance(counts) if data.unit == "rows" else None,
             targets=_target_summary(data),
-            lengths={role: _lengths(values) for role, values in texts.items() if _is_text(values)},
+            lengths={role: _lengths(data.view(role)) for role in measures},
             blank=tuple(inputs.blank),
             duplicates=exact,
             normalised_duplicates=loose,
             conflicts=inputs.conflicts(lambda rows: _hashable(targets, rows)) if targets else Matches(),
             similar_labels=_similar(counts),
             leakage=None if other is None else _leakage(inputs, counts, other, other_name),
+            unit=data.unit,
+            measures=measures,
         )
 
     @property
@@ -125,10 +132,10 @@ class DataReport:
             yield "there are no rows"
         if self.leakage is not None:
             yield from _leakage_sentences(self.leakage)
-        if len(filled) == 1 and self.label_counts[filled[0]] == self.rows:
-            yield f"every row has the label {filled[0]!r}: there is nothing to learn"
+        if len(filled) == 1 and (self.unit != "rows" or self.label_counts[filled[0]] == self.rows):
+            yield f"every {self.unit[:-1]} has the label {filled[0]!r}: there is nothing to learn"
         yield _pairs(self.conflicts, "has the inputs of an earlier row but another target")
-        yield f"{_count(len(missing), 'class', 'classes')} without rows: {listed(missing)}" if missing else ""
+        yield f"{_count(len(missing), 'class', 'classes')} without {self.unit}: {listed(missing)}" if missing else ""
         yield f"{_rows(len(self.blank), 'has')} a blank input: {listed_rows(self.blank)}" if self.blank else ""
         for group in self.similar_labels:
             yield f"the labels {listed(group)} differ in case, width or spaces only"
@@ -149,7 +156,7 @@ class DataReport:
             lines.append(("further labels", len(self.label_counts) - 20))
         lines += [(f"target {name}", value) for name, value in self.targets.items()]
         for role, numbers in self.lengths.items():
-            lines += [(f"{role} characters, {name}", value) for name, value in numbers.items()]
+            lines += [(f"{role} {self.measures[role]}, {name}", value) for name, value in numbers.items()]
         lines += [
             ("blank inputs", len(self.blank)),
             ("exact duplicates", self.duplicates.count),
@@ -214,11 +221,7 @@ def _imbalance(counts: Mapping[Label, int]) -> float | None:
     return max(filled) / min(filled) if filled else None
 
 
-def _is_text(values: Sequence[object]) -> bool:
-    return bool(values) and all(isinstance(value, str) for value in values)
-
-
-def _lengths(values: Sequence[str]) -> dict[str, float]:
+def _lengths(values: View) -> dict[str, float]:
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     return _summary(lengths) | {"p95": float(np.percentile(lengths, 95)), "max": int(lengths.max())}
 

@@ -162,6 +162,11 @@ class Rows(ABC):
                     counts[label] += 1
         return counts
 
+    @property
+    def unit(self) -> str:
+        """What has a label: ``"rows"``, or ``"words"`` where every word has a tag."""
+        return next((self.kinds[role].unit for role in self.targets if self.kinds[role].holds_labels), "rows")
+
     def fingerprint(self) -> str:
         """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count."""
         return digest(self.task, self._label_names, {role: self.view(role) for role in self._store.values})
@@ -210,8 +215,7 @@ class Rows(ABC):
         state = "" if self.is_labelled else ", unlabelled"
         caption = f"{type(self).__name__}: {self.task or 'no task'}, {len(self):,} rows{state}"
         counts = [[brief(label), count] for label, count in self.label_counts().items()]
-        unit = next((kind.unit for kind in self.kinds.values() if kind.holds_labels), "rows")
-        return html_table(header, shown, caption=caption) + (html_table(["label", unit], counts) if counts else "")
+        return html_table(header, shown, caption=caption) + (html_table(["label", self.unit], counts) if counts else "")
 
 
 def _shown(value: object) -> object:

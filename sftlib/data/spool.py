@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from sftlib.data.columns import Column, Written
 from sftlib.data.scratch import Growing, Scratch
+from sftlib.data.tables import Table, from_mappings
 
 #: Bytes of a file (of a Parquet file: uncompressed) up to which its rows are read into memory.
 FILE_LIMIT = 2**26
@@ -35,6 +37,15 @@ class Sink(Protocol):
 def sink_for(size: int) -> Sink:
     """Where the rows of a file of this many bytes go."""
     return Lists() if size <= FILE_LIMIT else Spool()
+
+
+def gathered(rows: Iterable[Mapping[str, object]], size: int) -> Table:
+    """Rows of a file of this many bytes as columns, a block of them held at a time."""
+    sink, rest = sink_for(size), iter(rows)
+    while block := list(islice(rest, BLOCK)):
+        table = from_mappings(block)
+        sink.add(table.columns, table.rows)
+    return Table(sink.columns(), sink.count)
 
 
 @final

@@ -24,6 +24,8 @@ class TokensRole(RowKind):
         tokens: 1 row with a blank word: row 2 (' '); drop the word and its tag, or fill it in
     """
 
+    measure = "words"
+
     def fault(self, value: object) -> Fault | None:
         if is_missing(value):
             return Fault("a missing value", None, "drop these rows or fill them in")

@@ -1,0 +1,248 @@
+"""The readers of `TaskDataset`: a file, a folder or a name on a hub in, a data set out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from types import MappingProxyType
+from typing import Self
+
+from sftlib.data import readers
+from sftlib.data.kinds import Label
+from sftlib.data.read_conll import read_conll
+from sftlib.data.read_instructions import read_alpaca, read_sharegpt
+from sftlib.data.read_json import read_json
+from sftlib.data.read_squad import read_squad
+from sftlib.data.rows import Rows
+from sftlib.options import checked
+
+
+class FromFiles(Rows):
+    """Rows that can be read from files, all with the same keywords."""
+
+    @abstractmethod
+    def __init__(
+        self,
+        rows: object,
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> None:
+        """As for `TaskDataset`."""
+
+    @classmethod
+    @checked
+    def from_csv(
+        cls,
+        path: str | PathLike[str],
+        *,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        r"""Rows of a CSV file with a header.
+
+        Cells are text. Only columns of labels and targets are converted: to int when all cells are whole numbers
+        (without leading zeros), to bool when all are true or false; ``labels`` cells hold JSON lists. Empty cells
+        there are missing values; blank lines are skipped; a byte order mark is dropped.
+
+        Args:
+            path: the file.
+            delimiter: the character between cells, such as ``";"`` or ``"\t"``.
+            encoding: how the file's bytes spell text.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            DataError: no such file, bad bytes, ragged rows (with their lines), and as for `TaskDataset`.
+        """
+        table = readers.read_csv(path, delimiter=delimiter, encoding=encoding)
+        return cls(table, task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_jsonl(
+        cls,
+        path: str | PathLike[str],
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
+
+        Raises:
+            DataError: no such file, or lines that are no JSON object (all of them counted), and as for `TaskDataset`.
+        """
+        return cls(readers.read_jsonl(path), task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_parquet(
+        cls,
+        path: str | PathLike[str],
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+            DataError: no such file, or no Parquet, and as for `TaskDataset`.
+        """
+        return cls(readers.read_parquet(path), task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_hub(
+        cls,
+        name: str,
+        *,
+        split: str,
+        config: str | None = None,
+        revision: str | None = None,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
+
+        Args:
+            name: name on the hub, or a local folder that `datasets` can read.
+            split: which split, such as ``"train"`` or ``"train[:10%]"``.
+            config: which configuration, where the data set has several.
+            revision: a commit or tag, to read the same rows again later.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            MissingExtraError: `datasets` is not installed.
+            DataError: it cannot be loaded, and as for `TaskDataset`.
+        """
+        rows = readers.read_hub(name, split=split, config=config, revision=revision)
+        return cls(rows, task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_folder(
+        cls,
+        path: str | PathLike[str],
+        *,
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        """One folder per class, one ``.txt`` file per row; columns ``text``, ``label`` and ``path``, in sorted order.
+
+        Raises:
+            DataError: no such folder, no class folders, files that cannot be decoded, and as for `TaskDataset`.
+        """
+        return cls(readers.read_folder(path, encoding=encoding), task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_json(
+        cls,
+        path: str | PathLike[str],
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        """Rows of a JSON file that holds an array of objects, in UTF-8.
+
+        Raises:
+            DataError: no such file, no JSON (with the line) or no array of objects, and as for `TaskDataset`.
+        """
+        return cls(read_json(path), task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_conll(
+        cls,
+        path: str | PathLike[str],
+        *,
+        columns: Mapping[str, int] = MappingProxyType({"tokens": 0, "tags": -1}),
+        delimiter: str | None = None,
+        comment: str | None = None,
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        r"""Sentences of a file with a word and its tags in each line and an empty line after each sentence.
+
+        So are the files of the CoNLL shared tasks, of WNUT and of many others. ``-DOCSTART-`` lines are passed over.
+
+        Args:
+            path: the file.
+            columns: name -> which column of the file, from 0; negative numbers count from the last. Each becomes a
+                column of lists of strings; ``{"tokens": 0}`` reads words without tags.
+            delimiter: what stands between columns; None for a tab where the first line has one, else spaces and tabs.
+            comment: lines that begin with this are passed over, such as ``"# "``.
+            encoding: how the file's bytes spell text.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            OptionError: columns that the file does not have.
+            DataError: no such file, bad bytes, ragged lines (with their numbers), and as for `TaskDataset`.
+        """
+        table = read_conll(path, columns=columns, delimiter=delimiter, comment=comment, encoding=encoding)
+        return cls(table, task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_squad(
+        cls,
+        path: str | PathLike[str],
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        **roles: str | None,
+    ) -> Self:
+        """Questions of a file in the layout of SQuAD 1.1 or 2.0, one a row, with columns ``id`` and ``title``.
+
+        Questions that are marked impossible have no answers.
+
+        Raises:
+            DataError: no such file, no JSON (with the line), another layout (and where), and as for `TaskDataset`.
+        """
+        return cls(read_squad(path), task=task, label_names=label_names, **roles)
+
+    @classmethod
+    @checked
+    def from_alpaca(cls, path: str | PathLike[str]) -> Self:
+        """Instructions in Alpaca's layout, as conversations: a JSON array or JSON Lines.
+
+        The user says ``instruction`` and, after an empty line, ``input`` where it is not blank; the assistant says
+        ``output``. ``system`` and ``history`` (pairs of what was said and answered before) go in front, if they are
+        there. A row without output can be predicted on but not trained on. Other columns are kept.
+
+        Raises:
+            DataError: no such file, no JSON, another layout, with lines or rows.
+        """
+        return cls(read_alpaca(path), task="causal-lm", messages="messages")
+
+    @classmethod
+    @checked
+    def from_sharegpt(cls, path: str | PathLike[str]) -> Self:
+        """Conversations in ShareGPT's layout: a JSON array or JSON Lines with a column ``conversations``.
+
+        Its turns are ``{"from": ..., "value": ...}`` of human, gpt, system, observation and function_call; ``system``
+        goes in front where the row has it. Other columns are kept.
+
+        Raises:
+            DataError: no such file, no JSON, another layout, with lines or rows.
+        """
+        return cls(read_sharegpt(path), task="causal-lm", messages="messages")
