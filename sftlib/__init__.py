@@ -15,16 +15,28 @@ if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
+    from sftlib.models.generation import Generation
     from sftlib.train.callbacks import Callback, EarlyStopping
     from sftlib.train.history import History
 
-__all__ = ["Callback", "DataReport", "EarlyStopping", "FineTuner", "History", "Metrics", "TaskDataset", "__version__"]
+__all__ = [
+    "Callback",
+    "DataReport",
+    "EarlyStopping",
+    "FineTuner",
+    "Generation",
+    "History",
+    "Metrics",
+    "TaskDataset",
+    "__version__",
+]
 
 _HOME = {
     "Callback": "sftlib.train.callbacks",
     "DataReport": "sftlib.data",
     "EarlyStopping": "sftlib.train.callbacks",
     "FineTuner": "sftlib.finetuner",
+    "Generation": "sftlib.models.generation",
     "History": "sftlib.train.history",
     "Metrics": "sftlib.metrics",
     "TaskDataset": "sftlib.data",

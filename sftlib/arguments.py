@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from sftlib.models.freezing import Freeze, freeze_problem
+from sftlib.models.generation import Generation
 from sftlib.options import choice, raise_together, real_number, whole_number
 from sftlib.tasks import TASKS
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 
 #: Options that shape a task; each task says which of them it has.
-TASK_OPTIONS = ("class_weights", "label_smoothing", "huber_delta", "stride")
+TASK_OPTIONS = ("class_weights", "label_smoothing", "huber_delta", "stride", "generation")
 
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
@@ -49,6 +50,7 @@ class Arguments:
     label_smoothing: float
     huber_delta: float | None
     stride: int | None
+    generation: Generation | None
     dropout: float | None
     freeze: Freeze
     padding_free: bool | str
@@ -103,6 +105,7 @@ class Arguments:
             self.stride is not None and whole_number("stride", self.stride, at_least=0),
             self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
             self.dropout is not None and _share("dropout", self.dropout),
+            _expected("generation", self.generation, Generation | None, "Generation(max_new_tokens=100), or None"),
             self._check_class_weights(),
         ]
 

@@ -39,6 +39,7 @@ from sftlib.metrics import Metrics
 from sftlib.models.backbone import open_source, seeded
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import Freeze
+from sftlib.models.generation import Generation
 from sftlib.models.precision import resolve_precision
 from sftlib.models.prefix_store import PrefixStore
 from sftlib.models.tokenizer import TextEncoder
@@ -86,6 +87,7 @@ class FineTuner:
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         stride: tokens that two windows of a row longer than ``max_length`` share; a quarter of a window when None, half
             at most (``token-classification``).
+        generation: how answers are generated, a `Generation`; greedily when None (``causal-lm``, ``seq2seq``).
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
             embeddings), or a list of patterns for names of parameters or modules, such as ``"*.embeddings"``.
@@ -132,6 +134,7 @@ class FineTuner:
         label_smoothing: float = 0.0,
         huber_delta: float | None = None,
         stride: int | None = None,
+        generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
         padding_free: bool | str = "auto",

@@ -16,6 +16,7 @@ CURATED = {
     "DataReport",
     "EarlyStopping",
     "FineTuner",
+    "Generation",
     "History",
     "Metrics",
     "TaskDataset",
