@@ -13,6 +13,7 @@ from sftlib.metrics.labels import Label
 from sftlib.metrics.language_model import LanguageModel
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
+from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.texts import Texts
 from sftlib.options import nearest, raise_together
@@ -24,6 +25,7 @@ FAMILIES: tuple[Kind, ...] = (
     Texts,
     Answers,
     LanguageModel,
+    Retrieval,
     Classification,
 )
 """In the order in which they are asked whether they accept references; a new family is added here."""

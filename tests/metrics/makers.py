@@ -51,6 +51,18 @@ class Spoken:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class Embedded:
+    embedding: np.ndarray
+    embedding_pair: np.ndarray
+
+
+def embedded(rng: np.random.Generator, rows: int) -> list[Embedded]:
+    """Queries in eight dimensions, and documents that resemble them."""
+    queries = rng.standard_normal((rows, 8))
+    return [Embedded(query, query + 1.5 * rng.standard_normal(8)) for query in queries]
+
+
 TAGS = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
 
 

@@ -23,11 +23,24 @@ from sftlib.metrics import (
     MultiLabel,
     Regression,
     Relations,
+    Retrieval,
     Spans,
     Texts,
 )
 from sftlib.metrics.sums import ExactSum
-from tests.metrics.makers import TAGS, Answer, Number, Spoken, Text, in_batches, several, single, softmax, tagged
+from tests.metrics.makers import (
+    TAGS,
+    Answer,
+    Number,
+    Spoken,
+    Text,
+    embedded,
+    in_batches,
+    several,
+    single,
+    softmax,
+    tagged,
+)
 
 LABELS = ("ant", "bee", "cat")
 ROWS = 60
@@ -35,7 +48,7 @@ WITHOUT_INTERVAL = {"loss", "log_loss", "brier", "ece"}
 
 
 def agreement(references: Any, predictions: Any) -> float:
-    return float(np.mean([true == found for true, found in zip(references, predictions, strict=True)]))
+    return float(np.mean([np.all(true == found) for true, found in zip(references, predictions, strict=True)]))
 
 
 def rows_of(family: type) -> tuple[list[Any], list[Any]]:
@@ -47,6 +60,8 @@ def rows_of(family: type) -> tuple[list[Any], list[Any]]:
         truth = rng.random((ROWS, 3)) < 0.4
         lists = [[name for name, has in zip(LABELS, row, strict=True) if has] for row in truth]
         return several(LABELS, rng.random((ROWS, 3))), lists
+    if family is Retrieval:
+        return embedded(rng, ROWS), list(range(ROWS))
     if family in (Answers, Texts, LanguageModel):
         return spoken(family, rng)
     if family is Spans:
