@@ -26,6 +26,7 @@ from sftlib.models.sizes import count_parameters
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.report import TokenReport, TrainingReport, padding_share
 from sftlib.tasks.base import Task
+from sftlib.train.comm import open_comm
 from sftlib.train.inference import Budget
 from sftlib.train.redaction import redacted
 
@@ -68,7 +69,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "freeze": list(arguments.freeze) if isinstance(arguments.freeze, list | tuple) else arguments.freeze,
         }
     )
-    return Fitted(task, model.to(device), encoder, precision, device, settings)
+    return Fitted(task, model.to(device), encoder, precision, device, settings, comm=open_comm())
 
 
 def plan_batches(arguments: Arguments, rows: int) -> BatchPlan:
@@ -80,6 +81,7 @@ def plan_batches(arguments: Arguments, rows: int) -> BatchPlan:
 def training_budget(arguments: Arguments, fitted: Fitted) -> Budget:
     """How an effective batch is cut: as asked, or by the memory there is; never where rows depend on each other."""
     if fitted.task.couples_rows:
+        fitted.comm.require_alone(f"{fitted.task.name}, whose loss couples the rows of a batch,")
         return Budget(arguments.batch_size, 2**62)
     if isinstance(arguments.micro_batch_size, int):
         return Budget(arguments.micro_batch_size, 2**62)

@@ -11,6 +11,7 @@
     ├── CheckpointError (OSError)            a checkpoint that cannot be written or read
     ├── ArtifactError (ValueError)           a saved model that cannot be written, trusted or opened
     ├── NonFiniteError (ArithmeticError)     NaN or infinity in a loss or a gradient; has ``.step`` and ``.rows``
+    ├── ProcessError (RuntimeError)          another process of the same run failed or is gone
     └── MissingExtraError (ImportError)      an optional package that is not installed
 
 Each one also is the built-in exception in brackets, so callers that know nothing of sftlib can still catch it.
@@ -32,6 +33,7 @@ __all__ = [
     "NonFiniteError",
     "NotFittedError",
     "OptionError",
+    "ProcessError",
     "RoleError",
     "SftlibError",
 ]
@@ -77,6 +79,10 @@ class NonFiniteError(SftlibError, ArithmeticError):
         super().__init__(message)
         self.step = step
         self.rows = tuple(rows)
+
+
+class ProcessError(SftlibError, RuntimeError):
+    """Another process of the same run failed, and so this one ends too; the message says which and how."""
 
 
 class MissingExtraError(SftlibError, ImportError):

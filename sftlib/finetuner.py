@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, Self, final
 
 import torch
@@ -51,6 +52,7 @@ from sftlib.resuming import open_run
 from sftlib.self_check import CheckReport, self_check
 from sftlib.tasks.base import Label, Task
 from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping, check_callbacks
+from sftlib.train.comm import open_comm, together
 from sftlib.train.encodings import Encodings
 from sftlib.train.history import History
 from sftlib.train.loop import Loop
@@ -184,6 +186,7 @@ class FineTuner:
     # Training.
 
     @checked
+    @together
     def fit(
         self,
         train: TaskDataset,
@@ -216,13 +219,16 @@ class FineTuner:
             ArtifactError: a model or a tokenizer that cannot be opened.
             LabelError: labels that cannot be learned or were never seen in training.
             NonFiniteError: a loss or a gradient that is not finite; the weights are those of the step before.
+            ProcessError: another process of a run that ``torchrun`` started failed or is gone.
             CheckpointError: ``output_dir`` cannot be written, is not empty without ``resume``, or holds another run:
                 other options or data than now, each named.
         """
         arguments, callbacks = self._arguments, check_callbacks(callbacks)
         raise_together([_no_switch("progress", progress)])
         task = choose_task(arguments, train, valid, callbacks)
-        run = open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress)
+        comm = open_comm()
+        progress = progress and comm.rank == 0
+        run = open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress, comm=comm)
         arguments = run.settle(arguments, self._source.name, train, valid, callbacks)
         fitted = assemble(arguments, self._source, task)
         fitted.encodings = self._encodings
@@ -255,7 +261,8 @@ class FineTuner:
                 if arguments.on_nonfinite == "skip"
                 else RaiseNonFinite(fitted.suspects(forward, encoded), encoded.owners)
             ),
-            callbacks=Callbacks([*members, *([reporter] if reporter else []), *savers]),
+            callbacks=Callbacks([*members, *([reporter] if reporter else []), *comm.watchers(), *savers]),
+            comm=comm,
         )
         self._fitted = fitted
         smaller_table = compact_vocabulary(
@@ -304,6 +311,7 @@ class FineTuner:
     # Use.
 
     @checked
+    @together
     def evaluate(self, data: TaskDataset, *, batch_size: int | None = None) -> Metrics:
         """Metrics over labelled rows; no batch size changes them.
 
@@ -319,6 +327,7 @@ class FineTuner:
         return fitted.evaluate(data, metric_names(self._arguments, fitted.task), batch_size)
 
     @checked
+    @together
     def predict(self, inputs: Any, *, batch_size: int | None = None) -> Any:
         """Predictions in the order of the inputs; no batch size changes them.
 
@@ -353,6 +362,7 @@ class FineTuner:
         Raises:
             DataError: rows that cannot be used.
         """
+        open_comm().require_alone("plan")
         require_labelled(train, "plan", self.task)
         return plan(self, train)
 
@@ -372,9 +382,11 @@ class FineTuner:
         Raises:
             DataError: rows that cannot be used.
         """
+        open_comm().require_alone("self_check")
         require_labelled(data, "self_check")
         return self_check(self, data, steps=steps)
 
+    @together
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained folder of safetensors and JSON, read it back, and compare predictions.
 
@@ -385,7 +397,11 @@ class FineTuner:
             NotFittedError: before ``fit`` or ``load``.
             ArtifactError: the folder cannot be written, or what was read back differs.
         """
-        fitted = self._ready("save")
+        self._ready("save")
+        open_comm().on_first(partial(self._save, path))
+
+    def _save(self, path: str | os.PathLike[str]) -> None:
+        fitted = self._ready("save").alone()
         contents = artifact.Contents(
             task=fitted.task,
             model=fitted.model,
@@ -398,7 +414,7 @@ class FineTuner:
         with artifact.writing(contents, path) as folder:
             filled = None if artifact.is_self_contained(fitted.model) else copy.deepcopy(fitted.model)
             again = FineTuner.load(folder, model=filled)
-            artifact.require_same(fitted.predict(rows), again._ready("save").predict(rows))
+            artifact.require_same(fitted.predict(rows), again._ready("save").alone().predict(rows))
 
     @classmethod
     @checked
@@ -428,6 +444,7 @@ class FineTuner:
             settings=contents.settings,
             metrics=contents.metrics,
             encodings=tuner._encodings,
+            comm=open_comm(),
         )
         return tuner
 

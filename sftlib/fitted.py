@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -23,6 +23,7 @@ from sftlib.models.prefix_cache import Recalling
 from sftlib.models.prefix_store import PrefixStore
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.train.comm import Alone, Comm
 from sftlib.train.encodings import Encodings
 from sftlib.train.forward import Forward, fitting_layout
 from sftlib.train.history import History
@@ -53,6 +54,7 @@ class Fitted:
         encodings: tokens made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
         frozen: what to say of that before the first step.
+        comm: the processes that share the work.
     """
 
     task: Task
@@ -68,6 +70,11 @@ class Fitted:
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None
     frozen: str = ""
+    comm: Comm = field(default_factory=Alone)
+
+    def alone(self) -> Fitted:
+        """The same for this process by itself."""
+        return replace(self, comm=Alone())
 
     def forward(self, encoded: Encoded) -> Forward:
         """Calls the model; the layout is tried out on the first rows that come along.
@@ -150,11 +157,11 @@ class Fitted:
     def inference(self, forward: Forward, batch_size: int | None = None) -> Inference:
         """Runs the model over rows; ``batch_size`` only decides how they are cut up."""
         tokens = _TOKENS_OF_A_PASS if batch_size is None else 2**62
-        return Inference(forward, self.task, self.encoder, Budget(batch_size or _ROWS_OF_A_PASS, tokens))
+        return Inference(forward, self.task, self.encoder, Budget(batch_size or _ROWS_OF_A_PASS, tokens), self.comm)
 
     def micro_batches(self, encoded: Encoded, budget: Budget) -> MicroBatches:
         """Cuts effective batches of these rows."""
-        return MicroBatches(self.task, encoded, self.encoder, device=self.device, budget=budget)
+        return MicroBatches(self.task, encoded, self.encoder, device=self.device, budget=budget, comm=self.comm)
 
     def evaluator(
         self, forward: Forward, data: TaskDataset | None, encoded: Encoded | None, names: Sequence[Any]

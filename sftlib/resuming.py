@@ -32,6 +32,7 @@ from sftlib.models.precision import Fp16
 from sftlib.options import raise_together
 from sftlib.train.callbacks import Callback, EarlyStopping
 from sftlib.train.checkpoint import Checkpoints, Parts
+from sftlib.train.comm import Comm
 from sftlib.train.history import History
 from sftlib.train.inference import Budget
 from sftlib.train.micro_batches import MicroBatches
@@ -134,6 +135,7 @@ class RunOnDisk(Run):
         save_every: optimizer steps between two checkpoints; None for every end of an epoch.
         lines: what to tell before the first step.
         quiet: whether nobody reads what is told.
+        comm: the processes of the run, the first of which writes.
     """
 
     def __init__(
@@ -145,8 +147,10 @@ class RunOnDisk(Run):
         save_every: int | None,
         lines: Sequence[str],
         quiet: bool,
+        comm: Comm,
     ) -> None:
         self.lines = lines
+        self._comm = comm
         self._checkpoints = checkpoints
         self._state = state
         self._damaged = damaged
@@ -200,7 +204,7 @@ class RunOnDisk(Run):
         }
         if self._state is not None:
             self._refuse(differences(self._before["start"], start))
-        self._checkpoints.set_aside(self._damaged)
+        self._comm.on_first(lambda: self._checkpoints.set_aside(self._damaged))
         if self._state is not None:
             training.step = self._state["position"]["step"]
             training.history = fitted.history = History(self._state["history"])
@@ -212,6 +216,7 @@ class RunOnDisk(Run):
                 "precision": fitted.precision.name,
                 "device": str(fitted.device),
                 "threads": self._threads(),
+                "processes": self._comm.size,
             },
         }
         self._saver = Saver(
@@ -221,6 +226,7 @@ class RunOnDisk(Run):
             facts={"libraries": libraries(), "options": _digest(self._options), "data": _digest(self._data)},
             save_every=self._save_every,
             signals=Signals(),
+            comm=self._comm,
             resumed=self._state,
             tell=(lambda line: None) if self._quiet else tqdm.write,
         )
@@ -257,7 +263,9 @@ class RunOnDisk(Run):
             )
 
 
-def open_run(output_dir: str | os.PathLike[str] | None, *, resume: bool, save_every: int | None, quiet: bool) -> Run:
+def open_run(
+    output_dir: str | os.PathLike[str] | None, *, resume: bool, save_every: int | None, quiet: bool, comm: Comm
+) -> Run:
     """The run that `FineTuner.fit` was asked for.
 
     Args:
@@ -265,6 +273,7 @@ def open_run(output_dir: str | os.PathLike[str] | None, *, resume: bool, save_ev
         resume: whether to go on from the newest complete checkpoint.
         save_every: optimizer steps between two checkpoints; None for every end of an epoch.
         quiet: whether nobody reads what is told.
+        comm: the processes of the run.
 
     Raises:
         OptionError: options that need an ``output_dir`` without one, or values they cannot have.
@@ -274,7 +283,7 @@ def open_run(output_dir: str | os.PathLike[str] | None, *, resume: bool, save_ev
     if output_dir is None:
         return RunInMemory()
     checkpoints = Checkpoints(Path(output_dir))
-    checkpoints.open()
+    comm.on_first(checkpoints.open)
     if not resume:
         _require_empty(checkpoints)
     found = checkpoints.newest()
@@ -291,8 +300,9 @@ def open_run(output_dir: str | os.PathLike[str] | None, *, resume: bool, save_ev
         state=state,
         damaged=found.skipped,
         save_every=save_every,
-        lines=[*lines, *_lines_on_versions(found.manifest), *_lines_on_signals()],
+        lines=[*lines, *_lines_on_versions(found.manifest), *_lines_on_processes(state, comm), *_lines_on_signals()],
         quiet=quiet,
+        comm=comm,
     )
 
 
@@ -397,6 +407,13 @@ def _lines_on_signals() -> list[str]:
     return [
         "not in the main thread, so SIGTERM and SIGINT are not caught: the steps since the last checkpoint are lost"
     ]
+
+
+def _lines_on_processes(state: Parts | None, comm: Comm) -> list[str]:
+    before = comm.size if state is None else int(state["run"]["resolved"].get("processes", 1))
+    if before == comm.size:
+        return []
+    return [f"begun in {before} processes and goes on in {comm.size}: sums are added up in another order from here"]
 
 
 def _lines_on_versions(manifest: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from sftlib.data.encoded import Encoded
 from sftlib.metrics import Metrics
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.train.comm import Comm
 from sftlib.train.forward import Forward
 
 
@@ -48,20 +49,25 @@ class Inference:
         task: turns outputs into losses and predictions.
         encoder: knows what fills up a row.
         budget: of one pass.
+        comm: the processes that share the rows; each has the whole result.
     """
 
-    def __init__(self, forward: Forward, task: Task, encoder: TextEncoder, budget: Budget) -> None:
+    def __init__(self, forward: Forward, task: Task, encoder: TextEncoder, budget: Budget, comm: Comm) -> None:
         self._forward = forward
         self._task = task
         self._encoder = encoder
         self._budget = budget
+        self._comm = comm
 
     def predict(self, encoded: Encoded, data: TaskDataset) -> list[Any]:
         """One prediction per row of the data, in its order."""
         found: list[Any] = [None] * len(data)
         pieces = _Pieces(encoded.owners)
-        for rows, batch in self._passes(encoded):
-            for row, parts in pieces.add(rows, self._task.answer(self._forward, batch, self._encoder)):
+        answers = (
+            (rows, self._task.answer(self._forward, batch, self._encoder)) for rows, batch in self._passes(encoded)
+        )
+        for rows, decoded in self._comm.exchange(answers):
+            for row, parts in pieces.add(rows, decoded):
                 found[row] = self._task.complete(data, row, parts)
         return found
 
@@ -76,10 +82,9 @@ class Inference:
         """
         totals, counts = [0.0], [0.0]
         pieces = _Pieces(encoded.owners)
-        for rows, batch in self._passes(encoded):
-            (total, count), decoded = self._task.judge(self._forward, batch, self._encoder, metrics)
-            totals.append(float(total))
-            counts.append(float(count))
+        for rows, total, count, decoded in self._comm.exchange(self._judged(encoded, metrics)):
+            totals.append(total)
+            counts.append(count)
             done = pieces.add(rows, decoded)
             metrics.update(
                 [self._task.complete(data, row, parts) for row, parts in done], [references[row] for row, _ in done]
@@ -87,10 +92,18 @@ class Inference:
         metrics.update([], [], loss_sum=math.fsum(totals), count=math.fsum(counts))
         return metrics
 
+    def _judged(
+        self, encoded: Encoded, metrics: Metrics
+    ) -> Iterator[tuple[NDArray[np.int64], float, float, Sequence[Any]]]:
+        for rows, batch in self._passes(encoded):
+            (total, count), decoded = self._task.judge(self._forward, batch, self._encoder, metrics)
+            yield rows, float(total), float(count), decoded
+
     def _passes(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         self._forward.model.eval()
+        own = self._comm.share(np.arange(len(encoded)), encoded.lengths)
         with torch.inference_mode():
-            for rows in self._budget.cut(np.arange(len(encoded)), encoded):
+            for rows in self._budget.cut(own, encoded):
                 yield rows, self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
 
 

@@ -8,6 +8,7 @@
             outputs = model(inputs)                          # never sees labels
             total, count = task.loss(outputs, targets)       # a sum and a count
             total.backward()
+        sums and gradients are added up over processes       # nothing to do where there is one
         gradients /= sum of counts                           # the only division
         norm = clip(gradients)
         if loss and norm are finite: optimizer.step()        # otherwise the weights stay as they are
@@ -20,7 +21,7 @@ optimizer is built, as a task around a task, or as a callback.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -34,6 +35,7 @@ from sftlib.data.collate import Batch
 from sftlib.models.memory import is_out_of_memory
 from sftlib.tasks.base import LossSum, Task
 from sftlib.train.callbacks import Callback
+from sftlib.train.comm import Comm
 from sftlib.train.forward import Forward
 from sftlib.train.micro_batches import MicroBatches
 from sftlib.train.schedules import Schedule
@@ -64,6 +66,7 @@ class Loop:
         evaluate: metrics on the validation data, or None without any.
         on_nonfinite: hears of losses and gradients that are not finite.
         callbacks: watch.
+        comm: the processes of the run.
     """
 
     forward: Forward
@@ -76,6 +79,7 @@ class Loop:
     evaluate: Callable[[], Mapping[str, float] | None]
     on_nonfinite: NonFinitePolicy
     callbacks: Callback
+    comm: Comm
 
     def run(self, training: Training, optimizer: torch.optim.Optimizer) -> None:
         """Train from ``training.step`` to the end, or until a callback asks to stop."""
@@ -93,8 +97,8 @@ class Loop:
 
             # Forward and backward: sums only.
             sums = self._accumulate(rows, step, optimizer)
-            count = _total([part.count for part in sums])
-            loss = _total([part.total for part in sums]) / count if count else 0.0
+            total, count = self.comm.add_up(sums, parameters)
+            loss = total / count if count else 0.0
 
             # The only division.
             divide_gradients(parameters, count * self.forward.precision.divisor())
@@ -157,11 +161,6 @@ class Loop:
             training.history.add_evaluation({"step": training.step, "epoch": epoch, **values})
         training.epoch_end_due = False
         self.callbacks.on_epoch_end(training, metrics)
-
-
-def _total(parts: Sequence[Tensor]) -> float:
-    """The sum of scalars, added in double precision; the one place where the loop waits for the device."""
-    return float(torch.stack(list(parts)).sum(dtype=torch.float64))
 
 
 def divide_gradients(parameters: Iterable[Tensor], count: float) -> None:

@@ -13,6 +13,7 @@ from sftlib.data.collate import Batch
 from sftlib.data.encoded import Encoded
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.train.comm import Comm
 from sftlib.train.inference import Budget
 
 
@@ -26,19 +27,21 @@ class MicroBatches:
         encoder: knows what fills up a row.
         device: where the batches go.
         budget: of one pass.
+        comm: the processes that share the rows of a batch.
     """
 
     def __init__(
-        self, task: Task, encoded: Encoded, encoder: TextEncoder, *, device: torch.device, budget: Budget
+        self, task: Task, encoded: Encoded, encoder: TextEncoder, *, device: torch.device, budget: Budget, comm: Comm
     ) -> None:
         self._task = task
         self._encoded = encoded
         self._encoder = encoder
         self._device = device
         self.budget = budget
+        self._comm = comm
 
     def __call__(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
-        for part in self.budget.cut(rows, self._encoded):
+        for part in self._cut(rows):
             yield self._task.collate(self._encoded, part, self._encoder).to(self._device)
 
     def halve(self, rows: NDArray[np.int64]) -> bool:
@@ -46,8 +49,11 @@ class MicroBatches:
 
         Tasks whose loss couples the rows of a batch are never cut.
         """
-        largest = max(self.budget.cut(rows, self._encoded), key=len)
+        largest = max(self._cut(rows), key=len)
         if len(largest) == 1 or self._task.couples_rows:
             return False
         self.budget = Budget((len(largest) + 1) // 2, self.budget.tokens)
         return True
+
+    def _cut(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return self.budget.cut(self._comm.share(rows, self._encoded.lengths), self._encoded)

@@ -12,6 +12,7 @@ from torch import Tensor
 from sftlib.errors import CheckpointError
 from sftlib.train.callbacks import Callback, KeepBest
 from sftlib.train.checkpoint import Checkpoints, Parts
+from sftlib.train.comm import Comm
 from sftlib.train.generators import generator_states, set_generator_states
 from sftlib.train.signals import Signals
 from sftlib.train.state import Training
@@ -33,6 +34,7 @@ class Saver(Callback):
         facts: what the manifest says beside.
         save_every: optimizer steps between two checkpoints; None for every end of an epoch.
         signals: asked after each step.
+        comm: the processes of the run: the first writes, and a signal to one ends all after the same step.
         resumed: the state to go on from, or None.
         tell: hears of a run that a signal ends.
     """
@@ -46,6 +48,7 @@ class Saver(Callback):
         facts: Mapping[str, Any],
         save_every: int | None,
         signals: Signals,
+        comm: Comm,
         resumed: Parts | None,
         tell: Callable[[str], None],
     ) -> None:
@@ -55,6 +58,7 @@ class Saver(Callback):
         self._facts = facts
         self._save_every = save_every
         self._signals = signals
+        self._comm = comm
         self._resumed = resumed
         self._tell = tell
         self._optimizer: torch.optim.Optimizer | None = None
@@ -109,20 +113,23 @@ class Saver(Callback):
         # evaluation is due, and the resumed run begins with it.
         due = self._ends_epoch(training)
         wanted = not due and self._save_every is not None and training.step % self._save_every == 0
-        if wanted or self._signals.received is not None:
+        if self._is_signalled() or wanted:
             self._save(training, epoch_end_due=due)
             self._heed(training)
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
         ended = training.step == training.steps or training.stop_reason is not None
         wanted = self._save_every is None or training.step % self._save_every == 0
-        if ended or wanted or self._signals.received is not None:
+        if self._is_signalled() or ended or wanted:
             self._save(training)
             self._heed(training)
 
     def _ends_epoch(self, training: Training) -> bool:
         last = training.step % training.steps_per_epoch == 0 or training.step == training.steps
         return last or training.stop_reason is not None
+
+    def _is_signalled(self) -> bool:
+        return self._comm.any(self._signals.received is not None)
 
     def _heed(self, training: Training) -> None:
         """End as a signal asks to, now that the step is saved."""
@@ -134,6 +141,9 @@ class Saver(Callback):
             self._signals.deliver()
 
     def _save(self, training: Training, *, epoch_end_due: bool = False) -> None:
+        self._comm.on_first(lambda: self._write(training, epoch_end_due))
+
+    def _write(self, training: Training, epoch_end_due: bool) -> None:
         best = [m.best_step for m in self._members if isinstance(m, KeepBest) and m.best is not None]
         self._checkpoints.save(
             {
@@ -180,7 +190,8 @@ def check_state(state: Parts, step: int) -> None:
             and resolved.get("precision") in ("fp32", "bf16", "fp16")
             and _is_device(resolved.get("device"))
             and isinstance(resolved.get("threads"), int)
-            and 1 <= resolved["threads"] <= _MOST_THREADS,
+            and 1 <= resolved["threads"] <= _MOST_THREADS
+            and isinstance(resolved.get("processes", 1), int),
             "history": all(isinstance(record, dict) for record in state["history"]),
             "model": all(isinstance(value, Tensor) for value in state["model"].values()),
         }
