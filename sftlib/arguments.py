@@ -18,7 +18,14 @@ from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 
 #: Options that shape a task; each task says which of them it has.
-TASK_OPTIONS = ("class_weights", "label_smoothing", "huber_delta", "stride", "generation")
+TASK_OPTIONS = (
+    "class_weights",
+    "label_smoothing",
+    "huber_delta",
+    "stride",
+    "max_answer_length",
+    "generation",
+)
 
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
@@ -50,6 +57,7 @@ class Arguments:
     label_smoothing: float
     huber_delta: float | None
     stride: int | None
+    max_answer_length: int | None
     generation: Generation | None
     dropout: float | None
     freeze: Freeze
@@ -103,6 +111,8 @@ class Arguments:
         return [
             _share("label_smoothing", self.label_smoothing),
             self.stride is not None and whole_number("stride", self.stride, at_least=0),
+            self.max_answer_length is not None
+            and whole_number("max_answer_length", self.max_answer_length, at_least=1),
             self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
             self.dropout is not None and _share("dropout", self.dropout),
             _expected("generation", self.generation, Generation | None, "Generation(max_new_tokens=100), or None"),

@@ -88,7 +88,8 @@ class FineTuner:
         label_smoothing: share of the target spread over all labels (the same).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         stride: tokens that two windows of a row longer than ``max_length`` share; a quarter of a window when None, half
-            at most (``token-classification``).
+            at most (``token-classification``, ``question-answering``).
+        max_answer_length: tokens of an answer; 30 when None (``question-answering``).
         generation: how answers are generated, a `Generation`; greedily when None (``causal-lm``, ``seq2seq``).
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
@@ -136,6 +137,7 @@ class FineTuner:
         label_smoothing: float = 0.0,
         huber_delta: float | None = None,
         stride: int | None = None,
+        max_answer_length: int | None = None,
         generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
@@ -284,6 +286,7 @@ class FineTuner:
             fitted.metrics = fitted.history.metrics_at(training.weights_of) or fitted.metrics
             if reporter is not None:
                 reporter.close()
+        fitted.settle(valid, metric_names(arguments, task, callbacks))
         return self
 
     @checked

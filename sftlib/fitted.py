@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -178,15 +179,27 @@ class Fitted:
 
         return evaluate
 
-    def evaluate(self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None) -> Metrics:
-        """Metrics over labelled rows."""
+    def settle(self, valid: TaskDataset | None, names: Sequence[Any]) -> None:
+        """After a run: let the task choose what it chooses on the validation data, and evaluate once more with it."""
+        if valid is None or not self.task.settles:
+            return
+        with self._evaluating(valid) as (inference, encoded):
+            self.task = self.task.settled(valid, inference.predict(encoded, valid))
+        self.metrics = self.evaluate(valid, names).to_dict()
+
+    @contextlib.contextmanager
+    def _evaluating(self, data: TaskDataset, batch_size: int | None = None) -> Iterator[tuple[Inference, Encoded]]:
+        """What runs the model over these rows, and the rows; while this lasts the model computes our way."""
         encoded = self.encode(data)
         self.learn_frozen(encoded)
         forward = self.forward(encoded) if self.recall is None else self._forward(self.recall.layout, self.precision)
         with forward.prepared():
-            return self.inference(forward, batch_size).evaluate(
-                encoded, data, self.task.references(data), self.task.metrics(names)
-            )
+            yield self.inference(forward, batch_size), encoded
+
+    def evaluate(self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None) -> Metrics:
+        """Metrics over labelled rows."""
+        with self._evaluating(data, batch_size) as (inference, encoded):
+            return inference.evaluate(encoded, data, self.task.references(data), self.task.metrics(names))
 
     def predict(self, rows: Sequence[Mapping[str, Any]], batch_size: int | None = None) -> list[Any]:
         """One prediction per row under role names, in order."""

@@ -83,7 +83,8 @@ def _check_labels(config: Mapping[str, Any], head: Head) -> None:
     """Refuse a config whose outputs are not those of the task."""
     if head.outputs is None:
         return  # the output layer is the model's own
-    labels = config.get("id2label")
+    config = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, **config}  # what transformers leaves out
+    labels = config["id2label"]
     if not isinstance(labels, dict) or len(labels) != head.outputs:
         raise ValueError(f"{CONFIG} does not have the {head.outputs:,} outputs of the task")
     wanted = head.settings()

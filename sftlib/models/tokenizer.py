@@ -78,12 +78,14 @@ class Frame(NamedTuple):
         after: (L,) int32 at the end.
         types: names of further inputs -> the value of each part, in the order before, first text, between, second
             text, after.
+        null: the position that a classifier reads: its token in front, or whatever stands first.
     """
 
     before: NDArray[np.int32]
     between: NDArray[np.int32]
     after: NDArray[np.int32]
     types: dict[str, tuple[int, int, int, int, int]]
+    null: int
 
     @property
     def size(self) -> int:
@@ -211,7 +213,9 @@ class TextEncoder:
             for name, values in whole.items()
             if name != "input_ids"
         }
-        return Frame(before, between, after, types)  # type: ignore[arg-type]
+        marks = np.flatnonzero(before == self.tokenizer.cls_token_id)
+        null = int(marks[0]) if len(marks) else 0
+        return Frame(before, between, after, types, null)  # type: ignore[arg-type]
 
     def _space(self) -> str:
         """What has to stand before a word for it to be tokenised as in the middle of a text."""

@@ -7,6 +7,7 @@ from sftlib.errors import OptionError
 from sftlib.options import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.multi_label_classification import MultiLabelClassification
+from sftlib.tasks.question_answering import QuestionAnswering
 from sftlib.tasks.text_classification import TextClassification
 from sftlib.tasks.text_regression import TextRegression
 from sftlib.tasks.token_classification import TokenClassification
@@ -16,6 +17,7 @@ TASKS: tuple[type[Task], ...] = (
     MultiLabelClassification,
     TextRegression,
     TokenClassification,
+    QuestionAnswering,
 )
 
 

@@ -188,6 +188,22 @@ class Task(ABC):
         (only,) = pieces
         return only
 
+    @property
+    def settles(self) -> bool:
+        """Whether something is left to choose on the validation data when a run is over; see `settled`."""
+        return False
+
+    def settled(self, data: TaskDataset, predictions: Sequence[Any]) -> Task:
+        """The task with what the validation data decides, such as a threshold; it is saved with the model.
+
+        Asked once, after a run that had validation data, with the weights that it leaves. Weights are never touched.
+
+        Args:
+            data: the validation rows.
+            predictions: one for each.
+        """
+        return self
+
     @abstractmethod
     def references(self, data: TaskDataset) -> Sequence[Any]:
         """What the predictions are compared with, one per row."""
