@@ -207,7 +207,8 @@ class QuestionAnswering(Task):
             inputs[name] = ids.alike(types.values.astype(np.int8))
         targets: dict[str, NDArray[Any] | Ragged] = {}
         if answers is not None:
-            targets = _targets(answers, contexts, windows, len(frame.before) + own.lengths, frame.null)
+            before = frame.size - len(frame.after) + own.lengths
+            targets = _targets(answers, contexts, windows, before, frame.null)
         notes: dict[str, NDArray[Any] | Ragged] = {
             "starts": of_context(contexts.starts.values),
             "ends": of_context(contexts.ends.values),
@@ -372,6 +373,7 @@ def _targets(
             spans[row, 1] = offsets[row] + np.searchsorted(contexts.starts[row], end, side="left") - 1
     first, last = spans[windows.owners].T
     inside = (windows.starts <= first) & (first <= last) & (last < windows.ends)
+    inside[inside] = _stands(contexts, first[inside]) & _stands(contexts, last[inside])
     asked = spans[:, 0] >= 0
     found = np.zeros(len(answers), bool)
     np.logical_or.at(found, windows.owners, inside)
@@ -381,6 +383,11 @@ def _targets(
         "end": np.where(inside, last + shift, null),
         "lost": (asked & ~found)[windows.owners],
     }
+
+
+def _stands(contexts: _Texts, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether tokens stand for any character."""
+    return np.asarray(contexts.ends.values[places] > contexts.starts.values[places])
 
 
 def _best_spans(scores: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,8 @@ The contract tests ask for the case of each registered task; one without a case 
 
 from __future__ import annotations
 
+import string
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,6 +179,37 @@ def _spans(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, f
     }
 
 
+def _answers(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """As the script of SQuAD 2.0 has it, written once more."""
+
+    def words(text: str) -> list[str]:
+        bare = "".join(c for c in text.lower() if c not in string.punctuation)
+        return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+    def f1(true: str, found: str) -> float:
+        first, second = words(true), words(found)
+        if not first or not second:
+            return float(first == second)
+        shared = sum((Counter(first) & Counter(second)).values())
+        precision, recall = shared / len(second), shared / len(first)
+        return 2 * precision * recall / (precision + recall) if shared else 0.0
+
+    exact, overlaps = [], []
+    for reference, prediction in zip(references, predictions, strict=True):
+        golds = reference["text"] or [""]
+        exact.append(max(words(gold) == words(prediction.answer) for gold in golds))
+        overlaps.append(max(f1(gold, prediction.answer) for gold in golds))
+    return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(overlaps))}
+
+
+def _answer(row: int, context: str) -> dict[str, list[Any]]:
+    """The number, the first word, or nothing."""
+    if row % 5 == 4:
+        return {"text": [], "answer_start": []}
+    text = context.split()[0] if row % 3 == 0 else str(row)
+    return {"text": [text], "answer_start": [context.index(text)]}
+
+
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
 _TAGS = ("O", "B-long", "I-long", "B-short")
@@ -247,6 +280,26 @@ CASES: dict[str, Case] = {
         inputs=("tokens",),
         examples=("a", {"tokens": ["b", "c"]}),
         auto_class="AutoModelForTokenClassification",
+    ),
+    "question-answering": Case(
+        columns={
+            "question": ["Where is it?" + " What a year!" * (i % 3) for i in range(32)],
+            "context": _TEXTS,
+            "answers": [_answer(i, text) for i, text in enumerate(_TEXTS)],
+        },
+        outputs=2,
+        fake=of_tokens,
+        numbers=lambda p: [p.score, p.start, p.end, p.null_odds],
+        learned=("exact_match", 1.0),
+        unlearnable=({"question": ["a", "b"], "context": ["c", "d"], "answers": [_answer(4, "")] * 2},),
+        strange=None,
+        not_inputs=(7, None, "a", ("a", "b"), ["a"], {}, {"question": "a"}, {"question": "a", "context": 3}),
+        unsupervised=None,
+        oracle=_answers,
+        loss_options=({}, {"stride": 3}, {"max_answer_length": 2}),
+        inputs=("question", "context"),
+        examples=({"question": "a", "context": "b c"}, {"question": "", "context": ""}),
+        auto_class="AutoModelForQuestionAnswering",
     ),
 }
 
