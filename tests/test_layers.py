@@ -25,6 +25,8 @@ LAYERS: dict[str, set[str]] = {
     "train": GROUND | MIDDLE | {"tasks"},
     # The wiring, each file above those before it.
     **{name: GROUND | MIDDLE | {"tasks", "train"} | set(WIRING[:index]) for index, name in enumerate(WIRING)},
+    # Built on the public front alone.
+    "glue": GROUND | {"data", "finetuner"},
 }
 TASK_SHARED = {"base", "labels", "options", "sequence"}  # what tasks have in common; a task never imports another
 TRAIN_KNOWS = {"tasks.base"}  # train knows the contract, not the tasks
