@@ -69,6 +69,26 @@ MISTAKES = (
     Mistake("Labels of two kinds", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", 0]})'),
     Mistake("One label where a list is expected", 'TaskDataset({"text": ["Fine."], "labels": ["good"]})'),
     Mistake("Words where numbers are expected", 'TaskDataset({"text": ["Fine.", "Poor."], "target": ["4.5", "low"]})'),
+    Mistake("A tag too few", 'TaskDataset({"tokens": [["Ada", "Lovelace"]], "tags": [["B-PER"]]})'),
+    Mistake("A text instead of its words", 'TaskDataset({"tokens": ["Ada Lovelace"], "tags": [["B-PER", "I-PER"]]})'),
+    Mistake(
+        "A span beyond the end of the text",
+        'TaskDataset({"text": ["Ada met Bob."], "head": [(0, 3)], "tail": [(8, 20)], "label": ["knows"]})',
+    ),
+    Mistake(
+        "An answer that stands elsewhere",
+        """
+        answers = [{"text": ["Paris"], "answer_start": [14]}]
+        TaskDataset({"question": ["Where?"], "context": ["Ada met Bob in Paris."], "answers": answers})
+        """,
+    ),
+    Mistake(
+        "Two answers in a row",
+        """
+        talk = [{"role": "user", "content": "Hi."}, *[{"role": "assistant", "content": "Hello."}] * 2]
+        TaskDataset({"messages": [talk]})
+        """,
+    ),
     Mistake("Columns of unequal length", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good"]})'),
     Mistake(
         "Parts that add up to more than everything",

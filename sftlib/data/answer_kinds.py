@@ -7,6 +7,7 @@ from typing import final
 
 from sftlib.data.kinds import encodable, is_missing, kind_of
 from sftlib.data.plain import as_list, whole
+from sftlib.data.problems import brief
 from sftlib.data.row_kinds import Fault, RowKind
 
 _FORM = 'write {"text": [...], "answer_start": [...]}, with empty lists for a question without an answer'
@@ -32,7 +33,7 @@ class AnswersRole(RowKind):
         if texts is None or starts is None:
             return Fault(f"{kind_of(value)} that holds no answers", value, _FORM)
         if len(texts) != len(starts):
-            return Fault("another number of texts than of starts", f"{len(texts)} and {len(starts)}", _FORM)
+            return Fault("another number of texts than of starts", None, _FORM, f"{len(texts)} and {len(starts)}")
         pairs = zip(texts, starts, strict=True)
         return next(filter(None, (_answer_fault(text, start) for text, start in pairs)), None)
 
@@ -60,5 +61,5 @@ def _answer_fault(text: object, start: object) -> Fault | None:
         return Fault("an answer that holds a lone surrogate", text, "read the source with its right encoding")
     place = whole(start)
     if place is None or place < 0:
-        return Fault("an answer_start that is no whole number from 0", f"{text!r:.40} at {start!r:.20}", _FROM_ZERO)
+        return Fault("an answer_start that is no whole number from 0", text, _FROM_ZERO, f"at {brief(start)}")
     return None

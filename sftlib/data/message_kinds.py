@@ -7,6 +7,7 @@ from typing import Any, final
 
 from sftlib.data.kinds import DROP_OR_FILL, encodable, is_missing, kind_of
 from sftlib.data.plain import as_list, plain_json
+from sftlib.data.problems import brief, listed
 from sftlib.data.row_kinds import Fault, RowKind
 from sftlib.options import nearest
 
@@ -41,7 +42,7 @@ class MessagesRole(RowKind):
     Example:
         >>> MessagesRole().normalise([[{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello."}]])
         [[{'role': 'user', 'content': 'Hi.'}, {'role': 'assistant', 'content': 'Hello.'}]]
-        >>> MessagesRole().fault([{"role": "assistant", "content": "Hello."}]).shown
+        >>> MessagesRole().fault([{"role": "assistant", "content": "Hello."}]).note
         'turn 0: assistant at the beginning'
     """
 
@@ -91,7 +92,7 @@ def _turn_fault(number: int, turn: object) -> Fault | None:
     keys = ("role", "content") if "role" in turn else ("from", "value")
     missing = [key for key in keys if key not in turn and not (key != keys[0] and turn.get("tool_calls"))]
     if missing:
-        return Fault("a turn that lacks its role or its content", f"{place}: {sorted(map(str, turn))}", _LIST)
+        return Fault("a turn that lacks its role or its content", None, _LIST, f"{place}: {listed(turn, 5)}")
     if not isinstance(turn[keys[0]], str) or _role(turn) not in ROLES:
         return Fault(
             "an unknown role", turn[keys[0]], f"{nearest(turn[keys[0]], ROLES)}; the roles are {', '.join(ROLES)}"
@@ -104,13 +105,13 @@ def _content_fault(place: str, role: str, content: object, calls: object) -> Fau
     if is_missing(content) and calls:
         return None
     if is_missing(content):
-        return Fault("a turn without content", f"{place}: {role}", DROP_OR_FILL)
+        return Fault("a turn without content", None, DROP_OR_FILL, f"{place}: {role}")
     if not isinstance(content, str):
         return Fault(f"{kind_of(content)} as content", content, "content is a string: join the parts that are text")
     if not encodable(content):
         return Fault("content that holds a lone surrogate", content, "read the source with its right encoding")
     if role == "assistant" and not content.strip() and not calls:
-        return Fault("a blank turn of the assistant", f"{place}: {content!r:.20}", DROP_OR_FILL)
+        return Fault("a blank turn of the assistant", content, DROP_OR_FILL, place)
     return None
 
 
@@ -122,7 +123,7 @@ def _more_fault(place: str, turn: Mapping[str, Any]) -> Fault | None:
         plain_json(turn)
     except (ValueError, RecursionError) as error:
         mend = "give strings, numbers, lists and mappings of them"
-        return Fault("a turn that holds more than JSON knows", f"{place}: {error}", mend)
+        return Fault("a turn that holds more than JSON knows", None, mend, f"{place}: {brief(str(error))}")
     return None
 
 
@@ -130,7 +131,7 @@ def _order_fault(number: int, before: str | None, role: str) -> Fault | None:
     if role in _FOLLOWS[before]:
         return None
     where = "at the beginning" if before is None else f"after {before}"
-    return Fault("roles out of order", f"turn {number}: {role} {where}", _ORDER)
+    return Fault("roles out of order", None, _ORDER, f"turn {number}: {role} {where}")
 
 
 def _plain_turn(turn: Mapping[str, Any]) -> dict[str, Any]:

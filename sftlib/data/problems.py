@@ -88,13 +88,13 @@ class Findings:
             what: the kind of problem, read after "rows with"; equal for all rows that have it.
             value: what the row holds; shown unless it is None.
             mend: how to mend it.
-            note: said of this row alone, beside its value.
+            note: said of this row alone, beside its value or instead of it.
         """
         kind = self._kinds.setdefault(what, _Kind(mend))
         kind.count += 1
         if kind.count <= SHOWN:
-            shown = "" if value is None else f" ({brief(value)}{', ' if note else ''}{note})"
-            kind.rows.append(f"row {row}{shown}")
+            said = ", ".join(part for part in ("" if value is None else brief(value), note) if part)
+            kind.rows.append(f"row {row} ({said})" if said else f"row {row}")
 
     def __bool__(self) -> bool:
         return bool(self._kinds)

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 from sftlib.data.kinds import RoleKind
 from sftlib.data.problems import Findings
-
-
-class Breach(NamedTuple):
-    """How a row breaks a relation.
-
-    Attributes:
-        what: the kind of problem, read after "rows with".
-        shown: what to show of the row.
-        mend: how to mend it.
-        note: said of this row alone.
-    """
-
-    what: str
-    shown: object
-    mend: str
-    note: str = ""
+from sftlib.data.row_kinds import Fault
 
 
 class Relation(ABC):
@@ -39,7 +24,7 @@ class Relation(ABC):
         self.second = second
 
     @abstractmethod
-    def breach(self, first: Any, second: Any) -> Breach | None:
+    def breach(self, first: Any, second: Any) -> Fault | None:
         """How the values of a row, as their kinds normalise them, break it; None when they do not."""
 
     @final
@@ -58,16 +43,16 @@ class SameLength(Relation):
     """As many of the one as of the other.
 
     Example:
-        >>> SameLength("tokens", "tags").breach(["New", "York"], ["O"]).shown
-        '2 tokens, 1 tags'
+        >>> SameLength("tokens", "tags").breach(["New", "York"], ["O"]).note
+        'tokens: 2, tags: 1'
     """
 
-    def breach(self, first: Any, second: Any) -> Breach | None:
+    def breach(self, first: Any, second: Any) -> Fault | None:
         if len(first) == len(second):
             return None
         what = f"another number of {self.second} than of {self.first}"
-        shown = f"{len(first)} {self.first}, {len(second)} {self.second}"
-        return Breach(what, shown, f"give one of {self.second} for each of {self.first}, or drop these rows")
+        note = f"{self.first}: {len(first)}, {self.second}: {len(second)}"
+        return Fault(what, None, f"give one of {self.second} for each of {self.first}, or drop these rows", note)
 
 
 @final
@@ -79,12 +64,12 @@ class SpanInside(Relation):
         'text has 5 characters'
     """
 
-    def breach(self, first: Any, second: Any) -> Breach | None:
+    def breach(self, first: Any, second: Any) -> Fault | None:
         if second[1] <= len(first):
             return None
         unit = "characters" if isinstance(first, str) else "words"
         mend = f"spans count {unit} from 0, the end not included"
-        return Breach(f"a span beyond the end of {self.first}", second, mend, f"{self.first} has {len(first)} {unit}")
+        return Fault(f"a span beyond the end of {self.first}", second, mend, f"{self.first} has {len(first)} {unit}")
 
 
 @final
@@ -96,11 +81,11 @@ class Differ(Relation):
         'the same span as head and tail'
     """
 
-    def breach(self, first: Any, second: Any) -> Breach | None:
+    def breach(self, first: Any, second: Any) -> Fault | None:
         if first != second:
             return None
         what = f"the same span as {self.first} and {self.second}"
-        return Breach(what, second, "a relation holds between two places: drop these rows or mend them")
+        return Fault(what, second, "a relation holds between two places: drop these rows or mend them")
 
 
 @final
@@ -113,12 +98,12 @@ class AnswersInside(Relation):
         'not at 5 but at 6'
     """
 
-    def breach(self, first: Any, second: Any) -> Breach | None:
+    def breach(self, first: Any, second: Any) -> Fault | None:
         for text, start in zip(second["text"], second["answer_start"], strict=True):
             if not first.startswith(text, start):
                 what = f"an answer that does not stand in {self.first} at answer_start"
                 mend = f"answer_start counts the characters of {self.first} before the answer; mend or drop these rows"
-                return Breach(what, text, mend, f"not at {start} {_found(first, text, start)}")
+                return Fault(what, text, mend, f"not at {start} {_found(first, text, start)}")
         return None
 
 

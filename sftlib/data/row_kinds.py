@@ -18,11 +18,13 @@ class Fault(NamedTuple):
         what: the kind of problem, read after "rows with".
         shown: what to show of the value, or None.
         mend: how to mend it.
+        note: said of this row alone, beside its value or instead of it.
     """
 
     what: str
     shown: object
     mend: str
+    note: str = ""
 
 
 class RowKind(RoleKind):
@@ -43,7 +45,7 @@ class RowKind(RoleKind):
         for row, value in enumerate(values):
             fault = self.fault(value)
             if fault is not None:
-                findings.add(row, *fault)
+                findings.add(row, fault.what, fault.shown, fault.mend, note=fault.note)
         return findings
 
     @final
