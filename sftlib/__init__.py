@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
+    from sftlib.models.adapters import LoRA
     from sftlib.models.generation import Generation
     from sftlib.train.callbacks import Callback, EarlyStopping
     from sftlib.train.history import History
@@ -26,6 +27,7 @@ __all__ = [
     "FineTuner",
     "Generation",
     "History",
+    "LoRA",
     "Metrics",
     "TaskDataset",
     "__version__",
@@ -38,6 +40,7 @@ _HOME = {
     "FineTuner": "sftlib.finetuner",
     "Generation": "sftlib.models.generation",
     "History": "sftlib.train.history",
+    "LoRA": "sftlib.models.adapters",
     "Metrics": "sftlib.metrics",
     "TaskDataset": "sftlib.data",
 }

@@ -10,7 +10,9 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
-from sftlib.models.freezing import Freeze, freeze_problem
+from sftlib.models.adapters import adapter_problem
+from sftlib.models.compressed import gguf_problem, quantize_problem
+from sftlib.models.freezing import BACKBONE, Freeze, freeze_problem
 from sftlib.models.generation import Generation
 from sftlib.options import choice, raise_together, real_number, whole_number
 from sftlib.tasks import TASKS
@@ -45,7 +47,7 @@ class Arguments:
     tokenizer: Any
     epochs: int
     max_steps: int | None
-    learning_rate: float
+    learning_rate: float | None
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
@@ -61,6 +63,9 @@ class Arguments:
     generation: Generation | None
     dropout: float | None
     freeze: Freeze
+    adapter: Any
+    gguf_file: str | None
+    quantize: str | None
     padding_free: bool | str
     precision: str
     device: str | torch.device
@@ -84,6 +89,13 @@ class Arguments:
         """Those that shape a task."""
         return {name: getattr(self, name) for name in TASK_OPTIONS}
 
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate as resolved: an adapter's few weights, which begin at nothing, want a higher one."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 5e-5 if self.adapter is None else 3e-4
+
     def check(self) -> None:
         """Refuse values that no option can have, all of them at once.
 
@@ -96,7 +108,8 @@ class Arguments:
         return [
             whole_number("epochs", self.epochs, at_least=1),
             self.max_steps is not None and whole_number("max_steps", self.max_steps, at_least=1),
-            real_number("learning_rate", self.learning_rate, 0, expected="a finite number of at least 0"),
+            self.learning_rate is not None
+            and real_number("learning_rate", self.learning_rate, 0, expected="a finite number of at least 0"),
             whole_number("batch_size", self.batch_size, at_least=1),
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
@@ -124,6 +137,10 @@ class Arguments:
             self.task is not None and choice("task", self.task, [task.name for task in TASKS]),
             choice("schedule", self.schedule, SCHEDULES),
             freeze_problem(self.freeze),
+            adapter_problem(self.adapter),
+            gguf_problem(self.gguf_file),
+            quantize_problem(self.quantize, adapter=self.adapter, device=self.device),
+            self._check_what_is_trained(),
             self._check_padding_free(),
             choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
             choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
@@ -135,6 +152,11 @@ class Arguments:
             self.early_stopping is not None
             and _expected("early_stopping", self.early_stopping, EarlyStopping, self._stopping_instead()),
         ]
+
+    def _check_what_is_trained(self) -> str | None:
+        if self.adapter is None or self.freeze != BACKBONE:
+            return None
+        return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"
 
     def _check_warmup(self) -> str | None:
         if isinstance(self.warmup, int) and not isinstance(self.warmup, bool):

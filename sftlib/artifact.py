@@ -3,6 +3,7 @@
 ::
 
     config.json model.safetensors tokenizer*      as transformers lays them out
+    adapter_config.json adapter_model.safetensors in place of the first two, for an adapter: as peft lays them out
     sftlib.json                                   task and labels, length limit, options, metrics
     README.md                                     a model card; the one file that people may edit
     manifest.json                                 size and SHA-256 of every other file, and of itself
@@ -12,9 +13,10 @@ A folder is verified before anything in it is read, and nothing in it is execute
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +29,10 @@ from sftlib import storage
 from sftlib._version import __version__
 from sftlib.display import text_table
 from sftlib.errors import ArtifactError, OptionError
-from sftlib.models.backbone import longest_input
+from sftlib.models.adapter_config import SETTINGS
+from sftlib.models.adapter_folder import ADAPTER_FILES, read_adapter, write_adapter
+from sftlib.models.adapters import SavedAdapter, adapt, base_digest, without_adapter
+from sftlib.models.backbone import add_tokens, longest_input, open_source, settle_padding
 from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
 from sftlib.models.strict import FILES, told
 from sftlib.options import folder_path, nearest_folder
@@ -35,10 +40,10 @@ from sftlib.record import NOT_TAKEN, read_record
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
 
-_KIND = "sftlib model"
+_KIND, _ADAPTER = "sftlib model", "sftlib adapter"
 _RECORD = "sftlib.json"
 _CARD = "README.md"
-_FILES = FILES | {_RECORD, _CARD, storage.MANIFEST}
+_OWN = {_RECORD, _CARD, storage.MANIFEST}
 
 
 @final
@@ -53,6 +58,7 @@ class Contents:
         max_length: tokens of a row.
         settings: every option as it was resolved.
         metrics: of the last evaluation.
+        adapter: the adapter that was read and put into the model; None for a plain model.
     """
 
     task: Task
@@ -61,6 +67,12 @@ class Contents:
     max_length: int
     settings: dict[str, Any]
     metrics: dict[str, float]
+    adapter: SavedAdapter | None = None
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the model stands on a base that the folder does not hold."""
+        return self.settings.get("adapter") is not None
 
 
 @contextmanager
@@ -85,27 +97,36 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
         )
     try:
         with storage.written_whole(target) as folder:
-            write_model(contents.model, contents.tokenizer, folder)
+            write = write_adapter if contents.has_adapter else write_model
+            write(contents.model, contents.tokenizer, folder)
             storage.write_json(folder / _RECORD, _record(contents))
             (folder / _CARD).write_text(_card(contents), encoding="utf-8")
-            storage.write_manifest(folder, kind=_KIND, free=[_CARD], libraries=_libraries())
+            kind = _ADAPTER if contents.has_adapter else _KIND
+            storage.write_manifest(folder, kind=kind, free=[_CARD], libraries=_libraries(contents))
             yield folder
     except OSError as error:
         raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error.strerror or error}") from error
 
 
-def load(path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Contents:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | nn.Module | None = None,
+    gguf_file: str | None = None,
+) -> Contents:
     """Verify a folder and open it.
 
     Args:
         path: the folder.
-        model: an instance to fill, for a model that is not of a transformers class.
+        model: an instance to fill, for a model that is not of a transformers class; the base of an adapter.
+        gguf_file: of the base.
 
     Raises:
         ArtifactError: it is missing, incomplete or changed, asks for something that is not allowed, or needs ``model``.
     """
     folder = folder_path(path)
-    if model is not None and not isinstance(model, nn.Module):
+    is_adapter = (folder / SETTINGS).exists()
+    if not is_adapter and not isinstance(model, nn.Module | None):
         raise OptionError(f"model={model!r:.60}: expected a torch.nn.Module to fill with the folder's weights, or None")
     if not folder.is_dir():
         raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {_absent(folder)}")
@@ -115,18 +136,43 @@ def load(path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Con
             f"to tune a model of transformers: FineTuner({os.fspath(path)!r})"
         )
     with refusing(path):
-        _require_plain_names(folder)
-        storage.verify(folder, kind=_KIND, free=[_CARD])
-        record = read_record(folder / _RECORD)
+        _require_plain_names(folder, ADAPTER_FILES if is_adapter else FILES)
+        storage.verify(folder, kind=_ADAPTER if is_adapter else _KIND, free=[_CARD])
+        record = read_record(folder / _RECORD, adapter=is_adapter)
         task = find_task(record["task"]).from_config(record["task_config"])
-        if model is not None:
+        if is_adapter:
+            return _load_adapter(folder, record, task, model, gguf_file)
+        if isinstance(model, nn.Module):
             fill_model(model, folder)
         elif not record["self_contained"]:
             raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
-        loaded = read_model(folder, task.head) if model is None else model
+        loaded = model if isinstance(model, nn.Module) else read_model(folder, task.head)
         tokenizer = read_tokenizer(folder)
         _require_length(record["max_length"], loaded, tokenizer)
         return Contents(task, loaded, tokenizer, record["max_length"], record["settings"], record["metrics"])
+
+
+def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any, gguf_file: str | None) -> Contents:
+    """The adapter of a verified folder on the base that the user names; what the folder says of a base is not asked."""
+    if model is None:
+        raise ValueError(
+            "it holds an adapter alone: give the model it was trained on as model=, a folder, a name or a model "
+            f"(it was called {record['settings']['model']!r:.80})"
+        )
+    adapter, tokenizer, settings = read_adapter(folder), read_tokenizer(folder), record["settings"]
+    seed = settings["seed"]
+    source = open_source(model, gguf_file=gguf_file)
+    base = task.build(source, dropout=settings.get("dropout"), seed=seed)
+    settle_padding(base, tokenizer)
+    add_tokens(base, tokenizer, task.new_tokens, seed=seed)
+    with told("its adapter cannot be used with this base"):
+        adapt(base, adapter, head=task.head.auto_class, drawn=(), new_tokens=(), seed=seed)
+    if base_digest(base) != record["base"]:
+        raise ValueError(
+            f"model={source.name!r} is not the base that this adapter was trained on: its weights have another SHA-256"
+        )
+    _require_length(record["max_length"], base, tokenizer)
+    return Contents(task, base, tokenizer, record["max_length"], settings, record["metrics"], adapter)
 
 
 @contextmanager
@@ -150,17 +196,19 @@ def _require_length(max_length: int, model: nn.Module, tokenizer: Any) -> None:
         raise ValueError(f"{_RECORD}: max_length={max_length}: this model takes at most {longest} tokens")
 
 
-def _require_plain_names(folder: Path) -> None:
+def _require_plain_names(folder: Path, known: Set[str]) -> None:
     """Before anything is hashed: only files that a saved folder has, however many others there are."""
     with os.scandir(folder) as items:
         for item in items:
-            if item.name not in _FILES:
+            if item.name not in known | _OWN:
                 raise ValueError(f"{item.name:.80} does not belong there")
 
 
-def is_self_contained(model: nn.Module) -> bool:
-    """Whether a folder alone suffices to build the model again."""
-    return is_transformers_model(model)
+def to_fill(contents: Contents) -> nn.Module | None:
+    """What a folder needs to build the model again: nothing, an instance to fill, or the base of an adapter."""
+    if contents.has_adapter:
+        return without_adapter(contents.model)
+    return None if is_transformers_model(contents.model) else copy.deepcopy(contents.model)
 
 
 def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
@@ -201,16 +249,26 @@ def _record(contents: Contents) -> dict[str, Any]:
     return {
         "task": contents.task.name,
         "task_config": contents.task.config(),
-        "self_contained": is_transformers_model(contents.model),
+        "self_contained": is_transformers_model(contents.model) and not contents.has_adapter,
         "max_length": contents.max_length,
         "settings": contents.settings,
         "metrics": contents.metrics,
+        **({"base": base_digest(contents.model)} if contents.has_adapter else {}),
     }
 
 
-def _libraries() -> dict[str, str]:
-    names = ("torch", "transformers", "tokenizers", "safetensors")
+def _libraries(contents: Contents) -> dict[str, str]:
+    names: tuple[str, ...] = ("torch", "transformers", "tokenizers", "safetensors")
+    names += ("peft",) if contents.has_adapter else ()
     return {"python": platform.python_version(), "sftlib": __version__, **{name: version(name) for name in names}}
+
+
+_CARD_OF_A_MODEL = ("transformers", "", "The folder also opens with transformers.")
+_CARD_OF_AN_ADAPTER = (
+    "peft",
+    ', model="the base model"',
+    "The folder holds an adapter alone; it also opens with peft: `PeftModel.from_pretrained(base, folder)`.",
+)
 
 
 def _card(contents: Contents) -> str:
@@ -227,11 +285,12 @@ def _card(contents: Contents) -> str:
     measured = (
         f"## Measured on validation data\n\n```\n{text_table(['metric', 'value'], scores)}\n```\n\n" if scores else ""
     )
+    library, base, use = _CARD_OF_AN_ADAPTER if contents.has_adapter else _CARD_OF_A_MODEL
     return (
-        f"---\nlibrary_name: transformers\ntags:\n- sftlib\n- {contents.task.name}\n---\n\n"
+        f"---\nlibrary_name: {library}\ntags:\n- sftlib\n- {contents.task.name}\n---\n\n"
         f"# {contents.task.name}, tuned from {contents.settings['model']}\n\n"
         f"```\n{text_table(['what', 'value'], facts)}\n```\n\n{measured}"
         "## Use\n\n```python\nfrom sftlib import FineTuner\n\n"
-        'FineTuner.load("this folder").predict("...")\n```\n\n'
-        "The folder also opens with transformers. Edit this page freely; `manifest.json` covers every other file.\n"
+        f'FineTuner.load("this folder"{base}).predict("...")\n```\n\n'
+        f"{use} Edit this page freely; `manifest.json` covers every other file.\n"
     )

@@ -16,6 +16,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
+from sftlib.models.adapters import adapt, described
 from sftlib.models.backbone import ModelSource, add_tokens, longest_input, settle_padding
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import freeze
@@ -47,10 +48,18 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     encoder = TextEncoder(tokenizer, max_length=2)
     settle_padding(model, encoder.tokenizer)
-    add_tokens(model, encoder.tokenizer, task.new_tokens, seed=arguments.seed)
+    new_tokens = add_tokens(model, encoder.tokenizer, task.new_tokens, seed=arguments.seed)
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze)
+    adapt(
+        model,
+        arguments.adapter,
+        head=task.head.auto_class,
+        drawn=source.drawn,
+        new_tokens=new_tokens,
+        seed=arguments.seed,
+    )
     longest = longest_input(model, encoder.tokenizer)
     encoder.max_length = arguments.max_length or longest
     if encoder.max_length > longest:
@@ -67,6 +76,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "freeze": list(arguments.freeze) if isinstance(arguments.freeze, list | tuple) else arguments.freeze,
+            "adapter": described(arguments.adapter),
+            "learning_rate": arguments.peak_rate,
         }
     )
     return Fitted(task, model.to(device), encoder, precision, device, settings, comm=open_comm())
@@ -128,11 +139,16 @@ def opening_lines(
     lines = [
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {fitted.settings['layout']}; "
-        f"{trained:,} of {total:,} parameters trained; {rows}, {steps:,} steps"
+        f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; {rows}, {steps:,} steps"
     ]
     tokens = TokenReport.of(encoded, fitted.task.unsupervised(encoded))
     lines += [fitted.frozen] if fitted.frozen else []
     return [*lines, *train.report(valid).problems, *tokens.sentences(fitted.encoder.max_length, "")]
+
+
+def _share(fitted: Fitted, share: float) -> str:
+    adapter = fitted.settings["adapter"]
+    return f" ({share:.2%}: {adapter:.80})" if adapter else ""
 
 
 def _is_plain(value: object) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self, final
 
@@ -37,6 +37,7 @@ from sftlib.data.problems import brief
 from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
+from sftlib.models.adapters import LoRA, merged
 from sftlib.models.backbone import open_source, seeded
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import Freeze
@@ -62,7 +63,7 @@ from sftlib.train.progress import Progress
 from sftlib.train.schedules import SCHEDULES
 from sftlib.train.state import Training
 
-_SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping)  # in `repr`; other objects by their type
+_SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping, LoRA)  # in `repr`; other objects by their type
 
 
 @final
@@ -76,7 +77,7 @@ class FineTuner:
         tokenizer: a transformers tokenizer, or the folder or name of one; the model's own when None.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
-        learning_rate: peak of the schedule.
+        learning_rate: peak of the schedule; None for 5e-5, with an adapter 3e-4.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: tokens of a row, control tokens included; what the model can take when None.
@@ -94,6 +95,10 @@ class FineTuner:
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
             embeddings), or a list of patterns for names of parameters or modules, such as ``"*.embeddings"``.
+        adapter: ``"lora"``, a `LoRA`, or a config of `peft`: a few new weights are trained in place of the model's own,
+            and the head; None to train the model itself. Frozen layers get none.
+        gguf_file: name of a GGUF file in the model's folder, opened in full precision in place of other weights.
+        quantize: ``"4bit"`` or ``"8bit"`` to hold the model's own weights so beside an adapter; needs a CUDA GPU.
         padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
             pays.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
@@ -125,7 +130,7 @@ class FineTuner:
         tokenizer: Any = None,
         epochs: int = 3,
         max_steps: int | None = None,
-        learning_rate: float = 5e-5,
+        learning_rate: float | None = None,
         batch_size: int = 32,
         micro_batch_size: int | str = "auto",
         max_length: int | None = None,
@@ -141,6 +146,9 @@ class FineTuner:
         generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
+        adapter: Any = None,
+        gguf_file: str | None = None,
+        quantize: str | None = None,
         padding_free: bool | str = "auto",
         precision: str = "auto",
         device: str | torch.device = "auto",
@@ -254,7 +262,7 @@ class FineTuner:
             task=task,
             plan=plan,
             micro_batches=micro_batches,
-            learning_rate=arguments.learning_rate,
+            learning_rate=arguments.peak_rate,
             schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
             evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task, callbacks)),
@@ -277,7 +285,7 @@ class FineTuner:
                 fitted.learn_frozen(encoded, encoded_valid)
             with seeded(arguments.seed), forward.prepared(), smaller_table:
                 optimizer = make_optimizer(
-                    fitted.model, learning_rate=arguments.learning_rate, weight_decay=arguments.weight_decay
+                    fitted.model, learning_rate=arguments.peak_rate, weight_decay=arguments.weight_decay
                 )
                 with run.running(optimizer):
                     loop.run(training, optimizer)
@@ -415,27 +423,36 @@ class FineTuner:
         )
         rows = [*(fitted.task.inputs_of(example) for example in fitted.task.examples()), *fitted.samples]
         with artifact.writing(contents, path) as folder:
-            filled = None if artifact.is_self_contained(fitted.model) else copy.deepcopy(fitted.model)
+            filled = artifact.to_fill(contents)
             again = FineTuner.load(folder, model=filled)
             artifact.require_same(fitted.predict(rows), again._ready("save").alone().predict(rows))
 
     @classmethod
     @checked
-    def load(cls, path: str | os.PathLike[str], *, model: nn.Module | None = None) -> FineTuner:
-        """Open a saved folder; nothing in it is executed and nothing else is needed.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: str | os.PathLike[str] | nn.Module | None = None,
+        gguf_file: str | None = None,
+    ) -> FineTuner:
+        """Open a saved folder; nothing in it is executed, and nothing else is needed but the base of an adapter.
 
         Args:
             path: the folder.
-            model: an instance to fill, for a model that is not of a transformers class.
+            model: an instance to fill, for a model that is not of a transformers class. For an adapter the base it was
+                trained on: a folder, a name or a model object, which is copied.
+            gguf_file: name of the base's GGUF file, when that is what it was trained on.
 
         Raises:
-            ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``.
+            ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``, or that is another one.
         """
-        contents = artifact.load(path, model=model)
+        contents = artifact.load(path, model=model, gguf_file=gguf_file)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         tokenizer = None if model is None else contents.tokenizer
         with artifact.refusing(path):
-            tuner = cls(**{**options, "model": os.fspath(path) if model is None else model, "tokenizer": tokenizer})
+            given = {"model": os.fspath(path) if model is None else model, "tokenizer": tokenizer}
+            tuner = cls(**{**options, **given, "adapter": contents.adapter, "gguf_file": gguf_file})
         device = resolve_device("auto")
         loaded = contents.model.to(device).eval()
         tuner._fitted = Fitted(
@@ -449,6 +466,25 @@ class FineTuner:
             encodings=tuner._encodings,
             comm=open_comm(),
         )
+        return tuner
+
+    def merge(self) -> FineTuner:
+        """A tuner with a plain model: the adapter's weights are added to the model's own, and nothing beside is left.
+
+        What it saves is self-contained, and opens without `peft`. This tuner is not changed.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            OptionError: there is no adapter.
+        """
+        fitted = self._ready("merge")
+        if fitted.settings.get("adapter") is None:
+            raise OptionError("merge: this FineTuner has no adapter; its model is a plain one already")
+        plain = merged(fitted.model).eval()
+        none = {"adapter": None, "gguf_file": None, "quantize": None}
+        tuner = FineTuner(**{**self.get_params(), **none, "model": plain, "tokenizer": fitted.encoder.tokenizer})
+        settings = {**fitted.settings, **none}
+        tuner._fitted = replace(fitted, model=plain, settings=settings, layout=None, recall=None, frozen="")
         return tuner
 
     # What is known after fit or load.
@@ -500,7 +536,9 @@ class FineTuner:
     def _set(self, options: Mapping[str, Any]) -> None:
         arguments = Arguments(**options)
         arguments.check()
-        self._source = open_source(arguments.model)  # may refuse, and then nothing has changed
+        self._source = open_source(
+            arguments.model, gguf_file=arguments.gguf_file, quantize=arguments.quantize
+        )  # may refuse, and then nothing has changed
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)

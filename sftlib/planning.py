@@ -19,6 +19,7 @@ import torch
 from sftlib.data.dataset import TaskDataset
 from sftlib.display import html_table, text_table
 from sftlib.errors import OptionError
+from sftlib.models.adapters import described
 from sftlib.train.callbacks import Callback
 from sftlib.train.state import Training
 
@@ -131,20 +132,28 @@ def plan(tuner: FineTuner, train: TaskDataset) -> Plan:
     sizes = [sum(len(str(row[role])) for role in train.inputs) for row in train]
     longest = _with_every_label(train, np.argsort(-np.asarray(sizes), kind="stable")[:batch])
     ways = []
-    for name, freeze in _choices(options["freeze"]):
+    for name, changes in _choices(options):
         try:
-            ways.append(
-                _measure(tuner.clone().set_params(freeze=freeze), name, some, longest, len(train), report.steps)
-            )
+            ways.append(_measure(tuner.clone().set_params(**changes), name, some, longest, len(train), report.steps))
         except OptionError:
-            if freeze == options["freeze"]:
+            if all(options[option] == value for option, value in changes.items()):
                 raise  # what was asked for; the others are offered where the model has them
     return Plan(report, report.steps, tuple(ways))
 
 
-def _choices(chosen: Any) -> list[tuple[str, Any]]:
-    asked = [] if chosen in (None, "backbone") else [(f"as asked: freeze={chosen!r}", chosen)]
-    return [("everything", None), *asked, ("head only: freeze='backbone'", "backbone")]
+def _choices(options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What could be trained, and the options that say so; what was asked for among it."""
+    chosen, adapter = options["freeze"], options["adapter"]
+    plain = {"adapter": None, "quantize": None}
+    frozen = "" if chosen is None else f", freeze={chosen!r}"
+    asked = [(f"adapter: {described(adapter):.60}{frozen}", {"freeze": chosen, "adapter": adapter})] if adapter else []
+    if not adapter and chosen not in (None, "backbone"):
+        asked = [(f"as asked: freeze={chosen!r}", {"freeze": chosen, "adapter": None})]
+    return [
+        ("everything", {"freeze": None, **plain}),
+        *asked,
+        ("head only: freeze='backbone'", {"freeze": "backbone", **plain}),
+    ]
 
 
 def _measure(tuner: FineTuner, name: str, some: TaskDataset, longest: TaskDataset, rows: int, steps: int) -> Way:

@@ -5,6 +5,7 @@ A record holds values and no places: what is opened never depends on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,13 +18,18 @@ from sftlib.options import is_number, nearest, raise_together, real_number, whol
 _BYTES = 2**26
 _LONGEST = 2**20  # tokens of a row
 _ENTRIES = ("task", "task_config", "self_contained", "max_length", "settings", "metrics")
+_OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
 _RESOLVED = ("layout",)  # settings that are no options
 #: Settings that say what was, and are never given to a tuner that is loaded.
-NOT_TAKEN = ("model", "tokenizer", "device", *PLACES)
+NOT_TAKEN = ("model", "tokenizer", "device", "adapter", "gguf_file", "quantize", *PLACES)
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:
     """Read and check a record.
+
+    Args:
+        path: of the file.
+        adapter: whether it is that of an adapter, which stands on a base.
 
     Raises:
         StorageError: it is no JSON object.
@@ -32,8 +38,9 @@ def read_record(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _BYTES:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, expected at most {_BYTES:,}")
     record = storage.read_json(path)
-    problems = [f"{path.name} has {name!r:.60}: {nearest(name, _ENTRIES)}" for name in record if name not in _ENTRIES]
-    problems += [f"{path.name} lacks {name!r}" for name in _ENTRIES if name not in record]
+    known = (*_ENTRIES, *(_OF_AN_ADAPTER if adapter else ()))
+    problems = [f"{path.name} has {name!r:.60}: {nearest(name, known)}" for name in record if name not in known]
+    problems += [f"{path.name} lacks {name!r}" for name in known if name not in record]
     raise_together(problems, ValueError)
     raise_together([f"{path.name}: {problem}" for problem in _problems(record) if problem], ValueError)
     return record
@@ -44,6 +51,7 @@ def _problems(record: Mapping[str, Any]) -> list[str | None]:
     return [
         None if isinstance(record["task"], str) else f"task={record['task']!r:.60}: expected a name",
         None if isinstance(record["self_contained"], bool) else "self_contained: expected true or false",
+        None if re.fullmatch("[0-9a-f]{64}", str(record.get("base", "0" * 64))) else "base: expected a SHA-256",
         whole_number("max_length", record["max_length"], at_least=2, at_most=_LONGEST),
         *(_task_problems(config) if isinstance(config, dict) else ["task_config: expected an object"]),
         *(_setting_problems(settings) if isinstance(settings, dict) else ["settings: expected an object"]),

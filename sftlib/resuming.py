@@ -28,6 +28,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.errors import CheckpointError
 from sftlib.fitted import Fitted
+from sftlib.models.adapters import described as described_adapter
 from sftlib.models.precision import Fp16
 from sftlib.options import raise_together
 from sftlib.train.callbacks import Callback, EarlyStopping
@@ -330,6 +331,7 @@ def described_options(arguments: Arguments, model: str, callbacks: Sequence[Call
         callbacks: of the user.
     """
     options = {name: _described(value) for name, value in arguments.as_dict().items() if name not in PLACES}
+    options["adapter"] = described_adapter(arguments.adapter)
     if isinstance(arguments.tokenizer, str | os.PathLike):
         options["tokenizer"] = Path(arguments.tokenizer).name
     kinds = [_described(callback) for callback in callbacks]

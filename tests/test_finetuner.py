@@ -43,7 +43,7 @@ def test_options_come_back_as_they_were_given() -> None:
         assert found[name] is value or found[name] == value
     assert found["model"] is model
     assert found["class_weights"] is weights_of_labels
-    assert found["learning_rate"] == 5e-5
+    assert found["learning_rate"] is None
     assert found == FineTuner(**given).get_params(deep=False)
 
 

@@ -18,6 +18,7 @@ CURATED = {
     "FineTuner",
     "Generation",
     "History",
+    "LoRA",
     "Metrics",
     "TaskDataset",
     "__version__",

@@ -40,7 +40,8 @@ BOUNDARIES: dict[str, tuple[str, ...]] = {
 EVERYWHERE = ("",)
 LIGHT = (*(f"{name}.py" for name in sorted(GROUND)), "data/", "metrics/")
 INSIDE_ONLY: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib", "peft"), EVERYWHERE),
+    **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
+    **dict.fromkeys(("peft", "gguf", "bitsandbytes"), EVERYWHERE),
     "torch": LIGHT,
 }
 # ... but for this file, where tensors are born.

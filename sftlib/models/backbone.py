@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +20,7 @@ import transformers
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.compressed import check_gguf, is_gguf, weights_as
 from sftlib.models.layout import position_offset
 from sftlib.models.opening import (
     CONFIG,
@@ -69,7 +70,13 @@ class Head:
 
 
 class ModelSource(ABC):
-    """Where a model comes from."""
+    """Where a model comes from.
+
+    Attributes:
+        drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
+    """
+
+    drawn: frozenset[str] = frozenset()
 
     @property
     @abstractmethod
@@ -99,15 +106,24 @@ class ModelSource(ABC):
 class PretrainedSource(ModelSource):
     """A local folder or the name of a model on the hub."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, gguf_file: str | None = None, quantize: str | None = None) -> None:
         self._name = os.path.expanduser(name)
+        self._from = {} if gguf_file is None else {"gguf_file": gguf_file}
+        self._quantize = quantize
         self._local = os.path.isdir(self._name)
         self._config: Any = None
         if not name.strip():
             raise OptionError(f"model={name!r}: expected a model's name, its folder, or a torch.nn.Module")
         if os.path.isfile(self._name):
-            raise ArtifactError(f"model={name!r} is a file; expected the folder that holds a model's {CONFIG}")
-        if self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
+            hint = (
+                f"; FineTuner({(os.path.dirname(name) or '.')!r}, gguf_file={os.path.basename(name)!r})"
+                if is_gguf(name)
+                else ""
+            )
+            raise ArtifactError(f"model={name!r} is a file; expected the folder that holds a model's {CONFIG}{hint}")
+        if self._local and gguf_file is not None:
+            check_gguf(self._name, gguf_file)
+        elif self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
             raise ArtifactError(
                 f"model={name!r}: the folder holds no {CONFIG}, so it is no model{found_in(self._name)}"
             )
@@ -120,7 +136,7 @@ class PretrainedSource(ModelSource):
 
     def tokenizer(self) -> Any:
         self._read_config()  # a model that is not there is to be told as that
-        return open_tokenizer(self._name, option="model")
+        return open_tokenizer(self._name, option="model", more=self._from)
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
@@ -134,8 +150,11 @@ class PretrainedSource(ModelSource):
                 local_files_only=self._local,
                 ignore_mismatched_sizes=True,  # of the head; those of the body are refused
                 output_loading_info=True,
+                **self._from,
+                **weights_as(self._quantize, gguf=bool(self._from)),
             )
         check_weights(self._name, model, facts)
+        self.drawn = frozenset([*facts["missing_keys"], *(item[0] for item in facts["mismatched_keys"])])
         return model  # type: ignore[no-any-return]
 
     def _read_config(self) -> Any:
@@ -143,7 +162,7 @@ class PretrainedSource(ModelSource):
             try:
                 with quiet():
                     self._config = transformers.AutoConfig.from_pretrained(
-                        self._name, trust_remote_code=False, local_files_only=self._local
+                        self._name, trust_remote_code=False, local_files_only=self._local, **self._from
                     )
             except Exception as error:  # whatever it is that transformers stumbles over
                 raise ArtifactError(f"model={self._name!r}{self._trouble()}: {first_line(error)}") from error
@@ -175,7 +194,9 @@ class ObjectSource(ModelSource):
         _adjust(config, head, dropout)
         with quiet(), seeded(seed), opening(self.name, head.auto_class, config):
             model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
-        if not _copy_weights(self._model, model):
+        copied = _copy_weights(self._model, model)
+        self.drawn = frozenset(name for name, _ in model.named_parameters() if name not in copied)
+        if not copied:
             raise OptionError(
                 f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder"
             )
@@ -204,15 +225,24 @@ class ModuleSource(ModelSource):
         return module
 
 
-def open_source(model: object) -> ModelSource:
+def open_source(model: object, *, gguf_file: str | None = None, quantize: str | None = None) -> ModelSource:
     """What a user calls a model: a name, a folder, a transformers model, or any module.
+
+    Args:
+        model: as the user gave it.
+        gguf_file: name of a GGUF file in that folder or repository, to be opened in place of other weights.
+        quantize: ``"4bit"`` or ``"8bit"`` to hold the pretrained weights so.
 
     Raises:
         ArtifactError: a path that does not exist.
         OptionError: something that is not a model.
     """
     if isinstance(model, str | os.PathLike):
-        return PretrainedSource(os.fspath(model))
+        return PretrainedSource(os.fspath(model), gguf_file=gguf_file, quantize=quantize)
+    given = {"gguf_file": gguf_file, "quantize": quantize}
+    odd = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    if odd and isinstance(model, nn.Module):
+        raise OptionError(f"{', '.join(odd)}: for a model that is opened by name or folder, not for an object")
     if isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers."):
         return ObjectSource(model)
     if isinstance(model, nn.Module):
@@ -231,24 +261,29 @@ def settle_padding(model: nn.Module, tokenizer: Any) -> None:
         config.pad_token_id = tokenizer.pad_token_id
 
 
-def add_tokens(model: nn.Module, tokenizer: Any, tokens: Sequence[str], *, seed: int) -> None:
+def add_tokens(model: nn.Module, tokenizer: Any, tokens: Sequence[str], *, seed: int) -> list[int]:
     """Make room for a task's own tokens; the embeddings of those that are new are drawn from ``seed``.
 
     They are special: a user who types one gets its characters, see `sftlib.models.tokenizer`.
+
+    Returns:
+        The ids of those that are new.
 
     Raises:
         OptionError: a model whose embeddings cannot be enlarged.
     """
     if not tokens:
-        return
-    new = [token for token in tokens if token not in tokenizer.get_vocab()]
+        return []
+    new = {token for token in tokens if token not in tokenizer.get_vocab()}
     tokenizer.add_tokens(list(tokens), special_tokens=True)
     if not isinstance(model, transformers.PreTrainedModel):
-        raise OptionError(f"this task adds tokens ({', '.join(new)}) and needs a model of transformers")
+        raise OptionError(f"this task adds tokens ({', '.join(tokens)}) and needs a model of transformers")
     table: Any = model.get_input_embeddings()
-    if new and len(tokenizer) > table.num_embeddings:
+    size, ids = table.num_embeddings, tokenizer.convert_tokens_to_ids(list(tokens))
+    if len(tokenizer) > size:
         with seeded(seed), quiet():
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return [number for token, number in zip(tokens, ids, strict=True) if token in new or number >= size]
 
 
 def longest_input(model: nn.Module, tokenizer: Any) -> int:
@@ -280,8 +315,8 @@ def _adjust(config: Any, head: Head, dropout: float | None) -> None:
         setattr(config, name, dropout)
 
 
-def _copy_weights(source: nn.Module, target: Any) -> int:
-    """Copy every weight of the same name, with or without the body's prefix, and the same shape; count them.
+def _copy_weights(source: nn.Module, target: Any) -> Set[str]:
+    """Copy every weight of the same name, with or without the body's prefix, and the same shape; return their names.
 
     What is frozen in the source is frozen in the target.
     """
@@ -297,4 +332,4 @@ def _copy_weights(source: nn.Module, target: Any) -> int:
                     target.get_parameter(candidate).requires_grad_(False)
                 break
     target.load_state_dict(copied, strict=False)
-    return len(copied)
+    return copied.keys()

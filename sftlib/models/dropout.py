@@ -173,6 +173,12 @@ class DropoutMasks:
         """The masks that start at ``offsets`` (...), each ``width`` wide, in the type of ``like``."""
         return Windows(self._pool(p, like), offsets.reshape(-1), width)
 
+    def begin_again(self, module: nn.Module) -> None:
+        """Forget that a module was called in this pass: its output was of no use, and it is called again."""
+        for part in module.modules():
+            if isinstance(part, RowDropout):
+                self._calls.pop(part.site, None)
+
     def _site_key(self, site: int) -> int:
         call = self._calls.get(site, 0)
         self._calls[site] = call + 1

@@ -41,6 +41,11 @@ def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     if is_transformers_model(model):
         model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    write_tokenizer(tokenizer, folder)
+
+
+def write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer's files."""
     tokenizer.save_pretrained(folder)
     settings = folder / TOKENIZER
     if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in

@@ -125,7 +125,7 @@ class Flat(Layout):
             hidden = outputs.last_hidden_state[0]  # (N, H)
             padded = hidden.new_zeros(len(sequences.starts) * sequences.longest, hidden.shape[1])
             padded = padded.index_copy(0, sequences.tokens, hidden).view(-1, sequences.longest, hidden.shape[1])
-            pooled = _pooled(module, hidden.index_select(0, sequences.starts))
+            pooled = _pooled(module, hidden.index_select(0, sequences.starts), kwargs["dropout_masks"])
             return type(outputs)(last_hidden_state=padded, **({} if pooled is None else {"pooler_output": pooled}))
 
         hooks = [
@@ -194,16 +194,18 @@ def _agree(expected: Tensor, found: Tensor) -> bool:
     return bool((expected - found).abs().max() <= _TOLERANCE * max(scale, 1e-3))
 
 
-def _pooled(body: nn.Module, first: Tensor) -> Tensor | None:
+def _pooled(body: nn.Module, first: Tensor, masks: DropoutMasks) -> Tensor | None:
     """What the body makes of the first token of each row, where it has a pooler.
 
     Args:
         body: of the model.
         first: (B, H) hidden states.
+        masks: of this pass, in which the body has called its pooler once already, on rows end to end.
     """
     pooler = getattr(body, "pooler", None)
     if pooler is None:
         return None
+    masks.begin_again(pooler)
     if isinstance(pooler, nn.Linear):  # ALBERT keeps the layer and its activation apart
         activated: Tensor = body.pooler_activation(pooler(first))  # type: ignore[operator]
         return activated

@@ -39,12 +39,13 @@ def quiet() -> Iterator[None]:
             log.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def open_tokenizer(given: object, *, option: str = "tokenizer") -> Any:
+def open_tokenizer(given: object, *, option: str = "tokenizer", more: Mapping[str, str] | None = None) -> Any:
     """The tokenizer that a user means: an object, or the folder or hub name of one.
 
     Args:
         given: as the user gave it.
         option: which option it comes from, for messages.
+        more: what else transformers has to know, such as the name of a GGUF file.
 
     Raises:
         OptionError: it is something else.
@@ -59,7 +60,7 @@ def open_tokenizer(given: object, *, option: str = "tokenizer") -> Any:
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
-                where, trust_remote_code=False, local_files_only=local
+                where, trust_remote_code=False, local_files_only=local, **(more or {})
             )
     except Exception as error:  # whatever it is that tokenizers and transformers stumble over
         raise ArtifactError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from sftlib.errors import OptionError
 from sftlib.metrics.directions import higher_is_better
 from sftlib.options import checked, raise_together, real_number, whole_number
-from sftlib.train.state import Training
+from sftlib.train.state import Training, changing_weights, put_back
 
 
 class Callback:
@@ -68,11 +68,13 @@ class KeepBest(Callback):
         value = None if metrics is None else metrics[self.metric]
         if is_better(self.metric, value, self.best):
             self.best, self.best_step = value, training.step
-            self._weights = {name: w.detach().to("cpu", copy=True) for name, w in training.model.state_dict().items()}
+            self._weights = {
+                name: w.detach().to("cpu", copy=True) for name, w in changing_weights(training.model).items()
+            }
 
     def on_fit_end(self, training: Training) -> None:
         if self._weights:
-            training.model.load_state_dict(self._weights)
+            put_back(training.model, self._weights)
             training.weights_of = self.best_step
 
     def state_dict(self) -> dict[str, Any]:

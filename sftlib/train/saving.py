@@ -15,7 +15,7 @@ from sftlib.train.checkpoint import Checkpoints, Parts
 from sftlib.train.comm import Comm
 from sftlib.train.generators import generator_states, set_generator_states
 from sftlib.train.signals import Signals
-from sftlib.train.state import Training
+from sftlib.train.state import Training, changing_weights, put_back
 
 _MOST_THREADS = 4096
 
@@ -91,7 +91,7 @@ class Saver(Callback):
             ) from error
 
     def _put_back(self, state: Parts, training: Training) -> None:
-        training.model.load_state_dict(state["model"])
+        put_back(training.model, state["model"])
         self._check_moments(state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         training.epoch_end_due = state["position"]["epoch_end_due"]
@@ -154,7 +154,7 @@ class Saver(Callback):
                 },
                 "run": dict(self._run),
                 "history": list(training.history),
-                "model": training.model.state_dict(),
+                "model": changing_weights(training.model),
                 "optimizer": self.optimizer.state_dict(),
                 "callbacks": [member.state_dict() for member in self._members],
                 "generators": generator_states(),

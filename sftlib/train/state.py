@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from sftlib.train.history import History
@@ -40,3 +41,21 @@ class Training:
     def epoch(self) -> float:
         """Epochs done."""
         return self.step / self.steps_per_epoch
+
+
+def changing_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model that a run may change, by name: all but those of frozen parameters."""
+    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def put_back(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a model the weights that `changing_weights` gave; the others stay.
+
+    Raises:
+        ValueError: these are not the weights that may change.
+    """
+    expected = changing_weights(model).keys()
+    if expected != weights.keys():
+        raise ValueError(f"other weights than those that are trained: {sorted(expected ^ weights.keys())[:3]}")
+    model.load_state_dict(weights, strict=False)

@@ -1,0 +1,51 @@
+"""An adapter's own files in a saved folder, in the layout that `peft` opens too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from sftlib import storage
+from sftlib.models.adapter_config import SETTINGS, read_settings
+from sftlib.models.adapters import SavedAdapter, adapter_settings, adapter_weights
+from sftlib.models.folder import write_tokenizer
+from sftlib.models.strict import FILES, stored_weights
+
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."  # what the model is called inside peft's own wrapper
+
+#: Files of an adapter's folder: a model's own, but for its weights and config.
+ADAPTER_FILES = (FILES - {"config.json", "model.safetensors"}) | {SETTINGS, WEIGHTS}
+
+
+def write_adapter(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write an adapter, what is trained whole with it, and the tokenizer; nothing of the base."""
+    weights = {f"{_PREFIX}{name}": value.clone() for name, value in adapter_weights(model).items()}
+    safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    storage.write_json(folder / SETTINGS, adapter_settings(model))
+    write_tokenizer(tokenizer, folder)
+
+
+def read_adapter(folder: Path) -> SavedAdapter:
+    """Read the adapter of a verified folder; nothing in it is executed, and no base is looked for.
+
+    Raises:
+        StorageError: its settings are no JSON object.
+        ValueError: settings that are not allowed, or weights that are none, or not finite.
+    """
+    settings = read_settings(folder / SETTINGS)
+    stored = stored_weights(folder / WEIGHTS)
+    odd = [name for name, weight in stored.items() if not name.startswith(_PREFIX) or weight.dtype is None]
+    if odd:
+        raise ValueError(f"{WEIGHTS} has {odd[0]:.80}, which is no weight of an adapter")
+    weights = safetensors.torch.load_file(folder / WEIGHTS)
+    for name, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(
+                f"{WEIGHTS} has numbers that are not finite in {name:.80}; the run that made it went wrong"
+            )
+    return SavedAdapter(settings, {name.removeprefix(_PREFIX): value for name, value in weights.items()})

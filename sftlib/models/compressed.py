@@ -1,0 +1,101 @@
+"""Weights in fewer bits: GGUF files, which are opened in full precision, and bases that stay quantised on a GPU."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import transformers
+
+from sftlib.errors import ArtifactError, OptionError
+from sftlib.extras import require
+from sftlib.options import choice, nearest
+
+_SUFFIX = ".gguf"
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a file is called as GGUF files are.
+
+    Example:
+        >>> is_gguf("SmolLM2.Q4_1.gguf")
+        True
+    """
+    return name.lower().endswith(_SUFFIX)
+
+
+def gguf_problem(value: object) -> str | None:
+    """What is wrong with a value of ``gguf_file=``, as far as that can be known without a model.
+
+    Raises:
+        MissingExtraError: the package that reads such files is not installed.
+
+    Example:
+        >>> gguf_problem("../model.gguf")
+        "gguf_file='../model.gguf': expected the name of a .gguf file in the model's folder, without a path, or None"
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or not is_gguf(value) or os.path.basename(value) != value or "\\" in value:
+        return (
+            f"gguf_file={value!r:.60}: expected the name of a {_SUFFIX} file in the model's folder, without a path, "
+            "or None"
+        )
+    require("gguf", extra="gguf", purpose="gguf_file=")
+    return None
+
+
+def check_gguf(folder: str, name: str) -> None:
+    """Refuse a file that a folder does not hold.
+
+    Raises:
+        ArtifactError: naming what it holds instead.
+    """
+    if os.path.isfile(os.path.join(folder, name)):
+        return
+    others = sorted(item for item in os.listdir(folder) if is_gguf(item))
+    hint = f"; {nearest(name, others)}" if others else f"; it holds no {_SUFFIX} file at all"
+    raise ArtifactError(f"gguf_file={name!r}: there is no such file in {folder!r}{hint}")
+
+
+def quantize_problem(value: object, *, adapter: object, device: object) -> str | None:
+    """What is wrong with a value of ``quantize=``, on this machine.
+
+    Raises:
+        MissingExtraError: bitsandbytes is not installed.
+    """
+    if value is None:
+        return None
+    problem = choice("quantize", value, ["4bit", "8bit"])
+    if problem is not None:
+        return f"{problem}, or None"
+    if adapter is None:
+        return f"quantize={value!r}: quantised weights cannot be trained; add adapter='lora'"
+    if not torch.cuda.is_available() or str(device).partition(":")[0] not in ("auto", "cuda"):
+        where = f"device={str(device)!r}" if torch.cuda.is_available() else "this machine has none"
+        return f"quantize={value!r}: needs a CUDA GPU, and {where}; leave it out, or use a smaller model"
+    require("bitsandbytes", extra="quantize", purpose="quantize=")
+    return None
+
+
+def weights_as(quantize: str | None, *, gguf: bool) -> dict[str, Any]:
+    """What ``from_pretrained`` is told of the form that weights take in memory.
+
+    Raises:
+        OptionError: both forms at once.
+    """
+    if gguf and quantize is not None:
+        raise OptionError(f"gguf_file= and quantize={quantize!r} do not go together: a GGUF file is opened in full")
+    if gguf:
+        config = getattr(transformers, "GgufConfig", None)  # before it came, such files were always opened in full
+        return {} if config is None else {"quantization_config": config(dequantize=True)}
+    if quantize is None:
+        return {}
+    settings: dict[str, Any] = {"load_in_8bit": True}
+    if quantize == "4bit":  # NormalFloat, with its scales quantised too (Dettmers et al., 2023)
+        wide = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        kind = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": wide}
+        settings = {"load_in_4bit": True, **kind}
+    config = transformers.BitsAndBytesConfig(**settings)  # type: ignore[no-untyped-call]
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
