@@ -10,6 +10,7 @@ Letters: ``B`` rows, ``T`` tokens of the longest, ``N`` tokens of all rows, ``H`
 from __future__ import annotations
 
 import contextlib
+import inspect
 from abc import ABC
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -103,6 +104,8 @@ class Flat(Layout):
             return
         body: Any = model.base_model
         first_position = position_offset(model)
+        # Heads that do not ask for it get one by default: of no use here, and it turns bf16 keys into fp32.
+        no_cache = {"use_cache": False} if "use_cache" in inspect.signature(body.forward).parameters else {}
 
         def unpad(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             if "sequences" not in kwargs:
@@ -116,7 +119,7 @@ class Flat(Layout):
             }
             flat["position_ids"] = (sequences.positions + first_position)[None]
             kept = {name: value for name, value in kwargs.items() if name not in _REPLACED and value is not None}
-            return (), {**kept, **flat, **({"use_cache": False} if "use_cache" in kwargs else {})}
+            return (), {**kept, **flat, **no_cache}
 
         def repad(module: nn.Module, _: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
             if "sequences" not in kwargs:
