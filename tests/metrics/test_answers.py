@@ -15,7 +15,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Answers, Metrics
 from tests.metrics.makers import Answer, in_batches
 
-WORDS = "the a an Normans, normans of France; 10th century u.s. (US) — é the. A-an".split()
+WORDS = "the a an Normans, normans of France; 10th century u.s. (US) — é the. A-an x—the—y".split()
 
 
 def normalized(text: str) -> str:

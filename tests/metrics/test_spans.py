@@ -107,6 +107,11 @@ def test_no_span_at_all_is_nothing_right() -> None:
     assert metrics.per_class() == {}
 
 
+def test_a_resample_without_a_type_averages_the_others() -> None:
+    rows = [["B-X"], ["B-Y"]] * 3
+    assert Metrics(["f1_macro"], family=Spans).update(rows, rows).interval("f1_macro", resamples=200) == (1.0, 1.0)
+
+
 def test_the_family_follows_from_tags() -> None:
     tags = Metrics(["accuracy", "f1_macro"]).update([["B-X", "O"]], [["B-X", "O"]])
     assert tags["accuracy"] == 1.0
