@@ -26,6 +26,7 @@ TASK_OPTIONS = (
     "huber_delta",
     "stride",
     "max_answer_length",
+    "negative_label",
     "generation",
 )
 
@@ -60,6 +61,7 @@ class Arguments:
     huber_delta: float | None
     stride: int | None
     max_answer_length: int | None
+    negative_label: str | int | bool | None
     generation: Generation | None
     dropout: float | None
     freeze: Freeze
@@ -126,6 +128,7 @@ class Arguments:
             self.stride is not None and whole_number("stride", self.stride, at_least=0),
             self.max_answer_length is not None
             and whole_number("max_answer_length", self.max_answer_length, at_least=1),
+            _expected("negative_label", self.negative_label, str | int | None, "one of the labels, or None"),
             self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
             self.dropout is not None and _share("dropout", self.dropout),
             _expected("generation", self.generation, Generation | None, "Generation(max_new_tokens=100), or None"),

@@ -85,12 +85,15 @@ class FineTuner:
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
         warmup: a share of the steps (float) or a number of steps (int).
         max_grad_norm: gradients are scaled down to this norm; None to leave them.
-        class_weights: ``"balanced"``, or label -> weight (``text-classification``, ``token-classification``).
+        class_weights: ``"balanced"``, or label -> weight (``text-classification``, ``token-classification``,
+            ``relation-extraction``).
         label_smoothing: share of the target spread over all labels (the same).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         stride: tokens that two windows of a row longer than ``max_length`` share; a quarter of a window when None, half
             at most (``token-classification``, ``question-answering``).
         max_answer_length: tokens of an answer; 30 when None (``question-answering``).
+        negative_label: the label for "not related", which metrics do not count as a relation; ``"no_relation"`` and the
+            like where there is one when None (``relation-extraction``).
         generation: how answers are generated, a `Generation`; greedily when None (``causal-lm``, ``seq2seq``).
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
@@ -143,6 +146,7 @@ class FineTuner:
         huber_delta: float | None = None,
         stride: int | None = None,
         max_answer_length: int | None = None,
+        negative_label: Label | None = None,
         generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,

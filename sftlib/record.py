@@ -70,6 +70,8 @@ def _task_problems(config: Mapping[str, Any]) -> list[str | None]:
         real_number("label_smoothing", smoothing, 0, 1, expected="a number from 0 to 1"),
         None if stride is None else whole_number("stride", stride, at_least=0, at_most=_LONGEST),
         whole_number("max_answer_length", config.get("max_answer_length", 1), at_least=1, at_most=_LONGEST),
+        None if isinstance(config.get("words", False), bool) else "words: expected true or false",
+        None if isinstance(config.get("negative"), str | int | None) else "negative: expected a label, or null",
         None if is_number(config.get("threshold", 0.0)) else "threshold: expected a number",
         None if isinstance(config.get("unanswerable", False), bool) else "unanswerable: expected true or false",
         None if delta is None else real_number("huber_delta", delta, 0, expected="a number above 0", ends=False),

@@ -8,6 +8,7 @@ from sftlib.options import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.multi_label_classification import MultiLabelClassification
 from sftlib.tasks.question_answering import QuestionAnswering
+from sftlib.tasks.relation_extraction import RelationExtraction
 from sftlib.tasks.text_classification import TextClassification
 from sftlib.tasks.text_regression import TextRegression
 from sftlib.tasks.token_classification import TokenClassification
@@ -18,6 +19,7 @@ TASKS: tuple[type[Task], ...] = (
     TextRegression,
     TokenClassification,
     QuestionAnswering,
+    RelationExtraction,
 )
 
 

@@ -1,4 +1,4 @@
-"""What tasks with one output vector per text have in common: roles, encoding, the classification head.
+"""What tasks with one output vector per row have in common, and those of them that read texts.
 
 Letters: ``B`` rows, ``T`` positions, ``K`` outputs.
 """
@@ -26,19 +26,20 @@ from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
 
 
-class SequenceTask(Task):
-    """A text, or a pair of texts, in; ``K`` numbers out.
-
-    Args:
-        pair: whether rows have a second text.
-    """
-
-    def __init__(self, *, pair: bool) -> None:
-        self.pair = pair
+class VectorTask(Task):
+    """Something in; ``K`` numbers out."""
 
     @abstractmethod
     def targets(self, data: TaskDataset) -> NDArray[Any]:
         """(N, ...) what the loss compares outputs with."""
+
+    @abstractmethod
+    def check_form(self, data: TaskDataset) -> None:
+        """Refuse rows that come in another form than those the model was made for."""
+
+    @abstractmethod
+    def check_targets(self, data: TaskDataset) -> None:
+        """Refuse targets that this task does not know."""
 
     @final
     def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
@@ -48,15 +49,6 @@ class SequenceTask(Task):
     def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
         found = self._in_scratch(data, encoder) if tokens is None else tokens
         return found.with_targets({"target": self.targets(data)} if data.is_labelled else {})
-
-    @final
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
-        for chunk in encoder.encode(data.view("text"), data.view("text_pair") if self.pair else None):
-            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return ("text", "text_pair") if self.pair else ("text",)
 
     def _in_scratch(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
         with TokenWriter() as writer:
@@ -92,16 +84,36 @@ class SequenceTask(Task):
     def check(self, data: TaskDataset) -> None:
         if data.task not in (None, self.name):
             raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+        self.check_form(data)
+        if data.is_labelled:
+            self.check_targets(data)
+
+
+class SequenceTask(VectorTask):
+    """A text, or a pair of texts, in.
+
+    Args:
+        pair: whether rows have a second text.
+    """
+
+    def __init__(self, *, pair: bool) -> None:
+        self.pair = pair
+
+    @final
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        for chunk in encoder.encode(data.view("text"), data.view("text_pair") if self.pair else None):
+            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("text", "text_pair") if self.pair else ("text",)
+
+    @final
+    def check_form(self, data: TaskDataset) -> None:
         if self.pair != ("text_pair" in data.roles):
             had, has = ("pairs of texts", "single texts") if self.pair else ("single texts", "pairs of texts")
             mend = "name the second text with text_pair=" if self.pair else "leave it out with text_pair=None"
             raise DataError(f"the data set has {has}, the model was made for {had} (role 'text_pair'); {mend}")
-        if data.is_labelled:
-            self.check_targets(data)
-
-    @abstractmethod
-    def check_targets(self, data: TaskDataset) -> None:
-        """Refuse targets that this task does not know."""
 
     @final
     def inputs_of(self, example: object) -> dict[str, Any]:

@@ -179,6 +179,21 @@ def _spans(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, f
     }
 
 
+def _relations(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    found = [p.label for p in predictions]
+    names = [name for name in predictions[0].probabilities if name != "no_relation"]
+    kinds = {"labels": names, "zero_division": 0}
+    return {
+        "f1_micro": metrics.f1_score(references, found, average="micro", **kinds),
+        "f1_macro": metrics.f1_score(references, found, average="macro", **kinds),
+        "precision_micro": metrics.precision_score(references, found, average="micro", **kinds),
+        "recall_micro": metrics.recall_score(references, found, average="micro", **kinds),
+        "accuracy": metrics.accuracy_score(references, found),
+    }
+
+
 def _answers(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
     """As the script of SQuAD 2.0 has it, written once more."""
 
@@ -212,6 +227,7 @@ def _answer(row: int, context: str) -> dict[str, list[Any]]:
 
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
+_PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
 _TAGS = ("O", "B-long", "I-long", "B-short")
 _NOT_TEXTS = (7, None, ("a",), ("a", "b"), ("a", "b", "c"), {"txt": "a"}, {"text": "a", "text_pair": "b"}, ["a"], {})
 
@@ -280,6 +296,33 @@ CASES: dict[str, Case] = {
         inputs=("tokens",),
         examples=("a", {"tokens": ["b", "c"]}),
         auto_class="AutoModelForTokenClassification",
+    ),
+    "relation-extraction": Case(
+        columns={
+            "text": _TEXTS,
+            "head": [(0, len(text.split()[0])) for text in _TEXTS],
+            "tail": [(len(text) - len(text.split()[-1]), len(text)) for text in _TEXTS],
+            "label": [("no_relation", "made_by", "part_of")[(i * i) % 3 if i > 2 else i] for i in range(32)],
+        },
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("f1_micro", 1.0),
+        unlearnable=({**_PLACES, "label": ["made_by", "made_by"]},),
+        strange={**_PLACES, "label": ["made_by", "part"]},
+        not_inputs=(
+            *(7, None, "a", ("a", "b"), ["a"], {}, {"text": "a b"}, {"text": "a b", "head": (0, 1), "tail": (2, 9)}),
+            {"text": "a b", "head": (1, 0), "tail": (2, 3)},
+            {"tokens": ["a", "b"], "head": (0, 1), "tail": (1, 2)},
+        ),
+        unsupervised=(
+            {"class_weights": {"no_relation": 1.0, "made_by": 0.0, "part_of": 2.0}},
+            {**_PLACES, "label": ["made_by", "made_by"]},
+        ),
+        oracle=_relations,
+        loss_options=({}, {"class_weights": "balanced"}, {"label_smoothing": 0.2}, {"negative_label": "part_of"}),
+        inputs=("text", "head", "tail"),
+        examples=({"text": "a b", "head": (0, 1), "tail": (2, 3)}, {"text": "a b", "head": [2, 3], "tail": [0, 1]}),
     ),
     "question-answering": Case(
         columns={

@@ -260,7 +260,7 @@ def test_the_rows_of_another_task_are_refused(name: str) -> None:
 
 def test_loss_options_of_another_task_are_refused(name: str) -> None:
     values: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.1, "huber_delta": 1.0}
-    values |= {"stride": 8, "max_answer_length": 8}
+    values |= {"stride": 8, "max_answer_length": 8, "negative_label": "x"}
     own = {option for options in case_of(name).loss_options for option in options}
     for option, value in values.items():
         if option not in own:

@@ -1,0 +1,138 @@
+"""One of ``K`` labels per row: the head, the loss and the prediction of every task that has them.
+
+Letters: ``B`` rows, ``K`` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from sftlib.data.dataset import TaskDataset
+from sftlib.errors import LabelError
+from sftlib.models.backbone import Head
+from sftlib.tasks.base import Label, LossSum
+from sftlib.tasks.labels import check_labels
+from sftlib.tasks.options import label_weights
+from sftlib.tasks.sequence import as_tensor
+
+
+@final
+@dataclass(frozen=True)
+class Classification:
+    """A label and how sure the model is.
+
+    Attributes:
+        label: the most probable label, of the labels' own type.
+        probability: its probability, 0 to 1.
+        probabilities: label -> probability, summing to 1.
+    """
+
+    label: Label
+    probability: float
+    probabilities: Mapping[Label, float] = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"Prediction(label={self.label!r}, probability={self.probability:.4g})"
+
+
+@final
+class SingleLabel:
+    """Cross-entropy over labels that exclude each other.
+
+    Args:
+        names: the labels in the order of the outputs.
+        weights: a weight for each label, or None.
+        smoothing: share of the target spread over all labels (Szegedy et al., 2016).
+    """
+
+    def __init__(
+        self, names: Sequence[Label], *, weights: Sequence[float] | None = None, smoothing: float = 0.0
+    ) -> None:
+        self.names = tuple(names)
+        self._weights = None if weights is None else tuple(weights)
+        self._smoothing = smoothing
+
+    @classmethod
+    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Self:
+        """The labels of training data, with the options ``class_weights`` and ``label_smoothing``.
+
+        Raises:
+            LabelError: all rows have the same label.
+            OptionError: weights that do not fit the labels.
+        """
+        labels, names = data.column("label"), data.label_names or ()
+        if len(set(labels)) < 2:
+            raise LabelError(
+                f"column {data.roles['label']!r}: all {len(labels):,} rows have the label {labels[0]!r}; "
+                "classification needs at least two labels in the training data"
+            )
+        weights = label_weights(options.get("class_weights"), labels, names)
+        return cls(names, weights=weights, smoothing=options.get("label_smoothing", 0.0))
+
+    def config(self) -> dict[str, Any]:
+        """Under the names that tasks have these in their constructors."""
+        return {
+            "label_names": list(self.names),
+            "class_weights": None if self._weights is None else list(self._weights),
+            "label_smoothing": self._smoothing,
+        }
+
+    @property
+    def head(self) -> Head:
+        """A classification head."""
+        return Head(
+            auto_class="AutoModelForSequenceClassification",
+            outputs=len(self.names),
+            problem_type="single_label_classification",
+            labels=tuple(str(name) for name in self.names),
+        )
+
+    def check(self, data: TaskDataset) -> None:
+        """Refuse labels that are not known.
+
+        Raises:
+            LabelError: every one of them.
+        """
+        check_labels(data.column("label"), self.names, column=data.roles["label"])
+
+    def numbers(self, data: TaskDataset) -> NDArray[np.int64]:
+        """(N,) the number of each row's label."""
+        number = {name: i for i, name in enumerate(self.names)}
+        return np.fromiter((number[label] for label in data.view("label")), np.int64, len(data))
+
+    def loss(self, scores: Tensor, target: Tensor) -> LossSum:
+        """Weighted, smoothed cross-entropy as torch defines it: the weighted mean, before its division.
+
+        The count is the sum of the weights of the rows' labels; the number of rows without weights.
+
+        Args:
+            scores: (B, K)
+            target: (B,)
+        """
+        weights = as_tensor(self._weights, scores)
+        total = functional.cross_entropy(
+            scores, target, weight=weights, label_smoothing=self._smoothing, reduction="sum"
+        )
+        count = scores.new_tensor(len(target)) if weights is None else weights[target].sum()
+        return LossSum(total, count)
+
+    def decode(self, scores: Tensor) -> list[Classification]:
+        """The label of each row.
+
+        Args:
+            scores: (B, K)
+        """
+        probabilities = torch.softmax(scores, dim=-1)  # (B, K)
+        best, rows = probabilities.argmax(dim=-1).tolist(), probabilities.tolist()
+        return [
+            Classification(self.names[k], row[k], dict(zip(self.names, row, strict=True)))
+            for k, row in zip(best, rows, strict=True)
+        ]
