@@ -26,6 +26,7 @@ TASK_OPTIONS = (
     "huber_delta",
     "stride",
     "max_answer_length",
+    "max_target_length",
     "negative_label",
     "generation",
 )
@@ -52,6 +53,7 @@ class Arguments:
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
+    max_target_length: int | None
     weight_decay: float
     schedule: str
     warmup: float | int
@@ -116,6 +118,8 @@ class Arguments:
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
             self.max_length is not None and whole_number("max_length", self.max_length, at_least=2),
+            self.max_target_length is not None
+            and whole_number("max_target_length", self.max_target_length, at_least=2),
             real_number("weight_decay", self.weight_decay, 0, expected="a finite number of at least 0"),
             self._check_warmup(),
             self.max_grad_norm is not None and _above_zero("max_grad_norm", self.max_grad_norm, "for no limit"),

@@ -19,6 +19,7 @@ from sftlib.fitted import Fitted
 from sftlib.models.adapters import adapt, described
 from sftlib.models.backbone import ModelSource, add_tokens, longest_input, settle_padding
 from sftlib.models.device import resolve_device
+from sftlib.models.encoder_decoder import settle_decoder
 from sftlib.models.freezing import freeze
 from sftlib.models.memory import tokens_of_a_pass
 from sftlib.models.opening import open_tokenizer
@@ -48,6 +49,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     encoder = TextEncoder(tokenizer, max_length=2)
     settle_padding(model, encoder.tokenizer)
+    settle_decoder(model, encoder.tokenizer)
     new_tokens = add_tokens(model, encoder.tokenizer, task.new_tokens, seed=arguments.seed)
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
@@ -121,8 +123,8 @@ def training_report(
     others = None if valid is None else fitted.encode(valid)
     return TrainingReport(
         data=train.report(valid),
-        train=TokenReport.of(encoded, fitted.task.unsupervised(encoded)),
-        valid=None if others is None else TokenReport.of(others, fitted.task.unsupervised(others)),
+        train=TokenReport.of(encoded, fitted.task.shortened(encoded)),
+        valid=None if others is None else TokenReport.of(others, fitted.task.shortened(others)),
         max_length=fitted.encoder.max_length,
         batch_size=arguments.batch_size,
         steps=plan.steps,
@@ -141,7 +143,7 @@ def opening_lines(
         f"({fitted.precision.reason}), {fitted.settings['layout']}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; {rows}, {steps:,} steps"
     ]
-    tokens = TokenReport.of(encoded, fitted.task.unsupervised(encoded))
+    tokens = TokenReport.of(encoded, fitted.task.shortened(encoded))
     lines += [fitted.frozen] if fitted.frozen else []
     return [*lines, *train.report(valid).problems, *tokens.sentences(fitted.encoder.max_length, "")]
 

@@ -81,13 +81,14 @@ class FineTuner:
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: tokens of a row, control tokens included; what the model can take when None.
+        max_target_length: tokens of a target, its end included (``seq2seq``); as many as of a row when None.
         weight_decay: of AdamW, on matrices and embeddings.
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
         warmup: a share of the steps (float) or a number of steps (int).
         max_grad_norm: gradients are scaled down to this norm; None to leave them.
         class_weights: ``"balanced"``, or label -> weight (``text-classification``, ``token-classification``,
             ``relation-extraction``).
-        label_smoothing: share of the target spread over all labels (the same).
+        label_smoothing: share of the target spread over all labels (the same), or over all tokens (``seq2seq``).
         huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
         stride: tokens that two windows of a row longer than ``max_length`` share; a quarter of a window when None, half
             at most (``token-classification``, ``question-answering``).
@@ -137,6 +138,7 @@ class FineTuner:
         batch_size: int = 32,
         micro_batch_size: int | str = "auto",
         max_length: int | None = None,
+        max_target_length: int | None = None,
         weight_decay: float = 0.01,
         schedule: str = "linear",
         warmup: float | int = 0.1,

@@ -17,6 +17,7 @@ from tests.tiny import SENTENCES, tiny_folder
 
 # Hub names used on pages; relative paths too, which is what makes them work here.
 MODELS = {"bert-base-uncased": "bert", "sentence-transformers/all-MiniLM-L6-v2": "bert"}
+OTHER_MODELS = {"google-t5/t5-small": ("t5", "AutoModelForSeq2SeqLM")}
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -33,6 +34,8 @@ def prepare(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
         tiny_folder(folder / name, family)
     official.make(folder / "glue_data")
+    for name, (family, auto_class) in OTHER_MODELS.items():
+        tiny_folder(folder / name, family, auto_class=auto_class)
     rows = [
         {"review": f"{text} Take {number}.", "sentiment": "positive" if (index + number) % 2 else "negative"}
         for number in range(4)

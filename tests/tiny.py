@@ -15,12 +15,13 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import EncoderDecoderConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import AutoConfig
 
 ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2", "electra", "albert", "mpnet", "modernbert")
 DECODERS = ("gpt2", "llama")
 FAMILIES = ENCODERS + DECODERS
+TWO_STACKS = ("t5", "bart", "marian", "encoder-decoder")
 
 MAX_LENGTH = 64  # tokens that every family can read
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
@@ -90,8 +91,10 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
+    ends = {"bos_token": "[CLS]", "eos_token": "[SEP]"} if family in ("t5", "bart", "marian") else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        **ends,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
@@ -104,8 +107,11 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
 
 def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> Any:
     """The configuration of one family at toy size; ``dropout`` is set at every site the family has."""
-    if family not in FAMILIES:
-        raise ValueError(f"family={family!r}: known: {', '.join(FAMILIES)}")
+    if family not in FAMILIES + TWO_STACKS:
+        raise ValueError(f"family={family!r}: known: {', '.join(FAMILIES + TWO_STACKS)}")
+    if family == "encoder-decoder":
+        sides = [tiny_config("bert", dropout=dropout) for _ in range(2)]
+        return EncoderDecoderConfig.from_encoder_decoder_configs(*sides)
     positions = MAX_LENGTH + 2  # RoBERTa-like models start counting at pad_token_id + 1
     common: dict[str, Any] = {"vocab_size": len(_vocabulary()), "num_labels": num_labels}
     ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -177,7 +183,25 @@ def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> An
             "attention_dropout": dropout,
         },
     }
+    sides = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in _SIDE.items()}
+    drops = {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+    bart = {"d_model": 32, **sides, **drops, **ids, "max_position_embeddings": positions}
+    own["bart"] = {**bart, "decoder_start_token_id": 3, "forced_eos_token_id": None}
+    own["marian"] = {**bart, "decoder_start_token_id": 0, "forced_eos_token_id": None}
+    own["t5"] = {
+        "d_model": 32,
+        "d_kv": 16,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+        "dropout_rate": dropout,
+        **ids,
+        "decoder_start_token_id": 0,
+    }
     return AutoConfig.for_model(family, **common, **own[family])
+
+
+_SIDE = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}  # of BART's encoder, and of its decoder
 
 
 def tiny_model(
@@ -199,9 +223,15 @@ def tiny_model(
 
 
 def tiny_folder(
-    folder: str | Path, family: str = "bert", num_labels: int = 2, *, dropout: float = 0.1, seed: int = 0
+    folder: str | Path,
+    family: str = "bert",
+    num_labels: int = 2,
+    *,
+    dropout: float = 0.1,
+    seed: int = 0,
+    auto_class: str = "AutoModelForSequenceClassification",
 ) -> str:
     """Save model and tokenizer as a model folder of the hub has them; returns its path."""
-    tiny_model(family, num_labels, dropout, seed).save_pretrained(folder)
+    tiny_model(family, num_labels, dropout, seed, auto_class=auto_class).save_pretrained(folder)
     tiny_tokenizer(family).save_pretrained(folder)
     return str(folder)

@@ -145,6 +145,7 @@ class Encoded:
         owners: (N,) ascending, the row of the data that each is a window of; None where each is a row itself.
         notes: name -> (N, ...) array, or something of every token: what the task needs to read the model's answer, of
             labelled and unlabelled rows alike. The model never sees it.
+        sizes: (N,) positions that a row takes in a pass, where those are more than its tokens.
     """
 
     def __init__(
@@ -154,12 +155,14 @@ class Encoded:
         uncut_lengths: NDArray[np.integer[Any]],
         owners: NDArray[np.int64] | None = None,
         notes: Mapping[str, NDArray[Any] | Ragged] | None = None,
+        sizes: NDArray[np.int64] | None = None,
     ) -> None:
         self.inputs = dict(inputs)
         self.targets = dict(targets)
         self.notes = dict(notes or {})
         self.uncut_lengths = uncut_lengths
         self.owners = np.arange(len(uncut_lengths)) if owners is None else owners
+        self._sizes = sizes
         self._digest = ""
 
     @classmethod
@@ -184,6 +187,11 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         """(N,) tokens of each row, as the model sees them."""
         return self.inputs["input_ids"].lengths
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(N,) positions of each row in a pass: by these rows are sorted and cut."""
+        return self.lengths if self._sizes is None else self._sizes
 
     @property
     def truncated(self) -> NDArray[np.int64]:
@@ -212,12 +220,15 @@ class Encoded:
             for name, part in self.inputs.items()
         }
         targets = {name: _taken(values, rows) for name, values in self.targets.items()}
+        sizes = None if self._sizes is None else self._sizes[rows]
         notes = {name: _taken(values, rows) for name, values in self.notes.items()}
-        return Encoded(inputs, targets, self.uncut_lengths[rows], notes=notes)
+        return Encoded(inputs, targets, self.uncut_lengths[rows], notes=notes, sizes=sizes)
 
-    def with_targets(self, targets: Mapping[str, NDArray[Any] | Ragged]) -> Encoded:
-        """The same rows with these targets; the tokens are shared."""
-        same = Encoded(self.inputs, targets, self.uncut_lengths, self.owners, self.notes)
+    def with_targets(
+        self, targets: Mapping[str, NDArray[Any] | Ragged], sizes: NDArray[np.int64] | None = None
+    ) -> Encoded:
+        """The same rows with these targets, and the sizes that they have with them; the tokens are shared."""
+        same = Encoded(self.inputs, targets, self.uncut_lengths, self.owners, self.notes, sizes)
         same._digest = self._digest
         return same
 

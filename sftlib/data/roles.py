@@ -127,7 +127,7 @@ SCHEMAS.register(
         "question-answering", _QUESTION, {}, {"answers": AnswersRole()}, relations=[AnswersInside("context", "answers")]
     )
 )
-SCHEMAS.register(Schema("seq2seq", {"source": TextRole()}, {}, {"target": TextRole()}))
+SCHEMAS.register(Schema("seq2seq", {"source": TextRole()}, {}, {"target": FilledTextRole()}))
 SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}))
 SCHEMAS.register(Schema("causal-lm", {"prompt": TextRole()}, {}, {"completion": FilledTextRole()}))
 SCHEMAS.register(Schema("causal-lm", _TEXT, named_only=True))

@@ -21,6 +21,7 @@ from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.compressed import check_gguf, is_gguf, weights_as
+from sftlib.models.encoder_decoder import positions_of
 from sftlib.models.layout import position_offset
 from sftlib.models.opening import (
     CONFIG,
@@ -33,7 +34,7 @@ from sftlib.models.opening import (
     opening,
     quiet,
 )
-from sftlib.models.sizes import dropout_rates
+from sftlib.models.sizes import dropout_rates, parts_of
 from sftlib.options import nearest_folder
 
 _NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
@@ -49,12 +50,14 @@ class Head:
         outputs: width of a new output layer; None where the model brings the one it was trained with.
         problem_type: transformers' name of the problem, stored for its pipelines, where it has one.
         labels: the label of each output as a string; empty when outputs are not classes.
+        advice: what a user may do whose model has no such head, to end a message with.
     """
 
     auto_class: str
     outputs: int | None = None
     problem_type: str | None = None
     labels: tuple[str, ...] = ()
+    advice: str = ""
 
     def settings(self) -> dict[str, Any]:
         """The fields of a transformers config that say the same."""
@@ -141,7 +144,7 @@ class PretrainedSource(ModelSource):
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
         _adjust(config, head, dropout)
-        with quiet(), seeded(seed), opening(self._name, head.auto_class, config):
+        with quiet(), seeded(seed), opening(self._name, head.auto_class, config, head.advice):
             model, facts = getattr(transformers, head.auto_class).from_pretrained(
                 self._name,
                 config=config,
@@ -192,7 +195,7 @@ class ObjectSource(ModelSource):
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._model.config)
         _adjust(config, head, dropout)
-        with quiet(), seeded(seed), opening(self.name, head.auto_class, config):
+        with quiet(), seeded(seed), opening(self.name, head.auto_class, config, head.advice):
             model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
         copied = _copy_weights(self._model, model)
         self.drawn = frozenset(name for name, _ in model.named_parameters() if name not in copied)
@@ -292,8 +295,8 @@ def longest_input(model: nn.Module, tokenizer: Any) -> int:
     Models of RoBERTa's kind number positions from ``padding_idx + 1``, so that many fewer fit.
     """
     limits = [int(getattr(tokenizer, "model_max_length", _NO_LIMIT))]
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if isinstance(positions, int) and positions > 0:
+    positions = positions_of(getattr(model, "config", None), "encoder")
+    if positions is not None:
         limits.append(positions - position_offset(model))
     limit = min(limits)
     return limit if limit < _NO_LIMIT else 512
@@ -311,8 +314,9 @@ def _adjust(config: Any, head: Head, dropout: float | None) -> None:
     config.update(head.settings())
     if dropout is None:
         return
-    for name in dropout_rates(config):
-        setattr(config, name, dropout)
+    for part in (config, *parts_of(config)):
+        for name in dropout_rates(part):
+            setattr(part, name, dropout)
 
 
 def _copy_weights(source: nn.Module, target: Any) -> Set[str]:

@@ -14,17 +14,19 @@ Letters: ``B`` rows, ``T`` positions, ``N`` tokens end to end, ``H`` features, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 _PLACES: int = 2**22  # where a window may start
 _WIDEST_WINDOW = 2**16
 _MIX_1, _MIX_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # the multipliers of splitmix64 (Steele et al., 2014)
 _LOW_34_BITS, _LOW_37_BITS, _LOW_33_BITS = 2**34 - 1, 2**37 - 1, 2**33 - 1
+_FUNCTION_SITE = 2**20 + 1  # beyond the number of any module, and of attention
 _NO_POSITION = 2**24 - 1  # stands for the row as a whole
 
 
@@ -112,13 +114,16 @@ class DropoutMasks:
         self._step_key = 0
         self._rows: Tensor | None = None  # (B,) keys
         self._tokens: Tensor | None = None  # (B, T) keys
+        self._others: dict[int, Tensor] = {}  # S -> (B, S) keys
         self._flat: Tensor | None = None  # (N,) keys
         self._calls: dict[int, int] = {}
         #: Whether attention was ever handed these masks; some versions of some models lose keywords on the way.
         self.reached_attention = False
 
     @contextmanager
-    def laid_out(self, step: int, rows: Tensor, positions: Tensor, flat: Tensor | None = None) -> Iterator[None]:
+    def laid_out(
+        self, step: int, rows: Tensor, positions: Tensor, flat: Tensor | None = None, others: Iterable[int] = ()
+    ) -> Iterator[None]:
         """Within this context masks are drawn for these rows.
 
         Args:
@@ -126,16 +131,21 @@ class DropoutMasks:
             rows: (B, T) row number of every token.
             positions: (B, T) position of every token in its row.
             flat: (N,) where in (B * T) the tokens lie that the model sees end to end; None when it sees them padded.
+            others: other numbers of positions that the same rows have inside the model, such as those of a decoder.
         """
         self._step_key = _mix_numbers(self._seed, step)
         self._tokens = _mix(rows * 2**24 + positions)
         self._rows = _mix(rows[:, 0] * 2**24 + _NO_POSITION)
         self._flat = self._tokens.flatten() if flat is None else self._tokens.flatten().index_select(0, flat)
+        self._others = {
+            length: _mix(rows[:, :1] * 2**24 + torch.arange(length, device=rows.device)) for length in others
+        }
         self._calls = {}
         try:
             yield
         finally:
             self._rows = self._tokens = self._flat = None
+            self._others = {}
 
     @property
     def active(self) -> bool:
@@ -146,8 +156,8 @@ class DropoutMasks:
         """Dropout at one site of the model.
 
         Args:
-            x: (B, T, H) or (1, N, H) per token, (B, A, T, T) attention weights, (B, H) per row; any other shape gets
-                one mask for all rows of the step.
+            x: (B, T, H) or (1, N, H) per token, (B, A, T, T) attention weights, (B, H) per row; the same with another
+                number of positions that rows have; any other shape gets one mask for all rows of the step.
             p: rate; it is rounded to a multiple of 2^-16.
             site: number of the place in the model. Layers that share a module are told apart by the order of the calls.
         """
@@ -198,6 +208,10 @@ class DropoutMasks:
             return self._tokens[:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
         if x.dim() == 2 and x.shape[0] == rows:
             return self._rows
+        if x.dim() == 3 and x.shape[0] == rows and x.shape[1] in self._others:
+            return self._others[x.shape[1]]
+        if x.dim() == 4 and x.shape[0] == rows and x.shape[2] in self._others:
+            return self._others[x.shape[2]][:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
         return _mix(torch.arange(x.numel() // x.shape[-1], device=x.device)).view(x.shape[:-1])
 
     def _pool(self, p: float, x: Tensor) -> Tensor:
@@ -229,6 +243,35 @@ class RowDropout(nn.Module):
         if not self.masks.active or x.shape[-1] > _WIDEST_WINDOW:
             return nn.functional.dropout(x, self.p)
         return self.masks.apply(x, self.p, self.site)
+
+
+@final
+class FunctionDropout(TorchFunctionMode):
+    """Within this context, plain calls of `torch.nn.functional.dropout` take their masks from ``masks`` too.
+
+    torch hands every call to such a mode, its documented way to see them. Sites are told apart by the order of calls.
+
+    Args:
+        masks: of this run; rows are laid out.
+    """
+
+    def __init__(self, masks: DropoutMasks) -> None:
+        super().__init__()
+        self._masks = masks
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answer calls of dropout, and let all others through."""
+        if func is not nn.functional.dropout:
+            return func(*args, **(kwargs or {}))
+        x, p, training = _dropout_arguments(*args, **(kwargs or {}))
+        if not training or p == 0.0 or x.shape[-1] > _WIDEST_WINDOW:
+            return func(*args, **(kwargs or {}))
+        return self._masks.apply(x, p, _FUNCTION_SITE)
+
+
+def _dropout_arguments(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """What torch's own function takes."""
+    return x, p, training
 
 
 @contextmanager

@@ -8,7 +8,7 @@ Neither is read off names: autograd is asked what depends on what.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, final
 
@@ -152,6 +152,12 @@ class Frozen(Layout):
 
     def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
         return self.inner.arguments(masks, lengths, longest)
+
+    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
+        return self.inner.watching(masks)
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return self.inner.lifted(model)
 
 
 def _to_evaluation(module: nn.Module, _: object) -> None:

@@ -19,7 +19,8 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from sftlib.models.attention import FLAT, PADDED, attention
-from sftlib.models.dropout import DropoutMasks
+from sftlib.models.dropout import DropoutMasks, FunctionDropout
+from sftlib.models.encoder_decoder import is_encoder_decoder
 from sftlib.models.sequences import Sequences
 from sftlib.models.sizes import NARROW, drops_out, typical_width
 
@@ -50,6 +51,10 @@ class Layout(ABC):
         """
         return {}
 
+    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
+        """The context of a pass in training, in which dropout that is no module takes its masks from ``masks`` too."""
+        return contextlib.nullcontext()
+
     def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
         """Within this context, inside `installed`, the model attends by itself and takes calls as usual."""
         return contextlib.nullcontext()
@@ -64,6 +69,27 @@ class OwnAttention(Layout):
     """Padded, with the attention that the model came with; its dropout is ours only where it is a module."""
 
     name = "padded, with the model's own attention"
+
+
+@final
+class Watched(Layout):
+    """Padded, with the attention that the model came with, written out; dropout by plain function calls is ours too.
+
+    Encoder-decoders call dropout that way, in attention and elsewhere.
+    """
+
+    name = "padded, with the model's own attention and our dropout"
+
+    @contextlib.contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        with attention(model, "eager"):
+            yield
+
+    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
+        return FunctionDropout(masks)
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return attention(model, own_attention(model))
 
 
 @final
@@ -175,11 +201,12 @@ def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_
         padding_free: whether to try rows end to end; None to decide by the width of the model.
         run: scores of a few rows, the longest among them, under a layout, in fp32 and without dropout.
     """
+    if is_encoder_decoder(model):
+        return Watched() if drops_out(model) else OwnAttention()  # two stacks, two lengths: never end to end
     if not getattr(model, "_supports_attention_backend", False):
         return OwnAttention()  # MPNet, DeBERTa: their dropout is made of modules, and those are covered
     expected = run(OwnAttention())
     flat = typical_width(model) >= NARROW if padding_free is None else padding_free
-    flat = flat and not model.config.is_encoder_decoder  # type: ignore[union-attr]  # two bodies, two lengths
     for layout in [*([Flat()] if flat else []), *([Padded()] if drops_out(model) else [])]:
         try:
             found = run(layout)

@@ -132,13 +132,22 @@ def found_in(folder: str) -> str:
 
 
 @contextlib.contextmanager
-def opening(name: str, auto_class: str, config: Any) -> Iterator[None]:
-    """Turn what transformers raises for a model that cannot be opened into one of our errors."""
+def opening(name: str, auto_class: str, config: Any, advice: str = "") -> Iterator[None]:
+    """Turn what transformers raises for a model that cannot be opened into one of our errors.
+
+    Args:
+        name: of the model.
+        auto_class: that was asked to open it.
+        config: of the model.
+        advice: what to do instead where there is no such class for it.
+    """
     try:
         yield
     except Exception as error:  # safetensors, torch and transformers each have their own
         if "Unrecognized configuration class" in str(error):
-            raise OptionError(f"model={name!r}: transformers has no {auto_class} for {config.model_type!r}") from error
+            raise OptionError(
+                f"model={name!r}: transformers has no {auto_class} for {config.model_type!r}{advice}"
+            ) from error
         raise ArtifactError(f"model={name!r}: its weights cannot be opened: {first_line(error)}") from error
 
 

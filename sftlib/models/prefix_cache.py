@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -248,6 +248,12 @@ class Recalling(Layout):
 
     def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
         return self.inner.arguments(masks, lengths, longest)
+
+    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
+        return self.inner.watching(masks)
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return self.inner.lifted(model)
 
     def _lay_out(
         self, outputs: Outputs, places: Sequence[Place], lengths: Sequence[int], inputs: Mapping[str, Any]

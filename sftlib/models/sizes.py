@@ -27,6 +27,11 @@ def dropout_rates(config: Any) -> dict[str, float]:
     }
 
 
+def parts_of(config: Any) -> list[Any]:
+    """The configs inside a config: of the encoder and the decoder of a model put together of two."""
+    return [value for value in vars(config).values() if hasattr(value, "to_dict")]
+
+
 def drops_out(model: nn.Module) -> bool:
     """Whether anything in the model drops out, as far as its modules and its config tell."""
     rates = dropout_rates(model.config) if hasattr(model, "config") and hasattr(model.config, "to_dict") else {}

@@ -243,6 +243,44 @@ class TextEncoder:
         unknown = self.tokenizer.unk_token_id
         return self._blank if unknown is None else unknown
 
+    def encode_targets(self, texts: Sequence[str], *, max_length: int, end: int) -> Iterator[TokenChunk]:
+        """Tokenise what a decoder is to write; what is beyond the limit is cut, and every target ends in ``end``.
+
+        Args:
+            texts: one target a row.
+            max_length: tokens of a target, control tokens included.
+            end: the token that ends a target, for tokenizers that do not write it themselves.
+
+        Yields:
+            The tokens of the next rows, in order, all under ``input_ids``.
+        """
+        for start in range(0, len(texts), _CHUNK):
+            part = list(texts[start : start + _CHUNK])
+            whole = self._target_ids(part, None)
+            rows = [ids if len(ids) <= max_length else [] for ids in whole]
+            long = [i for i, ids in enumerate(rows) if not ids]
+            again = self._target_ids([part[i] for i in long], max_length) if long else []
+            for i, ids in zip(long, again, strict=True):
+                rows[i] = ids
+            ended = [ids if end in ids else [*ids[: max_length - 1], end] for ids in rows]
+            lengths = np.fromiter(map(len, ended), np.int64, len(part))
+            tokens = np.fromiter(chain.from_iterable(ended), np.int32, int(lengths.sum()))
+            uncut = [len(ids) + (end not in ids) for ids in whole]
+            yield TokenChunk({"input_ids": tokens}, lengths, np.array(uncut, np.int64))
+
+    def _target_ids(self, texts: list[str], max_length: int | None) -> list[list[int]]:
+        encoded = self.tokenizer(
+            text_target=texts,
+            truncation=max_length is not None,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+            split_special_tokens=True,
+            verbose=False,
+        )
+        found: list[list[int]] = encoded["input_ids"]
+        return found
+
     def digest(self) -> str | None:
         """Hex SHA-256 of all that decides which tokens a text becomes; None where that cannot be told.
 

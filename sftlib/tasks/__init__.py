@@ -9,6 +9,7 @@ from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.multi_label_classification import MultiLabelClassification
 from sftlib.tasks.question_answering import QuestionAnswering
 from sftlib.tasks.relation_extraction import RelationExtraction
+from sftlib.tasks.seq2seq import Seq2Seq
 from sftlib.tasks.text_classification import TextClassification
 from sftlib.tasks.text_regression import TextRegression
 from sftlib.tasks.token_classification import TokenClassification
@@ -20,6 +21,7 @@ TASKS: tuple[type[Task], ...] = (
     TokenClassification,
     QuestionAnswering,
     RelationExtraction,
+    Seq2Seq,
 )
 
 

@@ -150,6 +150,10 @@ class Task(ABC):
         """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""
         return np.empty(0, dtype=np.int64)
 
+    def shortened(self, encoded: Encoded) -> NDArray[np.int64]:
+        """(M,) Numbers of the rows that lost all supervision with their end, or a part of it: for reports."""
+        return self.unsupervised(encoded)
+
     @abstractmethod
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
         """Lay rows out as tensors."""

@@ -83,7 +83,9 @@ class Forward:
         seed(((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.rows[0])) % 2**63)
         more = self.layout.arguments(self._masks, batch.lengths, longest)
         flat = more["sequences"].tokens if "sequences" in more else None
-        with self._masks.laid_out(step, batch.rows[:, None].expand(rows, longest), positions, flat):
+        others = {value.shape[1] for value in batch.inputs.values()} - {longest}
+        laid_out = self._masks.laid_out(step, batch.rows[:, None].expand(rows, longest), positions, flat, others)
+        with laid_out, self.layout.watching(self._masks):
             return self._pass(batch.inputs, more)
 
     def __call__(self, batch: Batch) -> Any:

@@ -29,15 +29,15 @@ class Budget:
 
     Attributes:
         rows: at most.
-        tokens: rows times the longest row, at most.
+        tokens: rows times the largest row, at most.
     """
 
     rows: int
     tokens: int
 
     def cut(self, rows: NDArray[np.int64], encoded: Encoded) -> list[NDArray[np.int64]]:
-        """Cut rows into parts of like length that keep to the budget."""
-        return cut(rows, encoded.lengths, max_rows=self.rows, max_tokens=self.tokens)
+        """Cut rows into parts of like size that keep to the budget."""
+        return cut(rows, encoded.sizes, max_rows=self.rows, max_tokens=self.tokens)
 
 
 @final

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sftlib.data.collate import Batch
 from sftlib.data.encoded import Encoded
+from sftlib.models.encoder_decoder import is_encoder_decoder
 from sftlib.models.freezing import Frozen, constant_parts
 from sftlib.models.layout import Layout
 from sftlib.models.outputs import logits
@@ -51,6 +52,8 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
         batch: a few rows of different lengths.
     """
     forward = make(frozen)
+    if is_encoder_decoder(forward.model):
+        return "a row of an encoder-decoder is more than its tokens"
     prefix = constant_prefix(forward.model, frozen.constant)
     if prefix is None:
         return "no layer is constant"

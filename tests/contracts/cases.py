@@ -5,6 +5,7 @@ The contract tests ask for the case of each registered task; one without a case 
 
 from __future__ import annotations
 
+import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from sftlib.data.collate import Batch
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
-from tests.tiny import FAMILIES, MAX_LENGTH, SENTENCES, tiny_model, tiny_tokenizer
+from tests.tiny import FAMILIES, MAX_LENGTH, SENTENCES, TWO_STACKS, tiny_model, tiny_tokenizer
 
 Columns = Mapping[str, list[Any]]
 
@@ -49,6 +50,7 @@ class Case:
         families: those of `tests.tiny` that have such a model, the usual one first.
         auto_class: of its models.
         by_heart: further options under which ten rows are learned by heart.
+        metrics: those that the oracle computes; the usual ones where None.
     """
 
     columns: Columns
@@ -69,6 +71,7 @@ class Case:
     families: tuple[str, ...] = FAMILIES
     auto_class: str = "AutoModelForSequenceClassification"
     by_heart: Mapping[str, Any] = field(default_factory=dict)
+    metrics: list[str] | None = None
 
     @property
     def name(self) -> str:
@@ -225,6 +228,16 @@ def _answer(row: int, context: str) -> dict[str, list[Any]]:
     return {"text": [text], "answer_start": [context.index(text)]}
 
 
+def _of_targets(task: Task, batch: Batch) -> Tensor:
+    """(B, S, V) scores of the tokens of targets; of a row the same however many tokens the others have."""
+    return of_rows(batch, MAX_LENGTH, 208)[:, : batch.targets["target"].shape[1]]
+
+
+def _texts(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """What texts alone tell; loss and accuracy of tokens have a test of their own."""
+    return {"exact_match": float(np.mean([p.text == r for p, r in zip(predictions, references, strict=True)]))}
+
+
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
@@ -277,6 +290,24 @@ CASES: dict[str, Case] = {
         unsupervised=None,
         oracle=_numbers,
         loss_options=({}, {"huber_delta": 0.3}),
+    ),
+    "seq2seq": Case(
+        columns={"source": _TEXTS, "target": [" ".join(re.findall("[a-z]+", text.lower())[2::-1]) for text in _TEXTS]},
+        outputs=0,
+        fake=_of_targets,
+        numbers=lambda p: [p.score, float(len(p.text))],
+        learned=("exact_match", 1.0),
+        unlearnable=(),
+        strange=None,
+        not_inputs=(7, None, ("a",), ("a", "b"), ["a"], {}, {"text": "a"}, {"source": 1}, {"source": "a", "b": "c"}),
+        unsupervised=None,
+        oracle=_texts,
+        loss_options=({}, {"label_smoothing": 0.2}, {"max_target_length": 4}),
+        inputs=("source",),
+        families=TWO_STACKS,
+        auto_class="AutoModelForSeq2SeqLM",
+        by_heart={"metrics": ["exact_match"]},
+        metrics=["exact_match"],
     ),
     "token-classification": Case(
         columns={"tokens": _WORDS, "tags": [[_TAGS[len(word) % 4] for word in row] for row in _WORDS]},
