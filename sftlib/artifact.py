@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 from torch import nn
 
 from sftlib import storage
@@ -34,7 +35,9 @@ from sftlib.models.adapter_folder import ADAPTER_FILES, read_adapter, write_adap
 from sftlib.models.adapters import SavedAdapter, adapt, base_digest, without_adapter
 from sftlib.models.backbone import add_tokens, longest_input, open_source, settle_padding
 from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
+from sftlib.models.opening import check_vocabulary
 from sftlib.models.strict import FILES, told
+from sftlib.models.tokenizer import TextEncoder
 from sftlib.options import folder_path, nearest_folder
 from sftlib.record import NOT_TAKEN, read_record
 from sftlib.tasks import find_task
@@ -149,6 +152,8 @@ def load(
         loaded = model if isinstance(model, nn.Module) else read_model(folder, task.head)
         tokenizer = read_tokenizer(folder)
         _require_length(record["max_length"], loaded, tokenizer)
+        fill = TextEncoder(tokenizer, record["max_length"]).fill["input_ids"]
+        check_vocabulary(loaded, np.array([fill]))
         return Contents(task, loaded, tokenizer, record["max_length"], record["settings"], record["metrics"])
 
 

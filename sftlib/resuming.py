@@ -386,10 +386,14 @@ class _Resolved(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._fitted.metrics = dict(state["metrics"])
-        self._micro_batches.budget = Budget(**state["budget"])
+        budget = {name: int(value) for name, value in state["budget"].items()}
+        if not all(1 <= value <= 2**62 for value in budget.values()):
+            raise ValueError(f"budget {budget!r:.80}")
+        self._micro_batches.budget = Budget(**budget)
         precision = self._fitted.precision
         if isinstance(precision, Fp16):
-            precision.loss_scale, precision.good_steps = state["loss_scale"]
+            scale, good_steps = state["loss_scale"]
+            precision.loss_scale, precision.good_steps = float(scale), int(good_steps)
 
 
 def _require_empty(checkpoints: Checkpoints) -> None:

@@ -81,7 +81,8 @@ class KeepBest(Callback):
         return {"best": self.best, "best_step": self.best_step, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.best_step, self._weights = state["best"], state["best_step"], dict(state["weights"])
+        self.best, self.best_step = _number(state["best"]), int(state["best_step"])
+        self._weights = dict(state["weights"])
 
 
 @final
@@ -133,10 +134,15 @@ class EarlyStopping(Callback):
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.waited = state["best"], state["waited"]
+        self.best, self.waited = _number(state["best"]), int(state["waited"])
 
     def __repr__(self) -> str:
         return f"EarlyStopping({self.metric!r}, patience={self.patience}, min_delta={self.min_delta})"
+
+
+def _number(value: Any) -> float | None:
+    """A number or None as a checkpoint holds it; another program may have written something else there."""
+    return None if value is None else float(value)
 
 
 def check_callbacks(callbacks: object) -> tuple[Callback, ...]:

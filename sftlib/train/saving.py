@@ -92,6 +92,7 @@ class Saver(Callback):
 
     def _put_back(self, state: Parts, training: Training) -> None:
         put_back(training.model, state["model"])
+        self._check_settings(state["optimizer"])
         self._check_moments(state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         training.epoch_end_due = state["position"]["epoch_end_due"]
@@ -99,6 +100,13 @@ class Saver(Callback):
             member.load_state_dict(saved)
         training.stop_reason = state["position"]["stop_reason"]
         set_generator_states(state["generators"])
+
+    def _check_settings(self, state: Mapping[str, Any]) -> None:
+        """The optimizer was just made from the run's own options: beside the rate nothing in it can be another."""
+        own = self.optimizer.state_dict()["param_groups"]
+        for mine, saved in zip(own, state["param_groups"], strict=True):
+            if not isinstance(saved.get("lr"), float) or {**saved, "lr": None} != {**mine, "lr": None}:
+                raise ValueError("its optimizer has other settings than the options say")
 
     def _check_moments(self, state: Mapping[str, Any]) -> None:
         """Torch takes moments of any shape, and adds them up wrongly or fails in the middle of a step."""
@@ -192,12 +200,21 @@ def check_state(state: Parts, step: int) -> None:
             and isinstance(resolved.get("threads"), int)
             and 1 <= resolved["threads"] <= _MOST_THREADS
             and isinstance(resolved.get("processes", 1), int),
-            "history": all(isinstance(record, dict) for record in state["history"]),
+            "history": all(_is_record(record) for record in state["history"]),
             "model": all(isinstance(value, Tensor) for value in state["model"].values()),
         }
         wrong = [name for name, good in checks.items() if not good]
     if wrong:
         raise CheckpointError(f"the checkpoint of step {step} verifies but is none of a run: {', '.join(wrong)}")
+
+
+def _is_record(value: object) -> bool:
+    """Whether it is one of a step or of an evaluation, with numbers wherever those have numbers."""
+    needed = {"step": ("step", "epoch", "loss", "learning_rate", "grad_norm", "rows"), "evaluation": ("step", "epoch")}
+    if not isinstance(value, dict) or value.get("kind") not in list(needed):
+        return False
+    numbers = {name: number for name, number in value.items() if name != "kind"}
+    return set(needed[value["kind"]]) <= numbers.keys() and all(isinstance(n, int | float) for n in numbers.values())
 
 
 def _is_device(value: object) -> bool:
