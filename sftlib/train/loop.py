@@ -8,7 +8,7 @@
             outputs = model(inputs)                          # never sees labels
             total, count = task.loss(outputs, targets)       # a sum and a count
             total.backward()
-        sums and gradients are added up over processes       # nothing to do where there is one
+        comm.add_up(sums, gradients)                         # over all processes; nothing to do where there is one
         gradients /= sum of counts                           # the only division
         norm = clip(gradients)
         if loss and norm are finite: optimizer.step()        # otherwise the weights stay as they are

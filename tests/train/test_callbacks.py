@@ -17,6 +17,7 @@ from sftlib.data.batching import BatchPlan
 from sftlib.errors import OptionError
 from sftlib.tasks.text_classification import TextClassification
 from sftlib.train.callbacks import is_better
+from sftlib.train.comm import Alone
 from sftlib.train.state import Training
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -58,6 +59,7 @@ LINES = {
     "outputs = model(inputs)": "model",
     "total, count = task.loss(outputs, targets)": "loss",
     "total.backward()": "backward",
+    "comm.add_up(sums, gradients)": "add_up",
     "gradients /= sum of counts": "divide",
     "norm = clip(gradients)": "clip",
     "if loss and norm are finite: optimizer.step()": "step",
@@ -116,6 +118,7 @@ def test_events_come_in_the_order_of_the_pseudocode(monkeypatch: pytest.MonkeyPa
     spy(BatchPlan, "rows", "rows")
     spy(TextClassification, "loss", "loss")
     spy(Tensor, "backward", "backward")
+    spy(Alone, "add_up", "add_up")
     spy(sftlib.train.loop, "divide_gradients", "divide")
     spy(torch.nn.utils, "clip_grad_norm_", "clip")
     spy(torch.optim.AdamW, "step", "step")
