@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import torch
 from torch import nn
 
 from sftlib import storage
@@ -32,7 +33,7 @@ from sftlib.display import text_table
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapter_config import SETTINGS
 from sftlib.models.adapter_folder import ADAPTER_FILES, read_adapter, write_adapter
-from sftlib.models.adapters import SavedAdapter, adapt, base_digest, without_adapter
+from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
 from sftlib.models.backbone import add_tokens, longest_input, open_source, settle_padding
 from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
 from sftlib.models.opening import check_vocabulary
@@ -62,6 +63,7 @@ class Contents:
         settings: every option as it was resolved.
         metrics: of the last evaluation.
         adapter: the adapter that was read and put into the model; None for a plain model.
+        base: its base in full precision, when the model holds it in fewer bits.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class Contents:
     settings: dict[str, Any]
     metrics: dict[str, float]
     adapter: SavedAdapter | None = None
+    base: nn.Module | None = None
 
     @property
     def has_adapter(self) -> bool:
@@ -212,7 +215,7 @@ def _require_plain_names(folder: Path, known: Set[str]) -> None:
 def to_fill(contents: Contents) -> nn.Module | None:
     """What a folder needs to build the model again: nothing, an instance to fill, or the base of an adapter."""
     if contents.has_adapter:
-        return without_adapter(contents.model)
+        return without_adapter(contents.model) if contents.base is None else contents.base
     return None if is_transformers_model(contents.model) else copy.deepcopy(contents.model)
 
 
@@ -227,6 +230,18 @@ def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
             raise ArtifactError(
                 f"the folder read back predicts {found} where the model predicts {expected} (input {number})"
             )
+
+
+def require_same_adapter(before: nn.Module, after: nn.Module) -> None:
+    """Refuse a folder whose adapter is not that of the model in memory, in every bit.
+
+    Raises:
+        ArtifactError: naming the first weight that differs.
+    """
+    left, right = adapter_weights(before), adapter_weights(after)
+    for name in left.keys() | right.keys():
+        if name not in left or name not in right or not torch.equal(left[name], right[name]):
+            raise ArtifactError(f"the folder read back has another {name} than the model")
 
 
 def _absent(folder: Path) -> str:
@@ -258,7 +273,7 @@ def _record(contents: Contents) -> dict[str, Any]:
         "max_length": contents.max_length,
         "settings": contents.settings,
         "metrics": contents.metrics,
-        **({"base": base_digest(contents.model)} if contents.has_adapter else {}),
+        **({"base": base_digest(contents.model, contents.base)} if contents.has_adapter else {}),
     }
 
 

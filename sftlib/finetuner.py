@@ -37,8 +37,8 @@ from sftlib.data.problems import brief
 from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
-from sftlib.models.adapters import LoRA, merged
-from sftlib.models.backbone import open_source, seeded
+from sftlib.models.adapters import LoRA, merged, with_adapter_of
+from sftlib.models.backbone import add_tokens, open_source, seeded
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import Freeze
 from sftlib.models.generation import Generation
@@ -426,12 +426,23 @@ class FineTuner:
             max_length=fitted.encoder.max_length,
             settings=fitted.settings,
             metrics=fitted.metrics,
+            base=self._base_in_full(fitted) if fitted.settings.get("quantize") else None,
         )
         rows = [*(fitted.task.inputs_of(example) for example in fitted.task.examples()), *fitted.samples]
         with artifact.writing(contents, path) as folder:
             filled = artifact.to_fill(contents)
             again = FineTuner.load(folder, model=filled)
-            artifact.require_same(fitted.predict(rows), again._ready("save").alone().predict(rows))
+            if contents.base is None:
+                artifact.require_same(fitted.predict(rows), again._ready("save").alone().predict(rows))
+            else:  # in full precision it predicts a little differently, as it should
+                artifact.require_same_adapter(fitted.model, again.model)
+
+    def _base_in_full(self, fitted: Fitted) -> nn.Module:
+        """The base of an adapter as its source holds it, whatever form it had beside the adapter."""
+        source = open_source(self._arguments.model)
+        model = fitted.task.build(source, dropout=None, seed=fitted.settings["seed"])
+        add_tokens(model, fitted.encoder.tokenizer, fitted.task.new_tokens, seed=fitted.settings["seed"])
+        return model
 
     @classmethod
     @checked
@@ -486,7 +497,10 @@ class FineTuner:
         fitted = self._ready("merge")
         if fitted.settings.get("adapter") is None:
             raise OptionError("merge: this FineTuner has no adapter; its model is a plain one already")
-        plain = merged(fitted.model).eval()
+        model = fitted.model
+        if fitted.settings.get("quantize"):  # added to weights in full precision, which is what will be saved
+            model = with_adapter_of(fitted.model, self._base_in_full(fitted)).to(fitted.device)
+        plain = merged(model).eval()
         none = {"adapter": None, "gguf_file": None, "quantize": None}
         tuner = FineTuner(**{**self.get_params(), **none, "model": plain, "tokenizer": fitted.encoder.tokenizer})
         settings = {**fitted.settings, **none}

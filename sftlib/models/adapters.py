@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, final
 
 import torch
@@ -241,10 +242,15 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise OptionError(f"the adapter's weights do not fit {type(model).__name__}: {left[0]} is not there")
 
 
-def base_digest(model: nn.Module) -> str:
-    """Hex SHA-256 over the weights that a model's adapter stands on, by name; what is trained is no part of it."""
+def base_digest(model: nn.Module, plain: nn.Module | None = None) -> str:
+    """Hex SHA-256 over the weights that a model's adapter stands on, by name; what is trained is no part of it.
+
+    Args:
+        model: with its adapter.
+        plain: its base in full precision, when the model holds it in fewer bits.
+    """
     digest = hashlib.sha256()
-    for name, value in _base_weights(model):
+    for name, value in sorted(_base_weights(model, plain), key=itemgetter(0)):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
         if flat.numel():
@@ -288,6 +294,13 @@ def _is_part(module: Any) -> bool:
     layers = require("peft.tuners.tuners_utils", extra="lora", purpose="an adapter")
     other = require("peft.utils.other", extra="lora", purpose="an adapter")
     return isinstance(module, layers.BaseTunerLayer | other.AuxiliaryTrainingWrapper)
+
+
+def with_adapter_of(model: nn.Module, base: nn.Module) -> nn.Module:
+    """A base, in place, with the adapter of another model."""
+    adapter = SavedAdapter(adapter_settings(model), adapter_weights(model))
+    adapt(base, adapter, head="", drawn=(), new_tokens=(), seed=0)
+    return base
 
 
 def _without(model: Any, *, merge: bool) -> nn.Module:
@@ -434,16 +447,19 @@ def _under(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.") or f".{part}." in f".{name}."
 
 
-def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _base_weights(model: nn.Module, plain: nn.Module | None) -> Iterator[tuple[str, Tensor]]:
     """Weights that the adapter does not train, under the names they have in a plain model."""
     state = model.state_dict()
     wrapped = {name.partition(".modules_to_save.")[0] for name in state if ".modules_to_save." in name}
-    own, tokens = _own_names(model), _trained_rows(model)
-    for name, value in state.items():
-        if name in own or any(name.startswith(f"{part}.") for part in wrapped):
-            continue
-        plain = re.sub(r"\.(?:base_layer|token_adapter|original_module)(?=\.)", "", name)
-        yield plain, _without_rows(value, tokens.get(name, ()))
+    own, tokens = _own_names(model), {_plain_name(name): rows for name, rows in _trained_rows(model).items()}
+    weights = {_plain_name(name): value for name, value in state.items() if name not in own}  # copies lie in `wrapped`
+    for name, value in (weights if plain is None else plain.state_dict()).items():
+        if not any(name.startswith(f"{part}.") for part in wrapped):
+            yield name, _without_rows(value, tokens.get(name, ()))
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"\.(?:base_layer|token_adapter|original_module)(?=\.)", "", name)
 
 
 def _trained_rows(model: nn.Module) -> dict[str, Sequence[int]]:
@@ -506,5 +522,6 @@ __all__ = [
     "base_digest",
     "described",
     "merged",
+    "with_adapter_of",
     "without_adapter",
 ]

@@ -164,3 +164,22 @@ def test_quantising_needs_a_gpu_and_an_adapter(bert_folder: str) -> None:
         FineTuner(bert_folder, quantize="8bit")
     with pytest.raises(OptionError, match="did you mean '4bit'"):
         FineTuner(bert_folder, quantize="4-bit", adapter="lora")
+
+
+def test_a_quantised_base_is_known_by_its_full_weights(bert_folder: str, tmp_path: Path) -> None:
+    """As on a GPU, but that the weights beside the adapter are changed by hand rather than by bitsandbytes."""
+    pytest.importorskip("peft")
+    tuner = FineTuner(bert_folder, adapter="lora", max_steps=2, device="cpu").fit(DATA, progress=False)
+    with torch.no_grad():
+        for name, parameter in tuner.model.named_parameters():
+            if name.endswith("base_layer.weight"):
+                parameter.copy_((parameter * 64).round() / 64)
+    tuner._ready("test").settings["quantize"] = "4bit"
+    tuner.save(tmp_path / "adapter")
+    again = FineTuner.load(tmp_path / "adapter", model=bert_folder)
+    assert again.get_params()["quantize"] is None
+    plain = tuner.merge()
+    assert plain.predict("a film").probability == pytest.approx(again.predict("a film").probability, abs=1e-6)
+    assert plain.predict("a film") != tuner.predict("a film")
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        FineTuner.load(tmp_path / "adapter", model=tiny_model("bert", seed=3))
