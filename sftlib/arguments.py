@@ -161,6 +161,8 @@ class Arguments:
         ]
 
     def _check_what_is_trained(self) -> str | None:
+        if self.quantize is not None and self.freeze is not None:
+            return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
         if self.adapter is None or self.freeze != BACKBONE:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"

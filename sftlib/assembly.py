@@ -82,7 +82,9 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "learning_rate": arguments.peak_rate,
         }
     )
-    return Fitted(task, model.to(device), encoder, precision, device, settings, comm=open_comm())
+    return Fitted(
+        task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
+    )
 
 
 def plan_batches(arguments: Arguments, rows: int) -> BatchPlan:

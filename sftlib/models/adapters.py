@@ -186,7 +186,11 @@ def adapt(
         raise OptionError(
             f"adapter={adapter!r:.60}: this model has an adapter already; merge it first, or leave it out"
         )
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen = {
+        name
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and parameter.is_floating_point()  # quantised weights are no sign of a wish
+    }
     before = _stamps(model)
     if isinstance(adapter, SavedAdapter):
         stored = {name: Stored(tuple(value.shape), value.dtype) for name, value in adapter.weights.items()}

@@ -46,7 +46,18 @@ class Training:
 def changing_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of a model that a run may change, by name: all but those of frozen parameters."""
     frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
-    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+    return {name: value for name, value in model.state_dict().items() if frozen.isdisjoint(_prefixes(name))}
+
+
+def _prefixes(name: str) -> list[str]:
+    """A name and the names it lies under: quantised weights keep their scales beneath their own name.
+
+    Example:
+        >>> _prefixes("head.weight.absmax")
+        ['head', 'head.weight', 'head.weight.absmax']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def put_back(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
