@@ -419,12 +419,19 @@ def _trained_whole(model: nn.Module, drawn: Collection[str]) -> list[str]:
 
 def _linear_layers(model: nn.Module, whole: Collection[str]) -> Iterator[tuple[str, nn.Module]]:
     """Every matrix of the body that an adapter can stand beside."""
-    body = body_of(model)
-    inside = set() if body is None else set(body.modules())
+    inside = _body(model)
     for name, module in model.named_modules():
         is_linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
         if module in inside and is_linear and not any(_under(name, part) for part in whole):
             yield name, module
+
+
+def _body(model: nn.Module) -> set[nn.Module]:
+    """The modules of the body; of a model like T5, which is a body itself, all but its output layer."""
+    body, table = body_of(model), getattr(model, "get_output_embeddings", lambda: None)()
+    if body is None and table is None:
+        return set()
+    return set((model if body is None else body).modules()) - {table}
 
 
 def _no_layers(model: nn.Module, any_at_all: bool) -> str:

@@ -179,7 +179,7 @@ def test_the_base_is_not_touched_by_training(name: str, family: str) -> None:
     heads = list(model.peft_config["default"].modules_to_save or ())
     for weight, value in given.items():
         if not any(part in weight for part in heads):  # what is new was drawn anew
-            assert torch.equal(base[weight], value), weight
+            assert torch.equal(base[weight][: len(value)], value), weight  # below may be rows of new tokens
     assert any(p.abs().sum() > 0 for n, p in model.named_parameters() if "lora_B" in n), "and the adapter has moved"
 
 
@@ -355,7 +355,7 @@ def gradients(name: str, family: str, *, padding_free: bool, precision: str) -> 
         total = task.loss(forward.train(batch, step=3), batch).total
     total.backward()
     found = {key: p.grad for key, p in fitted.model.named_parameters() if p.grad is not None}
-    assert all(".lora_" in key or ".modules_to_save." in key for key in found)
+    assert all(any(part in key for part in (".lora_", ".modules_to_save.", "trainable_tokens")) for key in found)
     return forward.layout.name, float(total.detach()), found
 
 

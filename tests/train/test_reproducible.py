@@ -20,21 +20,20 @@ from torch import nn
 
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
 from sftlib.train.state import Training
-from tests.contracts.cases import NAMES, case_of, losses, same_weights, texts, tuner_for, weights
+from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, texts, tuner_for, weights
 from tests.tiny import tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 ROOT = Path(__file__).parent.parent.parent
 
 
-def fitted(name: str = NAME, *, family: str = "bert", **options: Any) -> FineTuner:
+def fitted(name: str = NAME, *, family: str | None = None, **options: Any) -> FineTuner:
     return tuner_for(name, family, **{"epochs": 2, "batch_size": 8, **options}).fit(
         case_of(name).data(), progress=False
     )
 
 
-@pytest.mark.parametrize("family", ["bert", "modernbert", "gpt2"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "family"), having(("bert", "modernbert", "gpt2")))
 def test_the_same_run_twice(name: str, family: str) -> None:
     first, second = fitted(name, family=family), fitted(name, family=family)
     assert first.history == second.history
@@ -316,7 +315,9 @@ def test_the_data_that_was_passed_in_is_unchanged() -> None:
 def test_a_learning_rate_of_zero_leaves_the_weights(name: str) -> None:
     tuner = tuner_for(name, learning_rate=0.0, weight_decay=0.5, epochs=2)
     tuner.fit(case_of(name).data(), progress=False)
-    assert same_weights(weights(tuner), case_of(name).model().state_dict())
+    found = weights(tuner)
+    for key, value in case_of(name).model().state_dict().items():
+        assert torch.equal(found[key][: len(value)], value), key  # below may be rows of new tokens
 
 
 class Frozen(nn.Module):

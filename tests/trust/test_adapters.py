@@ -105,7 +105,7 @@ def test_13_off_is_the_base(name: str, family: str) -> None:
     given, body = case_of(name).model(family), base.base_model_prefix  # type: ignore[union-attr]
     for weight, value in given.state_dict().items():
         if weight.startswith(f"{body}."):
-            assert torch.equal(base.state_dict()[weight], value), weight
+            assert torch.equal(base.state_dict()[weight][: len(value)], value), weight  # below: rows of new tokens
 
 
 @pytest.mark.parametrize(("name", "family"), having(FAMILIES))

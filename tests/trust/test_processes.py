@@ -96,7 +96,7 @@ def test_10_evaluation_and_prediction(alone: dict[str, Any], many: list[dict[str
         one = alone["used"][name]
         for part in (process["used"][name] for process in many):
             assert part["metrics"].keys() == one["metrics"].keys()
-            apart += [abs(part["metrics"][key] - value) for key, value in one["metrics"].items()]
+            apart += [abs(part["metrics"][key] - x) / max(1.0, abs(x)) for key, x in one["metrics"].items()]
             for found, expected in zip(part["numbers"], one["numbers"], strict=True):
                 apart += [abs(x - y) for x, y in zip(found, expected, strict=True)]
             assert part == many[0]["used"][name]
