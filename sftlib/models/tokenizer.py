@@ -189,6 +189,11 @@ class TextEncoder:
             ).reshape(count, 2)
             yield PlacedChunk(tokens, spans[:, 0], spans[:, 1], lengths)
 
+    def bare(self, texts: list[str]) -> list[list[int]]:
+        """The tokens of each text, uncut and without control tokens."""
+        found: list[list[int]] = self._bare(texts)["input_ids"]
+        return found
+
     def frame(self, *, pair: bool = False) -> Frame:
         """What the tokenizer puts around a text, or around and between two.
 
@@ -241,7 +246,7 @@ class TextEncoder:
     @property
     def _unknown(self) -> int:
         unknown = self.tokenizer.unk_token_id
-        return self._blank if unknown is None else unknown
+        return self.blank if unknown is None else unknown
 
     def encode_targets(self, texts: Sequence[str], *, max_length: int, end: int) -> Iterator[TokenChunk]:
         """Tokenise what a decoder is to write; what is beyond the limit is cut, and every target ends in ``end``.
@@ -327,7 +332,7 @@ class TextEncoder:
         for i, ids in enumerate(encoded["input_ids"]):
             if not ids:  # a blank text without control tokens: one filler, since a model needs a position to read from
                 for name, rows in encoded.items():
-                    rows[i] = [self._blank if name == "input_ids" else 0]
+                    rows[i] = [self.blank if name == "input_ids" else 0]
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(texts))
         count = int(lengths.sum())
         inputs = {name: np.fromiter(chain.from_iterable(rows), np.int32, count) for name, rows in encoded.items()}
@@ -348,6 +353,7 @@ class TextEncoder:
         )
 
     @property
-    def _blank(self) -> int:
+    def blank(self) -> int:
+        """A token that stands where there would be none."""
         candidates = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, 0)
         return next(candidate for candidate in candidates if candidate is not None)
