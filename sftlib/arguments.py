@@ -25,6 +25,8 @@ TASK_OPTIONS = (
     "label_smoothing",
     "huber_delta",
     "stride",
+    "train_on",
+    "over_long",
     "max_answer_length",
     "max_target_length",
     "negative_label",
@@ -64,6 +66,8 @@ class Arguments:
     stride: int | None
     max_answer_length: int | None
     negative_label: str | int | bool | None
+    train_on: str | None
+    over_long: str | None
     generation: Generation | None
     dropout: float | None
     freeze: Freeze

@@ -63,9 +63,10 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         seed=arguments.seed,
     )
     longest = longest_input(model, encoder.tokenizer)
-    encoder.max_length = arguments.max_length or longest
+    encoder.max_length, encoder.longest = arguments.max_length or longest, longest
     if encoder.max_length > longest:
         raise OptionError(f"max_length={arguments.max_length}: this model takes at most {longest} tokens")
+    task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
     settings: dict[str, Any] = redacted(

@@ -152,6 +152,12 @@ def check_supervision(task: Task, encoded: Encoded, data: TaskDataset) -> None:
         DataError: before the first step.
     """
     lost = task.unsupervised(encoded)
+    if len(lost) and task.every_row_counts:
+        rows = np.unique(encoded.owners[lost])
+        raise DataError(
+            f"fit (train): nothing is left to learn from within the length limit in {listed_rows(rows.tolist())}: the "
+            "answer begins beyond it; raise max_length, shorten the inputs, or drop these rows"
+        )
     if len(lost) and len(lost) == len(encoded):
         raise DataError(
             f"fit (train): none of the {len(data):,} rows has anything left to learn from once it is cut to the length "

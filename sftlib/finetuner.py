@@ -38,7 +38,7 @@ from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
 from sftlib.models.adapters import LoRA, merged, with_adapter_of
-from sftlib.models.backbone import add_tokens, open_source, seeded
+from sftlib.models.backbone import add_tokens, longest_input, open_source, seeded
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import Freeze
 from sftlib.models.generation import Generation
@@ -95,6 +95,10 @@ class FineTuner:
         max_answer_length: tokens of an answer; 30 when None (``question-answering``).
         negative_label: the label for "not related", which metrics do not count as a relation; ``"no_relation"`` and the
             like where there is one when None (``relation-extraction``).
+        train_on: what of a conversation is learned: ``"completion"`` (every turn of the assistant, as when None),
+            ``"last"`` (its last turn) or ``"all"`` (every token) (``causal-lm``).
+        over_long: what happens to rows longer than ``max_length``: ``"truncate"`` (as when None), ``"split"`` (into
+            windows) or ``"error"`` (``causal-lm``).
         generation: how answers are generated, a `Generation`; greedily when None (``causal-lm``, ``seq2seq``).
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
@@ -149,6 +153,8 @@ class FineTuner:
         stride: int | None = None,
         max_answer_length: int | None = None,
         negative_label: Label | None = None,
+        train_on: str | None = None,
+        over_long: str | None = None,
         generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
@@ -345,13 +351,14 @@ class FineTuner:
 
     @checked
     @together
-    def predict(self, inputs: Any, *, batch_size: int | None = None) -> Any:
+    def predict(self, inputs: Any, *, batch_size: int | None = None, generation: Generation | None = None) -> Any:
         """Predictions in the order of the inputs; no batch size changes them.
 
         Args:
             inputs: a string, a tuple of two strings (a pair), or a mapping under role names; or a list of these, or a
                 `TaskDataset`, labelled or not.
             batch_size: rows of one pass.
+            generation: how answers are generated; as the tuner was told when None.
 
         Returns:
             One prediction for one input, a list for a list.
@@ -362,6 +369,9 @@ class FineTuner:
         """
         raise_together([_no_batch_size(batch_size)])
         fitted = self._ready("predict")
+        answering = generation or self._arguments.generation
+        if answering is not None:
+            fitted = replace(fitted, task=fitted.task.generating(answering))
         if isinstance(inputs, str | tuple | Mapping):
             return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
         return fitted.predict(_each(fitted.task, inputs), batch_size)
@@ -433,7 +443,7 @@ class FineTuner:
             filled = artifact.to_fill(contents)
             again = FineTuner.load(folder, model=filled)
             if contents.base is None:
-                artifact.require_same(fitted.predict(rows), again._ready("save").alone().predict(rows))
+                artifact.require_same(_brief(fitted).predict(rows), _brief(again._ready("save").alone()).predict(rows))
             else:  # in full precision it predicts a little differently, as it should
                 artifact.require_same_adapter(fitted.model, again.model)
 
@@ -475,7 +485,9 @@ class FineTuner:
         tuner._fitted = Fitted(
             task=contents.task,
             model=loaded,
-            encoder=TextEncoder(contents.tokenizer, contents.max_length),
+            encoder=TextEncoder(
+                contents.tokenizer, contents.max_length, longest_input(contents.model, contents.tokenizer)
+            ),
             precision=resolve_precision(tuner._arguments.precision, device=device, model=loaded),
             device=device,
             settings=contents.settings,
@@ -567,6 +579,11 @@ class FineTuner:
         if self._fitted is None:
             raise NotFittedError(f"{use}: this FineTuner holds no model yet; call fit(train), or FineTuner.load(path)")
         return self._fitted
+
+
+def _brief(fitted: Fitted) -> Fitted:
+    """The same with short answers: enough to see whether two models agree."""
+    return replace(fitted, task=fitted.task.brief())
 
 
 def _no_switch(option: str, value: object) -> str | None:

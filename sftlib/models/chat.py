@@ -10,14 +10,13 @@ those of the people.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, final
 
-from sftlib.errors import ArtifactError, DataError
+from sftlib.errors import DataError
 from sftlib.models.templates import TemplateRenderer
 
 #: For models that come without a template: ``Role: text`` a line, and an end of text after each answer.
@@ -121,7 +120,9 @@ class ChatFormat:
     def _answered(self, turns: Sequence[Turns], renderer: TemplateRenderer) -> list[Rendering | str]:
         places = [[k for k, turn in enumerate(row) if turn["role"] == "assistant"] for row in turns]
         texts = _texts(renderer, turns)
-        before = iter(_texts(renderer, [row[:k] for row, ks in zip(turns, places, strict=True) for k in ks], invite=True))
+        before = iter(
+            _texts(renderer, [row[:k] for row, ks in zip(turns, places, strict=True) for k in ks], invite=True)
+        )
         after = iter(_texts(renderer, [row[: k + 1] for row, ks in zip(turns, places, strict=True) for k in ks[:-1]]))
         spans = iter(self._blocks(turns, texts, renderer))
         results: list[Rendering | str] = []
@@ -268,7 +269,9 @@ def _texts(renderer: TemplateRenderer, conversations: Sequence[Turns], *, invite
 
 def _neutral(turns: Turns, controls: re.Pattern[str]) -> list[dict[str, Any]]:
     """The same turns with a mark inside every control string that somebody typed."""
-    return [{key: value if key == "role" else _marked(value, controls) for key, value in turn.items()} for turn in turns]
+    return [
+        {key: value if key == "role" else _marked(value, controls) for key, value in turn.items()} for turn in turns
+    ]
 
 
 def _marked(value: Any, controls: re.Pattern[str]) -> Any:
@@ -287,4 +290,9 @@ def _wrapped(content: str) -> str:
 
 def _agree(left: str, right: str | _Refused) -> int:
     """How many characters two texts begin with in common."""
-    return 0 if isinstance(right, _Refused) else len(os.path.commonprefix([left, right]))
+    other = "" if isinstance(right, _Refused) else right
+    low, high = 0, min(len(left), len(other))
+    while low < high:  # the longest common beginning, by halving
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if left[:middle] == other[:middle] else (low, middle - 1)
+    return low

@@ -64,7 +64,6 @@ class OutputLayer:
         )
         return found
 
-
     @torch.no_grad()
     def judged(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """(S,) cross-entropy of each position, and whether its target has the highest score; see `loss`."""
@@ -155,7 +154,9 @@ def _pieces(scores: Tensor, target: Tensor, smoothing: float, graded: bool) -> t
     slope = exponentials.div_(sums[:, None])
     if smoothing:
         slope.sub_(smoothing / scores.shape[1])
-    slope.scatter_add_(1, target[:, None], torch.full_like(target, -1.0, dtype=slope.dtype)[:, None] * (1.0 - smoothing))
+    slope.scatter_add_(
+        1, target[:, None], torch.full_like(target, -1.0, dtype=slope.dtype)[:, None] * (1.0 - smoothing)
+    )
     return loss, right, slope
 
 

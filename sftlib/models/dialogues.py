@@ -63,10 +63,10 @@ class Dialogues:
         if self._stop is None:
             known = [] if self._end is None else [self._end]
             if self._has_template:
-                (row,) = self.of_messages([_TURN])
-                special = set(self._encoder.tokenizer.all_special_ids) | set(_special_ids(self._encoder.tokenizer))
-                last = int(row.ids[row.learned][-1])
-                known += [last] if last in special else []
+                (rendering,) = self._format.render([_TURN])
+                (tokens,) = self._chat.tokens([rendering.text])
+                last = int(tokens.ids[tokens.within(rendering.answers)][-1])
+                known += [last] if rendering.ended else []
             self._stop = tuple(dict.fromkeys(known))
         return self._stop
 
@@ -142,7 +142,3 @@ class Dialogues:
 def _text(rendering: Rendering) -> str:
     """The text to tokenise; behind an answer that no control string ends, nothing but the end of text follows."""
     return rendering.text if rendering.ended or not rendering.answers else rendering.text[: rendering.answers[-1][1]]
-
-
-def _special_ids(tokenizer: Any) -> list[int]:
-    return [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]

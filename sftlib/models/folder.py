@@ -15,13 +15,16 @@ from torch import nn
 
 from sftlib import storage
 from sftlib.models.backbone import Head, seeded
+from sftlib.models.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
 from sftlib.models.strict import (
+    GENERATION,
     bounded,
     check_tokenizer,
     check_weights_fit,
     is_own_tokenizer,
     read_config,
+    read_generation,
     stored_weights,
     told,
 )
@@ -40,6 +43,9 @@ def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     safetensors.torch.save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
     if is_transformers_model(model):
         model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
+        generating = settings_of(model)
+        if generating is not None:
+            storage.write_json(folder / GENERATION, generating)
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
     write_tokenizer(tokenizer, folder)
 
@@ -75,6 +81,10 @@ def read_model(folder: Path, head: Head) -> nn.Module:
         with told(f"{CONFIG} cannot be used"):
             model = _from_config(built, head)
     fill_model(model, folder)
+    generating = read_generation(folder)
+    if generating is not None:
+        with told(f"{GENERATION} cannot be used"):
+            take_settings(model, generating)
     return model
 
 

@@ -179,11 +179,42 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device
     }
 
 
-def settings_of(model: Any, settings: Generation, *, stop: Sequence[int], pad: int) -> dict[str, Any]:
-    """What a saved folder says about generating: the model's own ids, and how this library asks for answers."""
-    own = model.generation_config.to_dict()
-    kept = {name: own[name] for name in SETTINGS if own.get(name) is not None and name not in _CHOSEN}
-    return {**kept, "eos_token_id": list(stop), "pad_token_id": pad, **settings.settings()}
+def settle(model: Any, settings: Generation, *, stop: Sequence[int], pad: int) -> None:
+    """Write into a model how it generates: its own ids, and what this library is asked for."""
+    own = getattr(model, "generation_config", None)
+    if own is None:
+        return
+    known = own.to_dict()
+    kept = {name: known[name] for name in SETTINGS if known.get(name) is not None and name not in _CHOSEN}
+    model.generation_config = GenerationConfig(
+        **{**kept, "eos_token_id": list(stop) or None, "pad_token_id": pad, **settings.settings()}
+    )
+
+
+def settings_of(model: Any) -> dict[str, Any] | None:
+    """What a saved folder says about generating; None for a model that does not."""
+    own = getattr(model, "generation_config", None)
+    if own is None or not model.can_generate():
+        return None
+    known = own.to_dict()
+    return {name: known[name] for name in SETTINGS if known.get(name) is not None}
+
+
+def take_settings(model: Any, settings: Mapping[str, Any]) -> None:
+    """Give a model what a saved folder says about generating.
+
+    Raises:
+        ValueError: settings that are no numbers, or that generation does not have.
+    """
+    for name, value in settings.items():
+        numbers = value if isinstance(value, list) else [value]
+        if name not in SETTINGS or len(numbers) > _MOST or not all(isinstance(item, int | float) for item in numbers):
+            raise ValueError(f"generation_config.json has {name:.80}={value!r:.80}, which is not allowed here")
+    with quiet():
+        model.generation_config = GenerationConfig(**settings)
+
+
+_MOST = 64  # of tokens that end an answer
 
 
 _CHOSEN = ("max_new_tokens", "do_sample", "num_beams", "temperature", "top_k", "top_p", "length_penalty")
@@ -197,7 +228,7 @@ def _config(model: Any, settings: Generation, *, stop: Sequence[int], pad: int) 
         num_beams=settings.beams,
         length_penalty=settings.length_penalty,
         repetition_penalty=1.0,
-        eos_token_id=list(stop),
+        eos_token_id=list(stop) or None,
         pad_token_id=pad,
         use_cache=True,
         temperature=1.0,

@@ -31,9 +31,11 @@ FILES = frozenset(
     """config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
     chat_template.jinja vocab.json vocab.txt merges.txt spiece.model spm.model spm_char.model sentencepiece.model
     sentencepiece.bpe.model tokenizer.model source.spm vocab-src.json prophetnet.tokenizer entity_vocab.json emoji.json
-    byte_maps.json dict.txt bpe.codes""".split()
+    byte_maps.json dict.txt bpe.codes
+    generation_config.json""".split()
 )
 
+GENERATION = "generation_config.json"
 _TOKENIZER = "tokenizer_config.json"
 _SETTINGS_BYTES = 2**24  # of a config; a vocabulary lies in files of its own
 _LABELS = ("id2label", "label2id")  # hold the user's own words; compared with the task's
@@ -105,6 +107,11 @@ def read_config(folder: Path, stored: Mapping[str, Stored]) -> dict[str, Any]:
         if isinstance(value, int) and abs(value) > most:
             raise ValueError(f"{CONFIG} has {place}={value!r:.40}, far more than {len(stored):,} stored weights allow")
     return config
+
+
+def read_generation(folder: Path) -> dict[str, Any] | None:
+    """What the folder says about generating; None where it says nothing."""
+    return _settings(folder / GENERATION) if (folder / GENERATION).exists() else None
 
 
 def check_tokenizer(folder: Path) -> None:

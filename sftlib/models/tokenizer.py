@@ -100,16 +100,18 @@ class TextEncoder:
     Args:
         tokenizer: a transformers tokenizer; a copy is used.
         max_length: tokens of a row, control tokens included; what is beyond is cut and counted.
+        longest: tokens that the model takes at most, prompt and answer together; ``max_length`` when None.
 
     Raises:
         OptionError: there is no tokenizer.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, longest: int | None = None) -> None:
         if not callable(tokenizer):
             raise OptionError("this model needs tokenizer=: a transformers tokenizer, or the folder or name of one")
         self.tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length
+        self.longest = longest or max_length
         self._digest: str | None = None
 
     @property

@@ -6,6 +6,7 @@ from sftlib.data.roles import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.options import nearest
 from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.causal_lm import CausalLM
 from sftlib.tasks.multi_label_classification import MultiLabelClassification
 from sftlib.tasks.question_answering import QuestionAnswering
 from sftlib.tasks.relation_extraction import RelationExtraction
@@ -22,6 +23,7 @@ TASKS: tuple[type[Task], ...] = (
     QuestionAnswering,
     RelationExtraction,
     Seq2Seq,
+    CausalLM,
 )
 
 

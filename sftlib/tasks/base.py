@@ -25,8 +25,10 @@ from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.data.tokens import TokenWriter
+from sftlib.errors import OptionError
 from sftlib.metrics import Kind, Metrics
 from sftlib.models.backbone import Head, ModelSource
+from sftlib.models.generation import Generation
 from sftlib.models.tokenizer import TextEncoder
 
 Label = str | int | bool
@@ -65,12 +67,14 @@ class Task(ABC):
         name: the task's public name.
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
         couples_rows: whether a row's loss depends on the other rows of the batch; such a batch is never cut.
+        every_row_counts: whether a run is refused for a single row of which nothing is learned.
         family: the family of its metrics, or None to have it found by their names.
     """
 
     name: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]]
     couples_rows: ClassVar[bool] = False
+    every_row_counts: ClassVar[bool] = False
     family: Kind | None = None
 
     @classmethod
@@ -104,6 +108,22 @@ class Task(ABC):
     @abstractmethod
     def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
         """A fresh model with this task's head."""
+
+    def prepare(self, model: nn.Module, encoder: TextEncoder) -> None:
+        """Add to a fresh model and its tokenizer what belongs to the task and is saved with them."""
+        return
+
+    def generating(self, generation: Generation) -> Task:
+        """The same task, answering in another way.
+
+        Raises:
+            OptionError: it does not generate.
+        """
+        raise OptionError(f"generation={generation!r}: {self.name} does not generate texts")
+
+    def brief(self) -> Task:
+        """The same task with short answers, for a look at whether two models agree."""
+        return self
 
     @property
     @abstractmethod
