@@ -22,6 +22,7 @@ ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2", "electra", "albert", 
 DECODERS = ("gpt2", "llama")
 FAMILIES = ENCODERS + DECODERS
 TWO_STACKS = ("t5", "bart", "marian", "encoder-decoder")
+LANGUAGE_MODELS = (*DECODERS, "qwen2", "gemma", "gemma2", "cohere", "granite")
 
 MAX_LENGTH = 64  # tokens that every family can read
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
@@ -80,7 +81,7 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.WordPiece()
     with_types = ["token_type_ids"] if family in ("bert", "electra", "albert", "deberta-v2") else []
     names = ["input_ids", *with_types, "attention_mask"]
-    if family in DECODERS:
+    if family in LANGUAGE_MODELS:
         return PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             unk_token="[UNK]",
@@ -107,8 +108,9 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
 
 def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> Any:
     """The configuration of one family at toy size; ``dropout`` is set at every site the family has."""
-    if family not in FAMILIES + TWO_STACKS:
-        raise ValueError(f"family={family!r}: known: {', '.join(FAMILIES + TWO_STACKS)}")
+    known = (*ENCODERS, *LANGUAGE_MODELS, *TWO_STACKS)
+    if family not in known:
+        raise ValueError(f"family={family!r}: known: {', '.join(known)}")
     if family == "encoder-decoder":
         sides = [tiny_config("bert", dropout=dropout) for _ in range(2)]
         return EncoderDecoderConfig.from_encoder_decoder_configs(*sides)
@@ -174,6 +176,25 @@ def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> An
             "resid_pdrop": dropout,
             "embd_pdrop": dropout,
             "attn_pdrop": dropout,
+        },
+        **{
+            family: {
+                **usual,
+                "num_key_value_heads": 1,
+                "head_dim": 16,
+                "bos_token_id": 3,
+                "eos_token_id": 3,
+                "pad_token_id": 0,
+                "attention_dropout": dropout,
+                **more,
+            }
+            for family, more in (
+                ("qwen2", {}),
+                ("gemma", {}),
+                ("gemma2", {"final_logit_softcapping": 3.0, "sliding_window": 16, "query_pre_attn_scalar": 16}),
+                ("cohere", {"logit_scale": 0.25}),
+                ("granite", {"logits_scaling": 4.0}),
+            )
         },
         "llama": {
             **usual,

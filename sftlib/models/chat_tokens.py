@@ -122,7 +122,8 @@ class ChatTokenizer:
             backend.no_truncation()
             backend.no_padding()
             rules = json.loads(backend.to_str())
-            names, ours = {}, {}
+            names: dict[str, str] = {}
+            ours: dict[str, int] = {}
             for number, token in enumerate(rules["added_tokens"]):
                 if token["special"]:
                     names[token["content"]] = f"{_FIRST}{number}{_LAST}"
@@ -130,7 +131,7 @@ class ChatTokenizer:
                 ours[token["content"]] = token["id"]
             rules["post_processor"] = None  # it names control tokens, and is not asked for any
             second = tokenizers.Tokenizer.from_str(json.dumps(rules))
-            numbers = {second.token_to_id(name): number for name, number in ours.items()}
+            numbers: dict[int, int] = {second.token_to_id(name) or 0: number for name, number in ours.items()}
             self._renamed = second, names, numbers
         return self._renamed
 

@@ -83,9 +83,10 @@ class Dialogues:
     def of_prompts(self, prompts: Sequence[str], completions: Sequence[str] | None) -> Iterator[Row]:
         """Prompts and completions: turns of a conversation where the model has a chat template, otherwise plain."""
         if self._has_template:
-            asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
-            said = [] if completions is None else [[{"role": "assistant", "content": text}] for text in completions]
-            yield from self.of_messages([a + b for a, b in zip(asked, said, strict=True)] if said else asked)
+            turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+            for row, text in zip(turns, completions or (), strict=completions is not None):
+                row.append({"role": "assistant", "content": text})
+            yield from self.of_messages(turns)
             return
         begin = self._begin()
         for start in range(0, len(prompts), _CHUNK):
@@ -113,7 +114,7 @@ class Dialogues:
 
     def _begin(self) -> list[int]:
         """What the tokenizer begins a text with."""
-        return self._encoder.frame().before.tolist()
+        return [int(token) for token in self._encoder.frame().before]
 
     def _plain(self, head: list[int], tail: list[int], *, answered: bool) -> Row:
         head = head or [self._encoder.blank]  # a model needs a position to read from

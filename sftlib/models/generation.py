@@ -17,9 +17,8 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation.logits_process import LogitsProcessor
-from transformers.generation.stopping_criteria import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from sftlib.errors import OptionError
@@ -84,7 +83,7 @@ class Generation:
                 real_number("top_p", self.top_p, 0, 1, expected=share) or (self.top_p == 0 and f"top_p=0: {share}"),
                 real_number("length_penalty", self.length_penalty, -100, 100, expected="a number from -100 to 100"),
                 whole_number("seed", self.seed, at_least=0, at_most=2**63 - 1),
-                self.stream is not None and not callable(self.stream) and "stream: expected a function, or None",
+                None if self.stream is None or callable(self.stream) else "stream: expected a function, or None",
             ]
         )
         if self.beams > 1 and self.temperature > 0:
@@ -139,28 +138,42 @@ def generate(
         decode: makes text of tokens, for streaming.
     """
     limits = [min(settings.max_new_tokens, left) for left in room]
-    if settings.beams > 1 and len(set(limits)) > 1:  # beams of one row must not be ended by another's limit
-        parts = [{name: value[i : i + 1] for name, value in inputs.items()} for i in range(len(limits))]
-        return [
-            generate(model, part, settings, rows=[row], room=[left], stop=stop, pad=pad, decode=decode)[0]
-            for part, row, left in zip(parts, rows, limits, strict=True)
-        ]
-    config = _config(model, replace(settings, max_new_tokens=max(limits)), stop=stop, pad=pad)
-    begun = 1 if getattr(model.config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]  # type: ignore[union-attr]
+    found: dict[int, list[int]] = {}
+    for limit in sorted(set(limits)):  # apart, since a row that has ended is carried along as long as others go on
+        group = [i for i, own in enumerate(limits) if own == limit]
+        part = {name: value[group] for name, value in inputs.items()}
+        asked = replace(settings, max_new_tokens=limit)
+        tokens = _generate(model, part, asked, [rows[i] for i in group], stop=stop, pad=pad, decode=decode)
+        found |= dict(zip(group, tokens, strict=True))
+    return [found[i] for i in range(len(limits))]
+
+
+def _generate(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    settings: Generation,
+    rows: Sequence[int],
+    *,
+    stop: Sequence[int],
+    pad: int,
+    decode: Decode,
+) -> list[list[int]]:
+    """As `generate`, for rows that all have as much room as is asked for."""
+    config: Any = model.config
+    begun = 1 if getattr(config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]
     processors = [_Draw(settings, rows, begun)] if settings.temperature > 0 else []
-    streamer = None if settings.stream is None else _Streamer(settings.stream, rows, limits, stop, decode)
+    streamer = None if settings.stream is None else _Streamer(settings.stream, rows, settings, stop, decode)
     device = inputs["input_ids"].device
     with quiet(), warnings.catch_warnings(), torch.autocast(device.type, enabled=False):
         warnings.simplefilter("ignore")
         found: Tensor = model.generate(  # type: ignore[operator]
             **inputs,
-            generation_config=config,
+            generation_config=_config(settings, stop=stop, pad=pad),
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([_Room(begun, limits)] if settings.beams == 1 else []),
             streamer=streamer,
         )
     ends = {*stop}
-    return [_until(row[begun:], ends)[:left] for row, left in zip(found.tolist(), limits, strict=True)]
+    return [_until(row[begun:], ends) for row in found.tolist()]
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> dict[str, Tensor]:
@@ -186,7 +199,7 @@ def settle(model: Any, settings: Generation, *, stop: Sequence[int], pad: int) -
         return
     known = own.to_dict()
     kept = {name: known[name] for name in SETTINGS if known.get(name) is not None and name not in _CHOSEN}
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         **{**kept, "eos_token_id": list(stop) or None, "pad_token_id": pad, **settings.settings()}
     )
 
@@ -211,7 +224,7 @@ def take_settings(model: Any, settings: Mapping[str, Any]) -> None:
         if name not in SETTINGS or len(numbers) > _MOST or not all(isinstance(item, int | float) for item in numbers):
             raise ValueError(f"generation_config.json has {name:.80}={value!r:.80}, which is not allowed here")
     with quiet():
-        model.generation_config = GenerationConfig(**settings)
+        model.generation_config = GenerationConfig(**settings)  # type: ignore[no-untyped-call]
 
 
 _MOST = 64  # of tokens that end an answer
@@ -220,9 +233,9 @@ _MOST = 64  # of tokens that end an answer
 _CHOSEN = ("max_new_tokens", "do_sample", "num_beams", "temperature", "top_k", "top_p", "length_penalty")
 
 
-def _config(model: Any, settings: Generation, *, stop: Sequence[int], pad: int) -> GenerationConfig:
+def _config(settings: Generation, *, stop: Sequence[int], pad: int) -> GenerationConfig:
     """Greedy or beams; drawing is done by `_Draw`. Fields that are not named come from the model's own config."""
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=settings.max_new_tokens,
         do_sample=False,
         num_beams=settings.beams,
@@ -240,23 +253,6 @@ def _config(model: Any, settings: Generation, *, stop: Sequence[int], pad: int) 
 def _until(tokens: list[int], ends: set[int]) -> list[int]:
     """The tokens before the first that ends an answer."""
     return next((tokens[:i] for i, token in enumerate(tokens) if token in ends), tokens)
-
-
-@final
-class _Room(StoppingCriteria):
-    """Ends each row where its own room ends.
-
-    Args:
-        begun: tokens before the first new one.
-        limits: new tokens of each row.
-    """
-
-    def __init__(self, begun: int, limits: Sequence[int]) -> None:
-        self._begun = begun
-        self._limits = torch.tensor(limits)
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Any:
-        return input_ids.shape[1] - self._begun >= self._limits.to(input_ids.device)
 
 
 @final
@@ -306,17 +302,17 @@ class _Streamer(BaseStreamer):
     Args:
         stream: gets (number of the row, piece of text).
         rows: number of each row.
-        limits: new tokens of each row.
+        settings: what is asked for.
         stop: tokens that end an answer.
         decode: makes text of tokens.
     """
 
     def __init__(
-        self, stream: Stream, rows: Sequence[int], limits: Sequence[int], stop: Sequence[int], decode: Decode
+        self, stream: Stream, rows: Sequence[int], settings: Generation, stop: Sequence[int], decode: Decode
     ) -> None:
         self._stream = stream
         self._rows = rows
-        self._limits = limits
+        self._limit = settings.max_new_tokens
         self._stop = {*stop}
         self._decode = decode
         self._tokens: list[list[int]] = [[] for _ in rows]
@@ -333,7 +329,7 @@ class _Streamer(BaseStreamer):
             if self._open[i]:
                 self._open[i] = token not in self._stop
                 self._tokens[i] += [token] if self._open[i] else []
-                self._open[i] &= len(self._tokens[i]) < self._limits[i]
+                self._open[i] &= len(self._tokens[i]) < self._limit
                 self._tell(i)
 
     def end(self) -> None:

@@ -5,6 +5,7 @@ Letters: ``B`` rows, ``T`` tokens of the longest source, ``S`` tokens of the lon
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -110,6 +111,11 @@ class Seq2Seq(Task):
             "max_target_length": self._max_target_length,
             "generation": None if self._generation is None else self._generation.to_dict(),
         }
+
+    def generating(self, generation: Generation) -> Seq2Seq:
+        twin = copy.copy(self)
+        twin._generation = generation
+        return twin
 
     @property
     def head(self) -> Head:

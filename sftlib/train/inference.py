@@ -59,6 +59,7 @@ class Inference:
         self._budget = budget
         self._comm = comm
 
+    @torch.inference_mode()  # here, not around a ``yield``: an error would leave it on as long as its traceback lives
     def predict(self, encoded: Encoded, data: TaskDataset) -> list[Any]:
         """One prediction per row of the data, in its order."""
         found: list[Any] = [None] * len(data)
@@ -71,6 +72,7 @@ class Inference:
                 found[row] = self._task.complete(data, row, parts)
         return found
 
+    @torch.inference_mode()
     def evaluate(self, encoded: Encoded, data: TaskDataset, references: Sequence[Any], metrics: Metrics) -> Metrics:
         """Fill metrics with every row.
 
@@ -102,9 +104,8 @@ class Inference:
     def _passes(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         self._forward.model.eval()
         own = self._comm.share(np.arange(len(encoded)), encoded.lengths)
-        with torch.inference_mode():
-            for rows in self._budget.cut(own, encoded):
-                yield rows, self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
+        for rows in self._budget.cut(own, encoded):
+            yield rows, self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
 
 
 @final

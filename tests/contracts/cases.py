@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import FineTuner, Generation, TaskDataset
 from sftlib.data.collate import Batch
+from sftlib.models.chunked_loss import OutputLayer
+from sftlib.models.language_model import Hidden
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
-from tests.tiny import FAMILIES, MAX_LENGTH, SENTENCES, TWO_STACKS, tiny_model, tiny_tokenizer
+from tests.tiny import FAMILIES, LANGUAGE_MODELS, MAX_LENGTH, SENTENCES, TWO_STACKS, tiny_model, tiny_tokenizer
 
 Columns = Mapping[str, list[Any]]
 
@@ -49,8 +52,11 @@ class Case:
         examples: two inputs that `predict` takes.
         families: those of `tests.tiny` that have such a model, the usual one first.
         auto_class: of its models.
+        options: of every tuner for it.
+        distinct: how many different predictions a tuned model has at least.
         by_heart: further options under which ten rows are learned by heart.
         metrics: those that the oracle computes; the usual ones where None.
+        of_model: as `oracle`, for metrics that predictions alone do not tell.
     """
 
     columns: Columns
@@ -70,8 +76,11 @@ class Case:
     examples: tuple[object, object] = ("a", "b c")
     families: tuple[str, ...] = FAMILIES
     auto_class: str = "AutoModelForSequenceClassification"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    distinct: int = 20
     by_heart: Mapping[str, Any] = field(default_factory=dict)
     metrics: list[str] | None = None
+    of_model: Callable[[FineTuner, TaskDataset], dict[str, float]] = lambda tuner, data: {}
 
     @property
     def name(self) -> str:
@@ -238,6 +247,33 @@ def _texts(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, f
     return {"exact_match": float(np.mean([p.text == r for p, r in zip(predictions, references, strict=True)]))}
 
 
+def _hidden(task: Task, batch: Batch) -> Hidden:
+    """Random hidden states, as `of_tokens`, and a random output layer."""
+    states = of_rows(batch, MAX_LENGTH, 8)[:, : batch.inputs["input_ids"].shape[1]]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(8, 300, bias=False, dtype=torch.float64)
+    return Hidden(states, OutputLayer(layer.requires_grad_(False)))
+
+
+def _by_hand(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
+    """Row by row through the plain model: loss, perplexity, and how many tokens are the most probable."""
+    tokenizer, losses, right = tiny_tokenizer("gpt2"), [], []
+    for row in data:
+        prompt = tokenizer(row["prompt"])["input_ids"]
+        ids = torch.tensor([[*prompt, *tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]])
+        with torch.no_grad():
+            scores = tuner.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double()
+        losses.append(torch.nn.functional.cross_entropy(scores, ids[0, len(prompt) :], reduction="none"))
+        right.append(scores.argmax(1) == ids[0, len(prompt) :])
+    loss = float(torch.cat(losses).mean())
+    return {
+        "loss": loss,
+        "perplexity": np.exp(loss),
+        "token_accuracy": float(torch.cat(right).double().mean()),
+    }
+
+
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
@@ -375,6 +411,35 @@ CASES: dict[str, Case] = {
         examples=({"question": "a", "context": "b c"}, {"question": "", "context": ""}),
         auto_class="AutoModelForQuestionAnswering",
     ),
+    "causal-lm": Case(
+        columns={
+            "prompt": [" ".join(text.split()[:6]) + " " for text in _TEXTS],
+            "completion": [" ".join(reversed(text.split()[: 1 + i % 7])) for i, text in enumerate(_TEXTS)],
+        },
+        outputs=0,
+        fake=_hidden,
+        numbers=lambda p: [zlib.crc32(p.text.encode())],
+        learned=("token_accuracy", 1.0),
+        unlearnable=(),
+        strange=None,
+        not_inputs=(7, None, ("a", "b"), {"text": "a"}, {"role": "user", "content": "a"}, ["a"], {}, "long " * 80),
+        unsupervised=None,
+        oracle=lambda references, predictions: {},
+        of_model=_by_hand,
+        loss_options=(
+            {},
+            {"label_smoothing": 0.2},
+            {"train_on": "all"},
+            {"over_long": "split"},
+            {"generation": Generation(max_new_tokens=5)},
+        ),
+        inputs=("prompt",),
+        supervised=False,  # they have targets, but tokens of a completion are inputs too
+        options={"generation": Generation(max_new_tokens=8)},
+        distinct=5,
+        families=LANGUAGE_MODELS,
+        auto_class="AutoModelForCausalLM",
+    ),
 }
 
 NAMES = tuple(task.name for task in TASKS)
@@ -407,7 +472,7 @@ def tuner_for(name: str, family: str | None = None, **options: Any) -> FineTuner
     family = family or case_of(name).families[0]
     model = case_of(name).model(family)
     defaults: dict[str, Any] = {"learning_rate": 1e-3, "precision": "fp32", "device": "cpu"}
-    return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **options})
+    return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **case_of(name).options, **options})
 
 
 def weights(tuner: FineTuner) -> dict[str, Tensor]:
