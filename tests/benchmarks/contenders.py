@@ -79,7 +79,16 @@ class HfClock(transformers.TrainerCallback):
         self.stamps.append(time.perf_counter())
 
 
-def hf_trainer(data: Encoded, *, model: Any, seed: int = 0, best: bool = False, clock: Any = None, **more: Any) -> Any:
+def hf_trainer(
+    data: Any,
+    *,
+    model: Any,
+    seed: int = 0,
+    best: bool = False,
+    clock: Any = None,
+    collate: Any = None,
+    **more: Any,
+) -> Any:
     """Hugging Face's Trainer: as it comes, or with bf16, grouping by length and a large evaluation batch."""
     extra = (
         {"bf16": True, "train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 128} if best else {}
@@ -99,7 +108,7 @@ def hf_trainer(data: Encoded, *, model: Any, seed: int = 0, best: bool = False, 
         **extra,
         **more,
     )
-    collate = transformers.DataCollatorWithPadding(data.tokenizer)
+    collate = collate or transformers.DataCollatorWithPadding(data.tokenizer)
     callbacks = [] if clock is None else [clock]
     return transformers.Trainer(model, arguments, collate, data, callbacks=callbacks)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks import contenders as c
-from tests.benchmarks import texts
+from tests.benchmarks import texts, words
 from tests.benchmarks.measure import in_fresh_process, interleaved, product_rate, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -163,6 +163,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "predicting": predicting,
     "starting": starting,
     "accuracy": accuracy,
+    "entities": words.entities,
+    "entities-scores": words.entities_scores,
+    "questions": words.questions,
+    "questions-scores": words.questions_scores,
 }
 
 

@@ -1,0 +1,275 @@
+"""Names in tweets (WNUT17) and questions on articles (SQuAD 2.0), by this library and by Hugging Face's Trainer.
+
+Rows come from the folder that ``SFTLIB_DATA`` names. The Trainer's side is what its users write: rows tokenised
+beforehand, padded to the longest of a batch, windows and answers as transformers' own examples make them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from sftlib import TaskDataset
+from sftlib.metrics import Answers, Metrics, Spans
+from tests.benchmarks import contenders as c
+from tests.benchmarks.measure import interleaved, table, typical_step
+
+LIMIT, STRIDE, LONGEST = 384, 128, 30  # of questions: tokens of a window, of two windows together, of an answer
+TEST_ARTICLES = 3
+
+
+class Ready(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows that are tokenised."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows = rows
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(c.MODEL)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.rows[index]
+
+
+def _folder() -> Path:
+    if "SFTLIB_DATA" not in os.environ:
+        raise SystemExit("these sections read WNUT17 and SQuAD from the folder that SFTLIB_DATA names; it is not set")
+    return Path(os.environ["SFTLIB_DATA"])
+
+
+def _ratios(title: str, found: dict[str, Any], unit: str) -> str:
+    lines = []
+    for name, series in found.items():
+        factor, low, high = series.ratio(found["sftlib"])
+        step = [f"{series.best * 1e3:.0f}", f"{c.BATCH / series.best:.1f}", f"{factor:.2f} ({low:.2f} to {high:.2f})"]
+        lines.append([name, *step])
+    return table([title, "ms a step", f"{unit}/s", "times sftlib"], lines)
+
+
+# Names.
+
+
+def _names(part: str) -> TaskDataset:
+    blocks = (_folder() / f"wnut17_{part}.conll").read_text(encoding="utf-8").strip().split("\n\n")
+    rows = [[line.split("\t") for line in block.splitlines() if line.strip()] for block in blocks]
+    tags = sorted({f"{p}-{kind}" for kind in _KINDS for p in "BI"} | {"O"})
+    return TaskDataset(
+        [{"tokens": [word for word, _ in row], "tags": [tag for _, tag in row]} for row in rows], label_names=tags
+    )
+
+
+_KINDS = ("corporation", "creative-work", "group", "location", "person", "product")
+
+
+def _hf_names(data: TaskDataset) -> Ready:
+    ready, names = Ready([]), list(data.label_names or ())
+    encoded = ready.tokenizer(data.column("tokens"), is_split_into_words=True, truncation=True, max_length=512)
+    rows = []
+    for i, tags in enumerate(data.column("tags")):
+        words = encoded.word_ids(i)
+        firsts = [word is not None and word != before for before, word in zip([None, *words], words, strict=False)]
+        labels = [names.index(tags[word]) if first else -100 for word, first in zip(words, firsts, strict=True)]
+        rows.append({**{name: values[i] for name, values in encoded.items()}, "labels": labels})
+    ready.rows = rows
+    return ready
+
+
+def _names_trainer(data: TaskDataset, steps: int, *, seed: int = 0, **more: Any) -> Any:
+    torch.manual_seed(seed)
+    ready = _hf_names(data)
+    model = transformers.AutoModelForTokenClassification.from_pretrained(
+        c.MODEL, num_labels=len(data.label_names or ())
+    )
+    collate = transformers.DataCollatorForTokenClassification(ready.tokenizer)
+    return c.hf_trainer(ready, model=model, collate=collate, seed=seed, max_steps=steps, **more)
+
+
+def entities() -> str:
+    """Seconds of a step on tweets."""
+    data = _names("train")
+
+    def ours(**options: Any) -> float:
+        clock = c.Clock()
+        c.ours(16, **options).fit(data, callbacks=[clock], progress=False)
+        return typical_step(clock.stamps)
+
+    def theirs(**options: Any) -> float:
+        clock = c.HfClock()
+        _names_trainer(data, 16, clock=clock, **options).train()
+        return typical_step(clock.stamps)
+
+    found = interleaved(
+        {
+            "sftlib": ours,
+            "sftlib, bf16": lambda: ours(precision="bf16"),
+            "HF Trainer, default": theirs,
+            "HF Trainer, bf16, grouped by length": lambda: theirs(best=True),
+        },
+        3,
+    )
+    return _ratios("names, WNUT17", found, "rows")
+
+
+def entities_scores() -> str:
+    """Span F1 on the test rows after two epochs, three seeds."""
+    train, test = _names("train"), _names("test")
+    names, lines = train.label_names or (), []
+    steps = 2 * -(-len(train) // c.BATCH)
+    held_out = _hf_names(test)
+    for seed in range(3):
+        mine = c.ours(steps, seed=seed, precision="bf16").fit(train, progress=False).evaluate(test)
+        trainer = _names_trainer(train, steps, seed=seed, best=True)
+        trainer.train()
+        best = trainer.predict(held_out).predictions.argmax(-1)
+        found = [
+            [names[k] for k, label in zip(guess, row["labels"], strict=False) if label != -100]
+            for guess, row in zip(best, held_out.rows, strict=True)
+        ]
+        theirs = Metrics(["f1", "accuracy"], label_names=names, family=Spans).update(_filled(found, test), _tags(test))
+        lines.append([seed, *(f"{of[name]:.4f}" for name in ("f1", "accuracy") for of in (mine, theirs))])
+        print(lines[-1], flush=True)
+    header = ["seed", "F1, sftlib", "F1, HF Trainer", "accuracy of words, sftlib", "accuracy of words, HF Trainer"]
+    return table(header, [*lines, _means(lines)])
+
+
+def _tags(data: TaskDataset) -> list[list[str]]:
+    return data.column("tags")
+
+
+def _filled(found: list[list[str]], data: TaskDataset) -> list[list[str]]:
+    """Words that the tokenizer made vanish are nothing."""
+    return [[*tags, *["O"] * (len(row) - len(tags))] for tags, row in zip(found, _tags(data), strict=True)]
+
+
+def _means(lines: Sequence[Sequence[Any]]) -> list[str]:
+    return ["mean", *(f"{np.mean([float(line[i]) for line in lines]):.4f}" for i in range(1, len(lines[0])))]
+
+
+# Questions.
+
+
+def _questions() -> tuple[TaskDataset, TaskDataset]:
+    articles = json.loads((_folder() / "squad2_11_articles.json").read_text(encoding="utf-8"))["data"]
+
+    def rows(part: Sequence[Any]) -> TaskDataset:
+        return TaskDataset(
+            [
+                {"question": qa["question"], "context": paragraph["context"], "answers": qa["answers"]}
+                for article in part
+                for paragraph in article["paragraphs"]
+                for qa in paragraph["qas"]
+            ]
+        )
+
+    return rows(articles[:-TEST_ARTICLES]), rows(articles[-TEST_ARTICLES:])
+
+
+def _hf_questions(data: TaskDataset) -> tuple[Ready, list[dict[str, Any]]]:
+    """Windows as transformers' examples make them, and what is needed to read the answers."""
+    ready = Ready([])
+    encoded = ready.tokenizer(
+        data.column("question"),
+        data.column("context"),
+        truncation="only_second",
+        max_length=LIMIT,
+        stride=STRIDE,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    places, owners = encoded.pop("offset_mapping"), encoded.pop("overflow_to_sample_mapping")
+    rows, about = [], []
+    for window, row in enumerate(owners):
+        inside = [i for i, part in enumerate(encoded.sequence_ids(window)) if part == 1]
+        answers, ends = data[row]["answers"], (0, 0)
+        if answers["text"]:
+            begin = answers["answer_start"][0]
+            end = begin + len(answers["text"][0])
+            if places[window][inside[0]][0] <= begin and end <= places[window][inside[-1]][1]:
+                first = next(i for i in inside if places[window][i][1] > begin)
+                ends = (first, next(i for i in reversed(inside) if places[window][i][0] < end))
+        rows.append(
+            {
+                **{name: values[window] for name, values in encoded.items()},
+                "start_positions": ends[0],
+                "end_positions": ends[1],
+            }
+        )
+        about.append({"row": row, "inside": inside, "places": places[window]})
+    ready.rows = rows
+    return ready, about
+
+
+def _questions_trainer(ready: Ready, steps: int, *, seed: int = 0, **more: Any) -> Any:
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(c.MODEL)
+    return c.hf_trainer(ready, model=model, seed=seed, max_steps=steps, **more)
+
+
+def _hf_answers(data: TaskDataset, about: Sequence[dict[str, Any]], scores: tuple[Any, Any]) -> list[str]:
+    """The best of the twenty best starts and ends of each window, as the examples search; "" below no answer."""
+    best: dict[int, tuple[float, str]] = {}
+    null: dict[int, float] = {}
+    for window, start, end in zip(about, *scores, strict=True):
+        row, inside = window["row"], np.array(window["inside"])
+        null[row] = min(null.get(row, np.inf), float(start[0] + end[0]))
+        firsts, lasts = (inside[np.argsort(-part[inside])[:20]] for part in (start, end))
+        for i in firsts:
+            for j in lasts:
+                if i <= j < i + LONGEST and start[i] + end[j] > best.get(row, (-np.inf, ""))[0]:
+                    text = data[row]["context"][window["places"][i][0] : window["places"][j][1]]
+                    best[row] = (float(start[i] + end[j]), text)
+    return [best[row][1] if best[row][0] >= null[row] else "" for row in range(len(data))]
+
+
+def questions() -> str:
+    """Seconds of a step on questions."""
+    train, _ = _questions()
+    ready, _ = _hf_questions(train)
+
+    def ours(**options: Any) -> float:
+        clock = c.Clock()
+        tuner = c.ours(6, max_length=LIMIT, stride=STRIDE, **options)
+        tuner.fit(train, callbacks=[clock], progress=False)
+        return typical_step(clock.stamps, skip=1)
+
+    def theirs(**options: Any) -> float:
+        clock = c.HfClock()
+        _questions_trainer(ready, 6, clock=clock, **options).train()
+        return typical_step(clock.stamps, skip=1)
+
+    found = interleaved(
+        {
+            "sftlib": ours,
+            "sftlib, bf16": lambda: ours(precision="bf16"),
+            "HF Trainer, default": theirs,
+            "HF Trainer, bf16, grouped by length": lambda: theirs(best=True),
+        },
+        3,
+    )
+    return _ratios("questions, eight articles of SQuAD 2.0", found, "windows")
+
+
+def questions_scores() -> str:
+    """Exact match and F1 on the questions of three articles after an epoch on those of eight, threshold 0."""
+    train, test = _questions()
+    ready, _ = _hf_questions(train)
+    steps = -(-len(ready) // c.BATCH)
+    tuner = c.ours(steps, max_length=LIMIT, stride=STRIDE, precision="bf16")
+    mine = tuner.fit(train, progress=False).evaluate(test)
+    print(dict(mine), flush=True)
+    trainer = _questions_trainer(ready, steps, best=True)
+    trainer.train()
+    held_out, about = _hf_questions(test)
+    answers = _hf_answers(test, about, trainer.predict(held_out).predictions)
+    theirs = Metrics(["exact_match", "f1"], family=Answers).update(answers, test.column("answers"))
+    both = {"sftlib, bf16": mine, "HF Trainer, bf16, grouped by length": theirs}
+    lines = [[name, f"{of['exact_match']:.4f}", f"{of['f1']:.4f}"] for name, of in both.items()]
+    return table([f"{len(test):,} questions, {steps} steps", "exact match", "F1"], lines)
