@@ -116,6 +116,14 @@ def test_the_auto_class_opens_it(name: str, family: str, tmp_path: Path) -> None
     assert tokenizer(TEXTS)["input_ids"] == tiny_tokenizer(family)(TEXTS)["input_ids"]
 
 
+def test_labels_that_transformers_leaves_out_of_its_config(tmp_path: Path) -> None:
+    columns = {"text": TEXTS, "label": ["LABEL_0", "LABEL_1"] * 2}
+    tuner = tuner_for("text-classification", max_steps=1).fit(TaskDataset(columns), progress=False)
+    tuner.save(tmp_path / "model")
+    assert "id2label" not in json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    assert FineTuner.load(tmp_path / "model").label_names == ("LABEL_0", "LABEL_1")
+
+
 def test_nothing_but_safetensors_json_and_text_is_written(saved: Path) -> None:
     assert {path.suffix for path in saved.iterdir()} <= {".json", ".safetensors", ".md", ".txt"}
     assert {"config.json", "model.safetensors", "manifest.json", "README.md"} <= {path.name for path in saved.iterdir()}

@@ -39,6 +39,12 @@ class Ready(torch.utils.data.Dataset[dict[str, Any]]):
         return self.rows[index]
 
 
+def _predicted(trainer: Any, rows: Ready) -> Any:
+    """What a trained model says, in the order of the rows: grouping by length would leave them in another."""
+    plain = c.hf_trainer(rows, model=trainer.model, collate=trainer.data_collator, per_device_eval_batch_size=128)
+    return plain.predict(rows).predictions
+
+
 def _folder() -> Path:
     if "SFTLIB_DATA" not in os.environ:
         raise SystemExit("these sections read WNUT17 and SQuAD from the folder that SFTLIB_DATA names; it is not set")
@@ -128,7 +134,7 @@ def entities_scores() -> str:
         mine = c.ours(steps, seed=seed, precision="bf16").fit(train, progress=False).evaluate(test)
         trainer = _names_trainer(train, steps, seed=seed, best=True)
         trainer.train()
-        best = trainer.predict(held_out).predictions.argmax(-1)
+        best = _predicted(trainer, held_out).argmax(-1)
         found = [
             [names[k] for k, label in zip(guess, row["labels"], strict=False) if label != -100]
             for guess, row in zip(best, held_out.rows, strict=True)
@@ -268,7 +274,7 @@ def questions_scores() -> str:
     trainer = _questions_trainer(ready, steps, best=True)
     trainer.train()
     held_out, about = _hf_questions(test)
-    answers = _hf_answers(test, about, trainer.predict(held_out).predictions)
+    answers = _hf_answers(test, about, _predicted(trainer, held_out))
     theirs = Metrics(["exact_match", "f1"], family=Answers).update(answers, test.column("answers"))
     both = {"sftlib, bf16": mine, "HF Trainer, bf16, grouped by length": theirs}
     lines = [[name, f"{of['exact_match']:.4f}", f"{of['f1']:.4f}"] for name, of in both.items()]

@@ -87,6 +87,8 @@ def test_encoding_is_row_wise(name: str) -> None:
             assert np.array_equal(ragged.lengths, np.concatenate([left.inputs[key].lengths, right.inputs[key].lengths]))
         for key, values in whole.targets.items():
             assert rows_of(values) == [*rows_of(left.targets[key]), *rows_of(right.targets[key])]
+        for key, values in whole.notes.items():
+            assert rows_of(values) == [*rows_of(left.notes[key]), *rows_of(right.notes[key])]
         assert np.array_equal(whole.uncut_lengths, np.concatenate([left.uncut_lengths, right.uncut_lengths]))
 
 
@@ -98,8 +100,11 @@ def test_unlabelled_rows_are_encoded_without_targets(name: str) -> None:
     if case_of(name).supervised:
         assert not plain.is_labelled
         assert encoded.targets == {}
-        for key, ragged in task.encode(data, encoder_of(task)).inputs.items():
+        labelled = task.encode(data, encoder_of(task))
+        for key, ragged in labelled.inputs.items():
             assert np.array_equal(ragged.values, encoded.inputs[key].values)
+        for key, values in labelled.notes.items():
+            assert rows_of(values) == rows_of(encoded.notes[key])
 
 
 def test_the_losses_of_two_parts_add_up(name: str) -> None:
@@ -280,5 +285,7 @@ def assert_same_encoding(left: Encoded, right: Encoded) -> None:
         assert np.array_equal(left.inputs[key].offsets, right.inputs[key].offsets)
     for key in left.targets:
         assert rows_of(left.targets[key]) == rows_of(right.targets[key])
+    for key in left.notes:
+        assert rows_of(left.notes[key]) == rows_of(right.notes[key])
     assert np.array_equal(left.owners, right.owners)
     assert np.array_equal(left.uncut_lengths, right.uncut_lengths)
