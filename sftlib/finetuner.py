@@ -48,6 +48,7 @@ from sftlib.models.tokenizer import TextEncoder
 from sftlib.models.vocabulary import compact_vocabulary
 from sftlib.options import checked, nearest, raise_together, whole_number
 from sftlib.planning import Plan, plan
+from sftlib.preview import Preview
 from sftlib.report import TrainingReport
 from sftlib.resuming import open_run
 from sftlib.self_check import CheckReport, self_check
@@ -375,6 +376,29 @@ class FineTuner:
         if isinstance(inputs, str | tuple | Mapping):
             return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
         return fitted.predict(_each(fitted.task, inputs), batch_size)
+
+    @checked
+    def preview(self, data: TaskDataset, row: int = 0) -> Preview:
+        """What the model reads of a row, and what of it is learned; for tasks that learn tokens of their input.
+
+        Before ``fit`` the model is opened for it, since tokenizer and length limit are its own.
+
+        Args:
+            data: labelled rows.
+            row: number of the one to look at.
+
+        Raises:
+            DataError: rows that ``fit`` would refuse, or no such row.
+        """
+        raise_together([whole_number("row", row, at_least=0)])
+        require_labelled(data, "preview", self.task)
+        if row >= len(data):
+            raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
+        task = choose_task(self._arguments, data, None)
+        fitted = self._fitted
+        if fitted is None or fitted.task.config() != task.config():
+            fitted = assemble(self._arguments, self._source, task)
+        return Preview.of(fitted.task.encode(data.select([row]), fitted.encoder), fitted.encoder.tokenizer)
 
     @checked
     def plan(self, train: TaskDataset) -> Plan:

@@ -17,7 +17,10 @@ from tests.tiny import SENTENCES, tiny_folder
 
 # Hub names used on pages; relative paths too, which is what makes them work here.
 MODELS = {"bert-base-uncased": "bert", "sentence-transformers/all-MiniLM-L6-v2": "bert"}
-OTHER_MODELS = {"google-t5/t5-small": ("t5", "AutoModelForSeq2SeqLM")}
+OTHER_MODELS = {
+    "google-t5/t5-small": ("t5", "AutoModelForSeq2SeqLM"),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": ("llama", "AutoModelForCausalLM"),
+}
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

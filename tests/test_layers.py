@@ -15,7 +15,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 GROUND = {"errors", "options", "extras", "display", "storage", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
 WIRING = (
-    *("arguments", "record", "fitted", "artifact", "report", "checks", "assembly"),
+    *("arguments", "record", "fitted", "artifact", "report", "preview", "checks", "assembly"),
     *("resuming", "self_check", "planning", "finetuner"),
 )
 LAYERS: dict[str, set[str]] = {
