@@ -75,6 +75,7 @@ class Arguments:
     gguf_file: str | None
     quantize: str | None
     padding_free: bool | str
+    checkpointing: bool | str
     precision: str
     device: str | torch.device
     metrics: Sequence[Any] | None
@@ -152,7 +153,8 @@ class Arguments:
             gguf_problem(self.gguf_file),
             quantize_problem(self.quantize, adapter=self.adapter, device=self.device),
             self._check_what_is_trained(),
-            self._check_padding_free(),
+            _switch("padding_free", self.padding_free),
+            _switch("checkpointing", self.checkpointing),
             choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
             choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
             _expected("device", self.device, str | torch.device, "a name such as 'auto', 'cpu' or 'cuda:0'"),
@@ -186,11 +188,6 @@ class Arguments:
             "such as {'bad': 2.0, 'good': 1.0}"
         )
 
-    def _check_padding_free(self) -> str | None:
-        if isinstance(self.padding_free, bool) or (isinstance(self.padding_free, str) and self.padding_free == "auto"):
-            return None
-        return f"padding_free={self.padding_free!r:.60}: expected 'auto', True or False"
-
     def _check_metrics(self) -> str | None:
         if self.metrics is None or isinstance(self.metrics, list | tuple):
             return None
@@ -201,6 +198,12 @@ class Arguments:
         given = self.early_stopping
         metric = given if isinstance(given, str) else "loss"
         return f"EarlyStopping({metric!r}, patience=2), or None"
+
+
+def _switch(option: str, value: object) -> str | None:
+    if isinstance(value, bool) or (isinstance(value, str) and value == "auto"):
+        return None
+    return f"{option}={value!r:.60}: expected 'auto', True or False"
 
 
 def _share(option: str, value: object) -> str | None:

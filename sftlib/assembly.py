@@ -18,9 +18,11 @@ from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
 from sftlib.models.adapters import adapt, described
 from sftlib.models.backbone import ModelSource, add_tokens, longest_input, settle_padding
+from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.encoder_decoder import settle_decoder
 from sftlib.models.freezing import freeze
+from sftlib.models.layout import Flat
 from sftlib.models.memory import tokens_of_a_pass
 from sftlib.models.opening import open_tokenizer
 from sftlib.models.precision import resolve_precision
@@ -101,7 +103,23 @@ def training_budget(arguments: Arguments, fitted: Fitted) -> Budget:
         return Budget(arguments.batch_size, 2**62)
     if isinstance(arguments.micro_batch_size, int):
         return Budget(arguments.micro_batch_size, 2**62)
-    return Budget(arguments.batch_size, tokens_of_a_pass(fitted.model, fitted.device))
+    tokens = tokens_of_a_pass(fitted.model, fitted.device, checkpointing=fitted.settings.get("checkpointing") is True)
+    return Budget(arguments.batch_size, tokens, flat=fitted.settings.get("layout") == Flat.name)
+
+
+def settle_checkpointing(arguments: Arguments, fitted: Fitted, encoded: Encoded) -> None:
+    """Decide whether layers are to compute twice what they would have to keep.
+
+    Raises:
+        OptionError: it is asked for, and the model cannot.
+    """
+    asked, able = arguments.checkpointing, can_checkpoint(fitted.model)
+    if asked is True and not able:
+        raise OptionError(f"checkpointing=True: {type(fitted.model).__name__} does not support it; leave it 'auto'")
+    if asked == "auto":
+        longest = int(encoded.lengths.max(initial=0))
+        asked = able and longest > tokens_of_a_pass(fitted.model, fitted.device)
+    fitted.settings["checkpointing"] = bool(asked)
 
 
 def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:

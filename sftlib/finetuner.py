@@ -19,6 +19,7 @@ from sftlib.assembly import (
     assemble,
     opening_lines,
     plan_batches,
+    settle_checkpointing,
     tokens_in_use,
     training_budget,
     training_report,
@@ -110,6 +111,8 @@ class FineTuner:
         quantize: ``"4bit"`` or ``"8bit"`` to hold the model's own weights so beside an adapter; needs a CUDA GPU.
         padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
             pays.
+        checkpointing: True to compute layers twice instead of keeping what they computed, False never, ``"auto"`` where
+            the longest row would not fit into memory; the result is the same.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         metrics: names or functions for `evaluate` and validation; the task's usual ones when None.
@@ -163,6 +166,7 @@ class FineTuner:
         gguf_file: str | None = None,
         quantize: str | None = None,
         padding_free: bool | str = "auto",
+        checkpointing: bool | str = "auto",
         precision: str = "auto",
         device: str | torch.device = "auto",
         metrics: Sequence[Any] | None = None,
@@ -259,6 +263,7 @@ class FineTuner:
         encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = _each(task, train[:3])
         check_supervision(task, encoded, train)
+        settle_checkpointing(arguments, fitted, encoded)
         plan = plan_batches(arguments, len(encoded))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
         if arguments.freeze is not None:

@@ -141,6 +141,7 @@ class Fitted:
             layout=layout,
             seed=self.settings["seed"],
             ask=self.task.ask,
+            checkpointing=self.settings.get("checkpointing") is True,
         )
 
     def encode(self, data: TaskDataset) -> Encoded:

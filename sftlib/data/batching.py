@@ -58,6 +58,36 @@ class BatchPlan:
         return self._drawn[1][index * self.batch_size : (index + 1) * self.batch_size]
 
 
+def pack(rows: Rows, lengths: NDArray[np.int64], *, max_rows: int, max_tokens: int) -> list[Rows]:
+    """Put rows into as few parts as best-fit finds, for models that lay them end to end.
+
+    Args:
+        rows: row numbers.
+        lengths: tokens of every row of the data.
+        max_rows: rows of a part at most.
+        max_tokens: tokens of a part, all its rows together, at most; a longer row is a part of its own.
+
+    Example:
+        >>> parts = pack(np.arange(4), np.array([6, 5, 4, 3]), max_rows=9, max_tokens=9)
+        >>> [part.tolist() for part in parts]
+        [[0, 3], [1, 2]]
+    """
+    parts: list[list[int]] = []
+    left: list[int] = []
+    for row in rows[np.argsort(-lengths[rows], kind="stable")].tolist():
+        length = int(lengths[row])
+        open_parts = [i for i, room in enumerate(left) if room >= length and len(parts[i]) < max_rows]
+        if open_parts:
+            best = min(open_parts, key=lambda i: left[i])
+        else:
+            best = len(parts)
+            parts.append([])
+            left.append(max_tokens)
+        parts[best].append(row)
+        left[best] -= length
+    return [np.array(part, dtype=np.int64) for part in parts]
+
+
 def cut(rows: Rows, lengths: NDArray[np.integer[Any]], *, max_rows: int, max_tokens: int) -> list[Rows]:
     """Cut rows into micro-batches of like length, the longest first.
 

@@ -15,7 +15,7 @@ Letters: ``B`` rows, ``T`` positions, ``N`` tokens end to end, ``H`` features, `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
 import torch
@@ -146,6 +146,24 @@ class DropoutMasks:
         finally:
             self._rows = self._tokens = self._flat = None
             self._others = {}
+
+    def twice(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Contexts of a part of a pass, and of the same part once more: its masks are then the same.
+
+        For `torch.utils.checkpoint`, which asks when the part begins for the first time.
+        """
+        seen = (self._step_key, self._rows, self._tokens, self._flat, dict(self._calls))
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            now = (self._step_key, self._rows, self._tokens, self._flat, self._calls)
+            self._step_key, self._rows, self._tokens, self._flat, self._calls = (*seen[:4], dict(seen[4]))
+            try:
+                yield
+            finally:
+                self._step_key, self._rows, self._tokens, self._flat, self._calls = now
+
+        return nullcontext(), again()
 
     @property
     def active(self) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 _FEWEST, _MOST_CPU, _MOST_GPU = 2**9, 2**14, 2**17
 _SHARE = 0.6  # of the memory, for weights, optimizer and activations; the rest is for data, caches and other people
 _PER_WEIGHT = 16  # bytes: weight, gradient, two moments, in fp32
+_CHUNK_OF_SCORES = 10 * 2**24  # bytes; see `sftlib.models.chunked_loss`
 _VECTORS_A_LAYER = 34  # hidden vectors a layer keeps for the backward pass (Korthikanti et al., 2022, at 1 byte a unit)
 
 
@@ -30,14 +31,14 @@ def memory_limit(device: torch.device) -> int:
     return min([machine, *limits])
 
 
-def tokens_of_a_pass(model: nn.Module, device: torch.device) -> int:
+def tokens_of_a_pass(model: nn.Module, device: torch.device, *, checkpointing: bool = False) -> int:
     """Tokens of one forward and backward pass that fit beside weights, gradients and optimizer.
 
     A rule of thumb on the safe side: it bounds the memory and never changes a result.
     """
     parameters = sum(p.numel() for p in model.parameters())
-    room = _SHARE * memory_limit(device) - _PER_WEIGHT * parameters
-    fitting = int(room / _bytes_a_token(getattr(model, "config", None)))
+    room = _SHARE * memory_limit(device) - _PER_WEIGHT * parameters - _of_scores(model)
+    fitting = int(room / _bytes_a_token(getattr(model, "config", None), checkpointing))
     most = _MOST_CPU if device.type == "cpu" else _MOST_GPU
     return max(_FEWEST, min(most, fitting))
 
@@ -49,10 +50,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
 
 
-def _bytes_a_token(config: Any) -> float:
+def _of_scores(model: nn.Module) -> int:
+    """Bytes that a chunk of scores over the vocabulary takes, and the gradient of the layer that makes them."""
+    layer = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    return 0 if layer is None else _CHUNK_OF_SCORES + 6 * int(layer.weight.numel())
+
+
+def _bytes_a_token(config: Any, checkpointing: bool) -> float:
     width = getattr(config, "hidden_size", None) or getattr(config, "n_embd", None) or getattr(config, "dim", None)
     layers = getattr(config, "num_hidden_layers", None) or getattr(config, "n_layer", None)
-    return 4.0 * _VECTORS_A_LAYER * (width or 1024) * (layers or 24)
+    # Of checkpointed layers the input is kept, and of one at a time all the rest.
+    vectors = (layers or 24) + _VECTORS_A_LAYER if checkpointing else (layers or 24) * _VECTORS_A_LAYER
+    return 4.0 * vectors * (width or 1024)
 
 
 def _read(path: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sftlib.data.collate import Batch
+from sftlib.models.checkpointing import checkpointed
 from sftlib.models.dropout import DropoutMasks, row_dropout
 from sftlib.models.layout import Layout, choose_layout
 from sftlib.models.outputs import logits
@@ -38,6 +39,7 @@ class Forward:
         layout: how rows lie inside the model.
         seed: of the dropout masks.
         ask: what of the model's answer is wanted, as `sftlib.tasks.base.Task.ask` says it.
+        checkpointing: whether layers compute twice what they would have to keep.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Forward:
         layout: Layout,
         seed: int,
         ask: Ask = plainly,
+        checkpointing: bool = False,
     ) -> None:
+        self._checkpointing = checkpointing
         self.model = model
         self.device = device
         self.precision = precision
@@ -62,7 +66,8 @@ class Forward:
     @contextlib.contextmanager
     def prepared(self) -> Iterator[None]:
         """Within this context the model computes our way; afterwards it is made of its own parts again."""
-        with row_dropout(self.model, self._masks), self.layout.installed(self.model):
+        twice = checkpointed(self.model, self._masks, on=self._checkpointing)
+        with row_dropout(self.model, self._masks), self.layout.installed(self.model), twice:
             yield
 
     def train(self, batch: Batch, *, step: int) -> Any:

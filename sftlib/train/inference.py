@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftlib.data.batching import cut
+from sftlib.data.batching import cut, pack
 from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
@@ -30,14 +30,17 @@ class Budget:
     Attributes:
         rows: at most.
         tokens: rows times the largest row, at most.
+        flat: whether rows lie end to end, and only their own tokens count.
     """
 
     rows: int
     tokens: int
+    flat: bool = False
 
     def cut(self, rows: NDArray[np.int64], encoded: Encoded) -> list[NDArray[np.int64]]:
         """Cut rows into parts of like size that keep to the budget."""
-        return cut(rows, encoded.sizes, max_rows=self.rows, max_tokens=self.tokens)
+        parts = pack if self.flat else cut
+        return parts(rows, encoded.sizes, max_rows=self.rows, max_tokens=self.tokens)
 
 
 @final

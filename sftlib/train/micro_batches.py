@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -52,7 +53,7 @@ class MicroBatches:
         largest = max(self._cut(rows), key=len)
         if len(largest) == 1 or self._task.couples_rows:
             return False
-        self.budget = Budget((len(largest) + 1) // 2, self.budget.tokens)
+        self.budget = replace(self.budget, rows=(len(largest) + 1) // 2)
         return True
 
     def _cut(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -202,3 +202,19 @@ def test_a_preview_shows_what_is_learned(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\033" not in str(seen)
     with pytest.raises(DataError, match="no row 3"):
         tuner.preview(CHAT, 3)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_checkpointing_changes_nothing(family: str) -> None:
+    """Dropout on: layers that are computed a second time drop the same."""
+    options = {"max_steps": 3, "batch_size": 16, "padding_free": True}
+    data = case_of("causal-lm").data()
+    tuners = [tuner_for("causal-lm", family, checkpointing=on, **options) for on in (True, False)]
+    runs = [tuner.fit(data, progress=False) for tuner in tuners]
+    assert [run.settings["checkpointing"] for run in runs] == [True, False]
+    assert losses(runs[0]) == losses(runs[1])
+    norms = [[record["grad_norm"] for record in run.history.steps] for run in runs]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in runs[0].model.modules())
+    without = tuner_for("causal-lm", family, dropout=0.0, **options).fit(data, progress=False)
+    assert losses(runs[0]) != losses(without)
