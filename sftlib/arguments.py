@@ -16,6 +16,7 @@ from sftlib.models.freezing import BACKBONE, Freeze, freeze_problem
 from sftlib.models.generation import Generation
 from sftlib.options import choice, raise_together, real_number, whole_number
 from sftlib.tasks import TASKS
+from sftlib.tasks.text_embedding import LOSSES
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 
@@ -29,6 +30,10 @@ TASK_OPTIONS = (
     "over_long",
     "max_answer_length",
     "max_target_length",
+    "mask_probability",
+    "embedding_loss",
+    "embedding_scale",
+    "embedding_margin",
     "negative_label",
     "generation",
 )
@@ -68,6 +73,10 @@ class Arguments:
     negative_label: str | int | bool | None
     train_on: str | None
     over_long: str | None
+    mask_probability: float | None
+    embedding_loss: str | None
+    embedding_scale: float | None
+    embedding_margin: float | None
     generation: Generation | None
     dropout: float | None
     freeze: Freeze
@@ -139,6 +148,11 @@ class Arguments:
             and whole_number("max_answer_length", self.max_answer_length, at_least=1),
             _expected("negative_label", self.negative_label, str | int | None, "one of the labels, or None"),
             self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
+            self.mask_probability is not None
+            and (_share("mask_probability", self.mask_probability) or _none_masked(self.mask_probability)),
+            self.embedding_loss is not None and choice("embedding_loss", self.embedding_loss, LOSSES),
+            self.embedding_scale is not None and _above_zero("embedding_scale", self.embedding_scale, "for 20"),
+            self.embedding_margin is not None and _above_zero("embedding_margin", self.embedding_margin, "for 0.3"),
             self.dropout is not None and _share("dropout", self.dropout),
             _expected("generation", self.generation, Generation | None, "Generation(max_new_tokens=100), or None"),
             self._check_class_weights(),
@@ -217,3 +231,7 @@ def _above_zero(option: str, value: object, none: str) -> str | None:
 
 def _expected(option: str, value: object, kind: Any, expected: str) -> str | None:
     return None if isinstance(value, kind) else f"{option}={value!r:.60}: expected {expected}"
+
+
+def _none_masked(value: float) -> str | None:
+    return None if value else "mask_probability=0: no token would be a gap; expected a number above 0 and below 1"

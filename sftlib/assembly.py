@@ -122,8 +122,10 @@ def settle_checkpointing(arguments: Arguments, fitted: Fitted, encoded: Encoded)
     fitted.settings["checkpointing"] = bool(asked)
 
 
-def tokens_in_use(*parts: Encoded | None) -> NDArray[np.integer[Any]]:
-    """Every token id that occurs."""
+def tokens_in_use(task: Task, encoder: TextEncoder, *parts: Encoded | None) -> NDArray[np.integer[Any]]:
+    """Every token id that the model may be shown."""
+    if task.shows_more:
+        return np.arange(len(encoder.tokenizer))
     return np.unique(np.concatenate([part.inputs["input_ids"].distinct() for part in parts if part is not None]))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sftlib import artifact
+from sftlib.adaptation import adapted
 from sftlib.arguments import Arguments
 from sftlib.assembly import (
     assemble,
@@ -39,7 +40,7 @@ from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
 from sftlib.models.adapters import LoRA, merged, with_adapter_of
-from sftlib.models.backbone import add_tokens, longest_input, open_source, seeded
+from sftlib.models.backbone import ModelSource, add_tokens, longest_input, open_source, seeded
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import Freeze
 from sftlib.models.generation import Generation
@@ -65,6 +66,7 @@ from sftlib.train.progress import Progress
 from sftlib.train.schedules import SCHEDULES
 from sftlib.train.state import Training
 
+_OF_THE_SOURCE = {"model", "gguf_file", "quantize"}
 _SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping, LoRA)  # in `repr`; other objects by their type
 
 
@@ -101,6 +103,11 @@ class FineTuner:
             ``"last"`` (its last turn) or ``"all"`` (every token) (``causal-lm``).
         over_long: what happens to rows longer than ``max_length``: ``"truncate"`` (as when None), ``"split"`` (into
             windows) or ``"error"`` (``causal-lm``).
+        mask_probability: share of the tokens that become gaps; 0.15 when None (``masked-lm``).
+        embedding_loss: ``"in-batch"`` (pairs), ``"triplet"`` (with ``text_negative``) or ``"cosine"`` (``score``); by
+            the roles of the data when None (``text-embedding``).
+        embedding_scale: factor of the cosines of ``"in-batch"``; 20 when None (``text-embedding``).
+        embedding_margin: by which the pair is to be nearer in ``"triplet"``; 0.3 when None (``text-embedding``).
         generation: how answers are generated, a `Generation`; greedily when None (``causal-lm``, ``seq2seq``).
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
@@ -159,6 +166,10 @@ class FineTuner:
         negative_label: Label | None = None,
         train_on: str | None = None,
         over_long: str | None = None,
+        mask_probability: float | None = None,
+        embedding_loss: str | None = None,
+        embedding_scale: float | None = None,
+        embedding_margin: float | None = None,
         generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
@@ -177,6 +188,7 @@ class FineTuner:
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._fitted: Fitted | None = None
+        self._source: ModelSource
         self._store = PrefixStore()
         self._encodings = Encodings()
         given = {name: value for name, value in locals().items() if name != "self"}
@@ -198,14 +210,17 @@ class FineTuner:
         unknown = [f"FineTuner has no option {name!r}: {nearest(name, known)}" for name in options if name not in known]
         if unknown:
             raise OptionError("\n".join(unknown))
-        fitted = self._fitted
+        fitted, source = self._fitted, self._source
         self._set({**known, **options})
         self._fitted = fitted
+        if not options.keys() & _OF_THE_SOURCE:
+            self._source = source  # which `adapt` may have moved
         return self
 
     def clone(self) -> FineTuner:
         """An unfitted tuner with the same options; tokens and outputs of frozen layers made so far serve it too."""
         twin = FineTuner(**self.get_params())
+        twin._source = self._source
         twin._store = self._store
         twin._encodings = self._encodings
         return twin
@@ -295,7 +310,7 @@ class FineTuner:
         self._fitted = fitted
         smaller_table = compact_vocabulary(
             fitted.model,
-            used=lambda: tokens_in_use(encoded, encoded_valid),
+            used=lambda: tokens_in_use(task, fitted.encoder, encoded, encoded_valid),
             decays=lambda: decay_factors(training, arguments.weight_decay),
         )
         try:
@@ -313,6 +328,51 @@ class FineTuner:
             if reporter is not None:
                 reporter.close()
         fitted.settle(valid, metric_names(arguments, task, callbacks))
+        return self
+
+    @checked
+    def adapt(
+        self,
+        texts: Any,
+        *,
+        epochs: int | None = None,
+        max_steps: int | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        mask_probability: float | None = None,
+        progress: bool = True,
+    ) -> Self:
+        """Let the model go on learning the language of unlabelled texts, as it was pretrained; then `fit` as usual.
+
+        It moves the origin: every later ``fit`` starts from what this made of the body, and another ``adapt`` goes on
+        from there. Encoders fill gaps (``masked-lm``), decoders continue texts (``causal-lm``). Everything is trained,
+        whatever ``freeze`` and ``adapter`` say of `fit`. A new ``model`` in `set_params` forgets it.
+
+        Args:
+            texts: a list of strings, or a `TaskDataset` whose texts are taken and whose labels are not looked at.
+            epochs: passes over the texts; as many as of `fit` when None, and likewise the others.
+            max_steps: optimizer steps, in place of ``epochs``.
+            learning_rate: peak of the schedule.
+            batch_size: texts of one optimizer step.
+            mask_probability: share of the tokens that become gaps.
+            progress: as in `fit`.
+
+        Returns:
+            The tuner itself.
+
+        Raises:
+            DataError: there are no texts.
+            OptionError: values that options cannot have, or a model that cannot learn from plain texts.
+        """
+        raise_together([_no_switch("progress", progress)])
+        options = {
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "mask_probability": mask_probability,
+        }
+        self._source = adapted(self, self._source, texts, options, progress=progress)
         return self
 
     @checked

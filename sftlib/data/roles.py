@@ -132,8 +132,9 @@ SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}))
 SCHEMAS.register(Schema("causal-lm", {"prompt": TextRole()}, {}, {"completion": FilledTextRole()}))
 SCHEMAS.register(Schema("causal-lm", _TEXT, named_only=True))
 SCHEMAS.register(Schema("masked-lm", _TEXT, named_only=True))
-SCHEMAS.register(Schema("text-embedding", _TEXT | _PAIR, {"text_negative": TextRole()}, named_only=True))
-SCHEMAS.register(Schema("text-embedding", _TEXT | _PAIR, {}, {"score": NumberRole()}, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"text_negative": TextRole()}, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRole()}, named_only=True))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -82,6 +82,11 @@ class ModelSource(ABC):
     drawn: frozenset[str] = frozenset()
 
     @property
+    def config(self) -> Any:
+        """The config of a model of transformers, None for any other."""
+        return None
+
+    @property
     @abstractmethod
     def name(self) -> str:
         """What to call it in messages."""
@@ -160,6 +165,10 @@ class PretrainedSource(ModelSource):
         self.drawn = frozenset([*facts["missing_keys"], *(item[0] for item in facts["mismatched_keys"])])
         return model  # type: ignore[no-any-return]
 
+    @property
+    def config(self) -> Any:
+        return self._read_config()
+
     def _read_config(self) -> Any:
         if self._config is None:
             try:
@@ -184,6 +193,10 @@ class ObjectSource(ModelSource):
 
     def __init__(self, model: Any) -> None:
         self._model = model
+
+    @property
+    def config(self) -> Any:
+        return self._model.config
 
     @property
     def name(self) -> str:
@@ -226,6 +239,58 @@ class ModuleSource(ModelSource):
             if dropout is not None and isinstance(child, nn.Dropout):
                 child.p = dropout
         return module
+
+
+@final
+class AdaptedSource(ModelSource):
+    """A model whose body went on learning from texts; what that body lacks comes from where the model came from.
+
+    Args:
+        origin: of the model.
+        model: the body as it is now, under another head; kept in memory.
+    """
+
+    def __init__(self, origin: ModelSource, model: nn.Module) -> None:
+        self._origin = origin
+        self._model = model.cpu().eval()
+
+    @property
+    def config(self) -> Any:
+        return self._origin.config
+
+    @property
+    def name(self) -> str:
+        name = self._origin.name
+        return name if name.endswith(_ADAPTED) else name + _ADAPTED
+
+    def tokenizer(self) -> Any:
+        return self._origin.tokenizer()
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        model = self._origin.build(head, dropout=dropout, seed=seed)
+        self.drawn = self._origin.drawn - _copy_weights(self._model, model)
+        return model
+
+
+def pretraining_of(source: ModelSource) -> str:
+    """How a model goes on learning from plain texts: encoders by ``"masked-lm"``, decoders by ``"causal-lm"``.
+
+    Raises:
+        OptionError: it can do neither.
+    """
+    config = source.config
+    if config is not None and not getattr(config, "is_encoder_decoder", False):
+        if type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+            return "masked-lm"
+        if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+            return "causal-lm"
+    raise OptionError(
+        f"adapt: model={source.name} cannot go on learning from plain texts; that takes an encoder or a decoder of "
+        "transformers with a head for its vocabulary"
+    )
+
+
+_ADAPTED = " (adapted)"
 
 
 def open_source(model: object, *, gguf_file: str | None = None, quantize: str | None = None) -> ModelSource:

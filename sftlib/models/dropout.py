@@ -22,32 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sftlib.models.counters import mix, mix_numbers
+
 _PLACES: int = 2**22  # where a window may start
 _WIDEST_WINDOW = 2**16
-_MIX_1, _MIX_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # the multipliers of splitmix64 (Steele et al., 2014)
-_LOW_34_BITS, _LOW_37_BITS, _LOW_33_BITS = 2**34 - 1, 2**37 - 1, 2**33 - 1
 _FUNCTION_SITE = 2**20 + 1  # beyond the number of any module, and of attention
 _NO_POSITION = 2**24 - 1  # stands for the row as a whole
-
-
-def _mix(keys: Tensor) -> Tensor:
-    """The finaliser of splitmix64 on int64 tensors; the shifts are logical, hence the masks."""
-    keys = keys ^ ((keys >> 30) & _LOW_34_BITS)
-    keys = keys * _MIX_1
-    keys = keys ^ ((keys >> 27) & _LOW_37_BITS)
-    keys = keys * _MIX_2
-    return keys ^ ((keys >> 31) & _LOW_33_BITS)
-
-
-def _mix_numbers(*numbers: int) -> int:
-    """One signed 64-bit hash of a few integers: the same function, on Python's own numbers."""
-    key = 0
-    for number in numbers:
-        key = (key + number + 0x1E3779B97F4A7C15) % 2**64
-        key = ((key ^ (key >> 30)) * (_MIX_1 % 2**64)) % 2**64
-        key = ((key ^ (key >> 27)) * (_MIX_2 % 2**64)) % 2**64
-        key ^= key >> 31
-    return key - 2**64 if key >= 2**63 else key
 
 
 class _Windows(torch.autograd.Function):
@@ -72,12 +52,12 @@ def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
 
 def _offsets(keys: Tensor) -> Tensor:
     """Where the windows of these keys start."""
-    return _mix(keys) & (_PLACES - 1)
+    return mix(keys) & (_PLACES - 1)
 
 
 def _head_keys(heads: int, device: torch.device) -> Tensor:
     """(A,) what tells the heads of a layer apart."""
-    return _mix(torch.arange(1, heads + 1, device=device))
+    return mix(torch.arange(1, heads + 1, device=device))
 
 
 @final
@@ -133,12 +113,12 @@ class DropoutMasks:
             flat: (N,) where in (B * T) the tokens lie that the model sees end to end; None when it sees them padded.
             others: other numbers of positions that the same rows have inside the model, such as those of a decoder.
         """
-        self._step_key = _mix_numbers(self._seed, step)
-        self._tokens = _mix(rows * 2**24 + positions)
-        self._rows = _mix(rows[:, 0] * 2**24 + _NO_POSITION)
+        self._step_key = mix_numbers(self._seed, step)
+        self._tokens = mix(rows * 2**24 + positions)
+        self._rows = mix(rows[:, 0] * 2**24 + _NO_POSITION)
         self._flat = self._tokens.flatten() if flat is None else self._tokens.flatten().index_select(0, flat)
         self._others = {
-            length: _mix(rows[:, :1] * 2**24 + torch.arange(length, device=rows.device)) for length in others
+            length: mix(rows[:, :1] * 2**24 + torch.arange(length, device=rows.device)) for length in others
         }
         self._calls = {}
         try:
@@ -210,7 +190,7 @@ class DropoutMasks:
     def _site_key(self, site: int) -> int:
         call = self._calls.get(site, 0)
         self._calls[site] = call + 1
-        return _mix_numbers(self._step_key, site, call)
+        return mix_numbers(self._step_key, site, call)
 
     def _keys(self, x: Tensor) -> Tensor:
         """One key for each vector along the last axis of ``x``."""
@@ -230,7 +210,7 @@ class DropoutMasks:
             return self._others[x.shape[1]]
         if x.dim() == 4 and x.shape[0] == rows and x.shape[2] in self._others:
             return self._others[x.shape[2]][:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
-        return _mix(torch.arange(x.numel() // x.shape[-1], device=x.device)).view(x.shape[:-1])
+        return mix(torch.arange(x.numel() // x.shape[-1], device=x.device)).view(x.shape[:-1])
 
     def _pool(self, p: float, x: Tensor) -> Tensor:
         """(2^22 + 2^16,) of 0 and 1 / (1 - p), in the type of ``x``: the same numbers for every type and device."""

@@ -7,11 +7,13 @@ from sftlib.errors import OptionError
 from sftlib.options import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.causal_lm import CausalLM
+from sftlib.tasks.masked_lm import MaskedLM
 from sftlib.tasks.multi_label_classification import MultiLabelClassification
 from sftlib.tasks.question_answering import QuestionAnswering
 from sftlib.tasks.relation_extraction import RelationExtraction
 from sftlib.tasks.seq2seq import Seq2Seq
 from sftlib.tasks.text_classification import TextClassification
+from sftlib.tasks.text_embedding import TextEmbedding
 from sftlib.tasks.text_regression import TextRegression
 from sftlib.tasks.token_classification import TokenClassification
 
@@ -24,6 +26,8 @@ TASKS: tuple[type[Task], ...] = (
     RelationExtraction,
     Seq2Seq,
     CausalLM,
+    MaskedLM,
+    TextEmbedding,
 )
 
 

@@ -68,6 +68,8 @@ class Task(ABC):
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
         couples_rows: whether a row's loss depends on the other rows of the batch; such a batch is never cut.
         every_row_counts: whether a run is refused for a single row of which nothing is learned.
+        shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
+            further texts. Nothing can then be known of a row beforehand, and any token may come.
         family: the family of its metrics, or None to have it found by their names.
     """
 
@@ -75,6 +77,7 @@ class Task(ABC):
     usual_metrics: ClassVar[tuple[str, ...]]
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
+    shows_more: ClassVar[bool] = False
     family: Kind | None = None
 
     @classmethod
@@ -177,6 +180,19 @@ class Task(ABC):
     @abstractmethod
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
         """Lay rows out as tensors."""
+
+    def draw(
+        self, inputs: Mapping[str, Tensor], encoder: TextEncoder, *, seed: int, step: int | None
+    ) -> Mapping[str, Tensor]:
+        """What the model is shown of a batch; the rows as they are, unless a task draws something anew in every step.
+
+        Args:
+            inputs: name -> (B, T), as collated.
+            encoder: the tokenizer.
+            seed: of the run.
+            step: optimizer step, from 0; None in evaluation, where rows must look the same every time.
+        """
+        return inputs
 
     def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
         """What loss and predictions are made of: whatever the model returns, unless a task wants a part of it only.

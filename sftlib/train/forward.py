@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,18 @@ from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, Precision
 
 Ask = Callable[[nn.Module, Callable[..., Any], Mapping[str, Any]], Any]
+Inputs = Mapping[str, Tensor]
+
+
+class Draw(Protocol):
+    """What the model is shown of a batch, as `sftlib.tasks.base.Task.draw` says it."""
+
+    def __call__(self, inputs: Inputs, /, *, seed: int, step: int | None) -> Inputs: ...
+
+
+def as_they_are(inputs: Inputs, /, *, seed: int, step: int | None) -> Inputs:
+    """The rows as collated."""
+    return inputs
 
 
 def plainly(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
@@ -40,6 +52,7 @@ class Forward:
         seed: of the dropout masks.
         ask: what of the model's answer is wanted, as `sftlib.tasks.base.Task.ask` says it.
         checkpointing: whether layers compute twice what they would have to keep.
+        draw: what the model is shown.
     """
 
     def __init__(
@@ -52,6 +65,7 @@ class Forward:
         seed: int,
         ask: Ask = plainly,
         checkpointing: bool = False,
+        draw: Draw = as_they_are,
     ) -> None:
         self._checkpointing = checkpointing
         self.model = model
@@ -62,6 +76,7 @@ class Forward:
         self._masks = DropoutMasks(seed)
         self._call = _calling_convention(model)
         self._ask = ask
+        self._draw = draw
 
     @contextlib.contextmanager
     def prepared(self) -> Iterator[None]:
@@ -91,13 +106,12 @@ class Forward:
         others = {value.shape[1] for value in batch.inputs.values()} - {longest}
         laid_out = self._masks.laid_out(step, batch.rows[:, None].expand(rows, longest), positions, flat, others)
         with laid_out, self.layout.watching(self._masks):
-            return self._pass(batch.inputs, more)
+            return self._pass(self._draw(batch.inputs, seed=self._seed, step=step), more)
 
     def __call__(self, batch: Batch) -> Any:
         """A pass without dropout, when the model is in evaluation mode."""
-        return self._pass(
-            batch.inputs, self.layout.arguments(self._masks, batch.lengths, batch.inputs["input_ids"].shape[1])
-        )
+        more = self.layout.arguments(self._masks, batch.lengths, batch.inputs["input_ids"].shape[1])
+        return self._pass(self._draw(batch.inputs, seed=self._seed, step=None), more)
 
     def _pass(self, inputs: Mapping[str, Tensor], more: Mapping[str, Any]) -> Any:
         with self.precision.autocast(self.device):
@@ -111,7 +125,13 @@ class Forward:
 
 
 def fitting_layout(
-    model: nn.Module, batches: Sequence[Batch], device: torch.device, *, padding_free: bool | None, ask: Ask = plainly
+    model: nn.Module,
+    batches: Sequence[Batch],
+    device: torch.device,
+    *,
+    padding_free: bool | None,
+    ask: Ask = plainly,
+    draw: Draw = as_they_are,
 ) -> Layout:
     """The leanest layout in which the model gives its own answers on these batches.
 
@@ -121,10 +141,11 @@ def fitting_layout(
         device: of model and batches.
         padding_free: whether to try rows end to end; None to decide by the width of the model.
         ask: what of the model's answer is looked at.
+        draw: what the model is shown.
     """
 
     def run(layout: Layout) -> Tensor:
-        forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0, ask=ask)
+        forward = Forward(model, device=device, precision=Fp32(), layout=layout, seed=0, ask=ask, draw=draw)
         with torch.inference_mode(), forward.prepared():
             scores = torch.cat([of_tokens(logits(forward(batch)), batch).flatten() for batch in batches])
         if not layout.works(forward._masks):

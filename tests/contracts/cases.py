@@ -25,7 +25,17 @@ from sftlib.models.language_model import Hidden
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
-from tests.tiny import FAMILIES, LANGUAGE_MODELS, MAX_LENGTH, SENTENCES, TWO_STACKS, tiny_model, tiny_tokenizer
+from sftlib.tasks.masked_lm import GapScores
+from tests.tiny import (
+    ENCODERS,
+    FAMILIES,
+    LANGUAGE_MODELS,
+    MAX_LENGTH,
+    SENTENCES,
+    TWO_STACKS,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 Columns = Mapping[str, list[Any]]
 
@@ -274,6 +284,31 @@ def _by_hand(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
     }
 
 
+def _of_gaps(task: Task, batch: Batch) -> GapScores:
+    """(M, V) scores of the gaps that evaluation makes."""
+    drawn = task.draw(batch.inputs, encoder_for(), seed=0, step=None)
+    gaps, scores = drawn["gaps"], of_rows(batch, MAX_LENGTH, 208)[:, : batch.inputs["input_ids"].shape[1]]
+    return GapScores(scores[gaps], drawn["true_tokens"][gaps], gaps.nonzero()[:, 0])
+
+
+def _gaps(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    tokens = sum(p.tokens for p in predictions)
+    loss = sum(p.loss * p.tokens for p in predictions) / tokens
+    right = sum(p.correct for p in predictions) / tokens
+    return {"token_accuracy": right, "loss": loss, "perplexity": float(np.exp(loss))}
+
+
+def _nearest(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
+    """By a plain loop over texts and pairs, each embedded by itself."""
+    texts, pairs = ([p.embedding for p in tuner.predict(data.column(role))] for role in ("text", "text_pair"))
+    ranks = [1 + sum(text @ other > text @ pairs[i] for other in pairs) for i, text in enumerate(texts)]
+    return {
+        "recall_at_1": float(np.mean([rank == 1 for rank in ranks])),
+        "mrr": float(np.mean([1 / rank for rank in ranks])),
+        "loss": float(np.mean([1 - text @ pair for text, pair in zip(texts, pairs, strict=True)])),
+    }
+
+
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
@@ -344,6 +379,39 @@ CASES: dict[str, Case] = {
         auto_class="AutoModelForSeq2SeqLM",
         by_heart={"metrics": ["exact_match"]},
         metrics=["exact_match"],
+    ),
+    "masked-lm": Case(
+        columns={"text": _TEXTS},
+        outputs=0,
+        fake=_of_gaps,
+        numbers=lambda p: [p.loss, float(p.correct), float(p.tokens)],
+        learned=("token_accuracy", 0.9),
+        unlearnable=(),
+        strange=None,
+        not_inputs=(7, None, ("a",), ("a", "b"), ["a"], {}, {"txt": "a"}, {"text": 1}, {"text": "a", "b": "c"}),
+        unsupervised=({}, {"text": ["", " "]}),
+        oracle=_gaps,
+        loss_options=({}, {"mask_probability": 0.4}),
+        supervised=False,
+        families=ENCODERS,
+        auto_class="AutoModelForMaskedLM",
+        by_heart={"max_steps": 600, "learning_rate": 3e-3, "mask_probability": 0.2},
+    ),
+    "text-embedding": Case(
+        columns={"text": _TEXTS, "text_pair": [f"{text.split()[-1]} {text}" for text in _TEXTS]},
+        outputs=0,
+        fake=lambda task, batch: torch.nn.functional.normalize(of_rows(batch, 12), dim=1),
+        numbers=lambda p: p.embedding.tolist(),
+        learned=("recall_at_1", 1.0),
+        unlearnable=(),
+        strange=None,
+        not_inputs=(7, None, ("a",), ("a", "b"), ["a"], {}, {"txt": "a"}, {"text": 1}, {"text": "a", "b": "c"}),
+        unsupervised=None,
+        oracle=lambda references, predictions: {},
+        of_model=_nearest,
+        loss_options=({}, {"embedding_scale": 5.0}),
+        families=FAMILIES,
+        auto_class="AutoModel",
     ),
     "token-classification": Case(
         columns={"tokens": _WORDS, "tags": [[_TAGS[len(word) % 4] for word in row] for row in _WORDS]},
