@@ -16,7 +16,7 @@ GROUND = {"errors", "options", "extras", "display", "storage", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
 WIRING = (
     *("arguments", "record", "fitted", "artifact", "report", "preview", "checks", "assembly"),
-    *("resuming", "self_check", "planning", "finetuner"),
+    *("resuming", "self_check", "planning", "adaptation", "finetuner"),
 )
 LAYERS: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),

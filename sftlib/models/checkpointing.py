@@ -13,10 +13,13 @@ from typing import Any
 from torch import nn
 
 from sftlib.models.dropout import DropoutMasks
+from sftlib.models.encoder_decoder import is_encoder_decoder
 
 
 def can_checkpoint(model: nn.Module) -> bool:
-    """Whether transformers knows the layers of a model."""
+    """Whether transformers knows the layers of a model, and what they drop out can be dropped once more."""
+    if is_encoder_decoder(model):
+        return False  # dropout by function calls is caught in the forward pass alone
     return bool(getattr(model, "supports_gradient_checkpointing", False))
 
 
