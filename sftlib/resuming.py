@@ -386,8 +386,9 @@ class _Resolved(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._fitted.metrics = dict(state["metrics"])
-        budget = {name: int(value) for name, value in state["budget"].items()}
-        if not all(1 <= value <= 2**62 for value in budget.values()):
+        given = state["budget"]
+        budget = {"rows": int(given["rows"]), "tokens": int(given["tokens"]), "flat": given["flat"]}
+        if not all(1 <= budget[name] <= 2**62 for name in ("rows", "tokens")) or not isinstance(budget["flat"], bool):
             raise ValueError(f"budget {budget!r:.80}")
         self._micro_batches.budget = Budget(**budget)
         precision = self._fitted.precision

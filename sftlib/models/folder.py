@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from sftlib import storage
 from sftlib.models.backbone import Head, seeded
@@ -40,7 +40,7 @@ def is_transformers_model(model: nn.Module) -> bool:
 
 def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write weights, config and tokenizer; never a pickle."""
-    safetensors.torch.save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+    safetensors.torch.save_file(_once(model), str(folder / WEIGHTS), metadata={"format": "pt"})
     if is_transformers_model(model):
         model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
         generating = settings_of(model)
@@ -57,6 +57,16 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
     if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in
         known = {**storage.read_json(settings), "tokenizer_class": "PreTrainedTokenizerFast"}
         settings.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _once(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight under the first of its names; of tied ones safetensors itself would choose by a hash."""
+    first: dict[tuple[Any, ...], str] = {}
+    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    for name, weight in weights.items():
+        place = (weight.data_ptr(), tuple(weight.shape), weight.stride()) if weight.numel() else (name,)
+        first.setdefault(place, name)
+    return {name: weights[name].contiguous() for name in first.values()}
 
 
 def read_model(folder: Path, head: Head) -> nn.Module:

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.errors import DataError, SftlibError
+from sftlib.models.language_model import Hidden
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.text_classification import TextClassification
 from tests.contracts.cases import case_of, encoder_for
@@ -31,6 +33,15 @@ BITS = [i % 2 for i in range(8)]
 ROW = r"row \d|rows \d|line \d"
 
 Make = Callable[[Path], TaskDataset]
+
+
+def opened(answer: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """The numbers of a model's answer that gradients go through, and the answer with others in their place."""
+    if isinstance(answer, Tensor):
+        return answer, lambda z: z
+    if isinstance(answer, Hidden):
+        return answer.states, lambda z: answer._replace(states=z)
+    return answer.logits, lambda z: replace(answer, logits=z)
 
 
 class TestLosses:
@@ -65,11 +76,14 @@ class TestLosses:
             encoder.tokenizer.add_tokens(list(task.new_tokens), special_tokens=True)
             encoded = task.encode(data, encoder)
             batch = task.collate(encoded, np.arange(len(encoded)), encoder)
-            outputs = case.fake(task, batch).requires_grad_()
-            assert outputs.dtype == torch.float64
-            assert torch.autograd.gradcheck(
-                lambda z, task=task, batch=batch: task.loss(z, batch).total, (outputs,), fast_mode=True, atol=1e-7
-            )
+            given, whole = opened(case.fake(task, batch))
+            assert given.dtype == torch.float64
+
+            def loss(z: Tensor, task: Any = task, batch: Any = batch, whole: Any = whole) -> Tensor:
+                total: Tensor = task.loss(whole(z), batch).total
+                return total
+
+            assert torch.autograd.gradcheck(loss, (given.requires_grad_(),), fast_mode=True, atol=1e-7)
         figure(f"{name}: losses under its options whose gradients pass gradcheck in float64", len(case.loss_options))
 
     def test_18_weights_and_smoothing(self, figure: Figure) -> None:
