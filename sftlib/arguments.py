@@ -107,13 +107,6 @@ class Arguments:
         """Those that shape a task."""
         return {name: getattr(self, name) for name in TASK_OPTIONS}
 
-    @property
-    def peak_rate(self) -> float:
-        """The learning rate as resolved: an adapter's few weights, which begin at nothing, want a higher one."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 5e-5 if self.adapter is None else 3e-4
-
     def check(self) -> None:
         """Refuse values that no option can have, all of them at once.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from sftlib.arguments import PLACES, Arguments
 from sftlib.data.batching import BatchPlan
@@ -16,7 +17,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
-from sftlib.models.adapters import adapt, described
+from sftlib.models.adapters import adapt, described, rate_of_adapters
 from sftlib.models.backbone import ModelSource, add_tokens, longest_input, settle_padding
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
@@ -33,6 +34,8 @@ from sftlib.tasks.base import Task
 from sftlib.train.comm import open_comm
 from sftlib.train.inference import Budget
 from sftlib.train.redaction import redacted
+
+_USUAL_RATE = 5e-5
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -82,12 +85,19 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "precision": precision.name,
             "freeze": list(arguments.freeze) if isinstance(arguments.freeze, list | tuple) else arguments.freeze,
             "adapter": described(arguments.adapter),
-            "learning_rate": arguments.peak_rate,
+            "learning_rate": learning_rate(arguments, model),
         }
     )
     return Fitted(
         task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
     )
+
+
+def learning_rate(arguments: Arguments, model: nn.Module) -> float:
+    """The peak of the schedule, as asked or as usual: an adapter, which begins at nothing, wants a higher one."""
+    if arguments.learning_rate is not None:
+        return arguments.learning_rate
+    return _USUAL_RATE if arguments.adapter is None else rate_of_adapters(model)
 
 
 def plan_batches(arguments: Arguments, rows: int) -> BatchPlan:

@@ -81,7 +81,8 @@ class FineTuner:
         tokenizer: a transformers tokenizer, or the folder or name of one; the model's own when None.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
-        learning_rate: peak of the schedule; None for 5e-5, with an adapter 3e-4.
+        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of
+            the model.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: tokens of a row, control tokens included; what the model can take when None.
@@ -295,7 +296,7 @@ class FineTuner:
             task=task,
             plan=plan,
             micro_batches=micro_batches,
-            learning_rate=arguments.peak_rate,
+            learning_rate=fitted.settings["learning_rate"],
             schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
             max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
             evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task, callbacks)),
@@ -318,7 +319,7 @@ class FineTuner:
                 fitted.learn_frozen(encoded, encoded_valid)
             with seeded(arguments.seed), forward.prepared(), smaller_table:
                 optimizer = make_optimizer(
-                    fitted.model, learning_rate=arguments.peak_rate, weight_decay=arguments.weight_decay
+                    fitted.model, learning_rate=fitted.settings["learning_rate"], weight_decay=arguments.weight_decay
                 )
                 with run.running(optimizer):
                     loop.run(training, optimizer)

@@ -27,6 +27,7 @@ from sftlib.models.adapter_config import config_from, config_problem, settings_o
 from sftlib.models.backbone import seeded
 from sftlib.models.freezing import body_of
 from sftlib.models.opening import first_line
+from sftlib.models.sizes import typical_width
 from sftlib.models.strict import Stored, bounded
 from sftlib.options import real_number, whole_number
 
@@ -207,6 +208,25 @@ def adapt(
     for name, parameter in model.named_parameters():
         if name.replace(f".modules_to_save.{_NAME}", "") in frozen:
             parameter.requires_grad_(False)
+
+
+def rate_of_adapters(model: nn.Module) -> float:
+    """A good learning rate for an adapter: ten times the model's own, more in narrow models than in wide ones.
+
+    The rule is that of Schulman and others (LoRA Without Regret, 2025), which they fitted to Llamas; held to the range
+    that is usual in practice.
+
+    Example:
+        >>> [f"{_rate_at(width):.0e}" for width in (384, 2048, 4096)]
+        ['1e-03', '5e-04', '3e-04']
+    """
+    config = getattr(model, "config", None)
+    width = getattr(config, "hidden_size", None)
+    return _rate_at(width if isinstance(width, int) and width > 0 else max(typical_width(model), 1))
+
+
+def _rate_at(width: int) -> float:
+    return float(min(1e-3, max(1e-4, 5e-4 * (2000 / width) ** 0.78)))
 
 
 def adapter_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -405,33 +425,31 @@ def _add_tokens(model: Any, config: Any, tokens: Sequence[int]) -> None:
 
 def _trained_whole(model: nn.Module, drawn: Collection[str]) -> list[str]:
     """Modules that are trained and saved whole: the head, unless it is a language model's, and what is new."""
-    body = body_of(model)
+    body, table = _body(model)
     if body is None:
         return []
-    table = getattr(model, "get_output_embeddings", lambda: None)()
     heads = [
         name
         for name, child in model.named_children()
-        if child is not body and child is not table and any(True for _ in child.parameters())
+        if body is not model and child is not body and child is not table and any(True for _ in child.parameters())
     ]
     return _outermost([*heads, *(parent for name in drawn if (parent := name.rpartition(".")[0]))])
 
 
 def _linear_layers(model: nn.Module, whole: Collection[str]) -> Iterator[tuple[str, nn.Module]]:
     """Every matrix of the body that an adapter can stand beside."""
-    inside = _body(model)
+    body, table = _body(model)
+    inside = set() if body is None else set(body.modules()) - {table}
     for name, module in model.named_modules():
         is_linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
         if module in inside and is_linear and not any(_under(name, part) for part in whole):
             yield name, module
 
 
-def _body(model: nn.Module) -> set[nn.Module]:
-    """The modules of the body; of a model like T5, which is a body itself, all but its output layer."""
-    body, table = body_of(model), getattr(model, "get_output_embeddings", lambda: None)()
-    if body is None and table is None:
-        return set()
-    return set((model if body is None else body).modules()) - {table}
+def _body(model: Any) -> tuple[nn.Module | None, nn.Module | None]:
+    """The pretrained body, and a language model's own head; a model such as T5 is its own body but for that head."""
+    table = getattr(model, "get_output_embeddings", lambda: None)()
+    return body_of(model) or (None if table is None else model), table
 
 
 def _no_layers(model: nn.Module, any_at_all: bool) -> str:
@@ -533,6 +551,7 @@ __all__ = [
     "base_digest",
     "described",
     "merged",
+    "rate_of_adapters",
     "with_adapter_of",
     "without_adapter",
 ]

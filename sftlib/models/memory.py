@@ -11,7 +11,7 @@ from torch import nn
 
 _FEWEST, _MOST_CPU, _MOST_GPU = 2**9, 2**14, 2**17
 _SHARE = 0.6  # of the memory, for weights, optimizer and activations; the rest is for data, caches and other people
-_PER_WEIGHT = 16  # bytes: weight, gradient, two moments, in fp32
+_MOMENTS = 3  # beside a trained weight: its gradient and two moments, all of its size
 _CHUNK_OF_SCORES = 10 * 2**24  # bytes; see `sftlib.models.chunked_loss`
 _VECTORS_A_LAYER = 34  # hidden vectors a layer keeps for the backward pass (Korthikanti et al., 2022, at 1 byte a unit)
 
@@ -32,12 +32,12 @@ def memory_limit(device: torch.device) -> int:
 
 
 def tokens_of_a_pass(model: nn.Module, device: torch.device, *, checkpointing: bool = False) -> int:
-    """Tokens of one forward and backward pass that fit beside weights, gradients and optimizer.
+    """Tokens of one forward and backward pass that fit beside weights, and gradients and optimizer of what is trained.
 
     A rule of thumb on the safe side: it bounds the memory and never changes a result.
     """
-    parameters = sum(p.numel() for p in model.parameters())
-    room = _SHARE * memory_limit(device) - _PER_WEIGHT * parameters - _of_scores(model)
+    held = sum(p.numel() * p.element_size() * (1 + _MOMENTS * p.requires_grad) for p in model.parameters())
+    room = _SHARE * memory_limit(device) - held - _of_scores(model)
     fitting = int(room / _bytes_a_token(getattr(model, "config", None), checkpointing))
     most = _MOST_CPU if device.type == "cpu" else _MOST_GPU
     return max(_FEWEST, min(most, fitting))

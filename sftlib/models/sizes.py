@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -13,9 +14,19 @@ NARROW = 256
 
 
 def typical_width(model: nn.Module) -> int:
-    """The median over linear layers of the smaller side; 0 without any."""
-    sides = sorted(min(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear))
+    """The median over the model's own linear layers, not those of an adapter, of the smaller side; 0 without any."""
+    added = {part for module in model.modules() for part in _of_adapter(module)}
+    own = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in added]
+    sides = sorted(min(m.in_features, m.out_features) for m in own)
     return sides[len(sides) // 2] if sides else 0
+
+
+def _of_adapter(module: Any) -> Iterator[nn.Module]:
+    """What `peft` added to a module that it stands around: thin layers, which tell nothing of the model."""
+    for name in getattr(module, "adapter_layer_names", ()):
+        part = getattr(module, name, None)
+        if isinstance(part, nn.Module):
+            yield from part.modules()
 
 
 def dropout_rates(config: Any) -> dict[str, float]:

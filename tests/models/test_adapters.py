@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sftlib import Callback, FineTuner, LoRA, TaskDataset
 from sftlib.assembly import assemble
 from sftlib.errors import MissingExtraError, OptionError
+from sftlib.models import memory
 from sftlib.models.adapters import (
     SavedAdapter,
     adapt,
@@ -27,6 +28,7 @@ from sftlib.models.adapters import (
     without_adapter,
 )
 from sftlib.models.dropout import DropoutMasks, RowDropout, row_dropout
+from sftlib.models.sizes import typical_width
 from sftlib.tasks import find_task
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
@@ -132,7 +134,7 @@ def test_options_come_back_as_given() -> None:
 
 def test_an_adapter_wants_a_higher_learning_rate() -> None:
     data = case_of(NAME).data()
-    for adapter, rate in ((None, 5e-5), ("lora", 3e-4)):
+    for adapter, rate in ((None, 5e-5), ("lora", 1e-3)):
         tuner = FineTuner(case_of(NAME).model(), tokenizer=tiny_tokenizer(), adapter=adapter, max_steps=1, warmup=0)
         assert tuner.fit(data, progress=False).history.steps[0]["learning_rate"] == rate
         assert tuner.settings["learning_rate"] == rate
@@ -453,3 +455,17 @@ def test_a_loaded_adapter_trains_on(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="do not fit"):
         again.fit(TaskDataset({"text": ["a", "b"] * 4, "label": [0, 1] * 4}), progress=False)
     assert adapter_settings(again.model)["r"] == 4
+
+
+@pytest.mark.parametrize("adapter", [LoRA(r=2), peft.IA3Config(), peft.LoKrConfig(target_modules=["query"])], ids=repr)
+def test_what_is_decided_by_width_is_decided_as_without(adapter: Any) -> None:
+    """Layout and precision look at how wide the model is; the thin layers of an adapter are not the model."""
+    for family in ("bert", "llama") if isinstance(adapter, LoRA) else ("bert",):
+        assert typical_width(adapted(family, adapter)) == typical_width(tiny_model(family)) == 32
+
+
+def test_memory_is_kept_for_what_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_limit", lambda _: 2**20)
+    monkeypatch.setattr(memory, "_FEWEST", 1)
+    device = torch.device("cpu")
+    assert memory.tokens_of_a_pass(adapted(adapter=LoRA(r=1)), device) > memory.tokens_of_a_pass(tiny_model(), device)
