@@ -41,6 +41,7 @@ _TASKS = {
     "AutoModelForQuestionAnswering": "QUESTION_ANS",
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+    "AutoModel": "FEATURE_EXTRACTION",
 }
 
 
@@ -431,7 +432,10 @@ def _trained_whole(model: nn.Module, drawn: Collection[str]) -> list[str]:
     heads = [
         name
         for name, child in model.named_children()
-        if body is not model and child is not body and child is not table and any(True for _ in child.parameters())
+        if body is not model
+        and child is not body
+        and table not in set(child.modules())
+        and any(True for _ in child.parameters())
     ]
     return _outermost([*heads, *(parent for name in drawn if (parent := name.rpartition(".")[0]))])
 
@@ -447,9 +451,9 @@ def _linear_layers(model: nn.Module, whole: Collection[str]) -> Iterator[tuple[s
 
 
 def _body(model: Any) -> tuple[nn.Module | None, nn.Module | None]:
-    """The pretrained body, and a language model's own head; a model such as T5 is its own body but for that head."""
+    """The pretrained body, and a language model's own head; T5, or a model without a head, is its own body."""
     table = getattr(model, "get_output_embeddings", lambda: None)()
-    return body_of(model) or (None if table is None else model), table
+    return body_of(model) or (model if getattr(model, "base_model", None) is model else None), table
 
 
 def _no_layers(model: nn.Module, any_at_all: bool) -> str:
