@@ -84,8 +84,16 @@ def test_frozen_layers_are_computed_once(family: str, padding_free: bool) -> Non
         assert_same_run(recalled, plain)
 
 
+# Filling in words reads every step's own gaps, and an embedding has no head: nothing of theirs is computed once.
+RECALLING = [
+    name
+    for name in NAMES
+    if "bert" in case_of(name).families and case_of(name).auto_class not in ("AutoModel", "AutoModelForMaskedLM")
+]
+
+
 @pytest.mark.parametrize("what", ["backbone", 1, ["bert.embeddings", "*.layer.0"]])
-@pytest.mark.parametrize("name", [name for name in NAMES if "bert" in case_of(name).families])
+@pytest.mark.parametrize("name", RECALLING)
 def test_every_task_and_cut(name: str, what: Any) -> None:
     with without_recall():
         plain = run_of(name, "bert", what, keep_best="loss")

@@ -23,9 +23,19 @@ def figure(request: pytest.FixtureRequest) -> Figure:
     return note
 
 
+@pytest.fixture(autouse=True, scope="session")
+def handlers_at_the_start() -> Iterator[None]:
+    """The same for fixtures that many tests share, which are made before those of a test."""
+    yield from _usual_handlers()
+
+
 @pytest.fixture(autouse=True)
 def usual_handlers() -> Iterator[None]:
     """Signals as a program has them at its start: shells start jobs in the background with SIGINT ignored."""
+    yield from _usual_handlers()
+
+
+def _usual_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
