@@ -34,7 +34,7 @@ def tagged(tokens: Any, tags: Any) -> TaskDataset:
         (None, "a missing value: row 1"),
         (NAN, "a missing value: row 1"),
         ("a b", r"a str instead of a list of words: row 1 \('a b'\); cut it into words"),
-        ({"a", "b"}, "a set instead of a list of words"),
+        ({"a"}, "a set instead of a list of words"),
         (7, "an int instead of a list of words"),
         ([], r"no words: row 1 \(\[\]\)"),
         (np.array([]), "no words: row 1"),
