@@ -25,10 +25,10 @@ from sftlib.errors import OptionError
 from sftlib.extras import require
 from sftlib.models.adapter_config import config_from, config_problem, settings_of
 from sftlib.models.backbone import seeded
-from sftlib.models.freezing import body_of
 from sftlib.models.opening import first_line
 from sftlib.models.sizes import typical_width
 from sftlib.models.strict import Stored, bounded
+from sftlib.models.structure import body_of
 from sftlib.options import real_number, whole_number
 
 _WORD = "lora"

@@ -77,7 +77,11 @@ class Windows:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply (..., W) with its masks."""
-        return x * _gather(self._pool, self._offsets, self._width).view(x.shape)
+        return x * self.like(x)
+
+    def like(self, x: Tensor) -> Tensor:
+        """The masks of (..., W)."""
+        return _gather(self._pool, self._offsets, self._width).view(x.shape)
 
 
 @final
@@ -161,10 +165,24 @@ class DropoutMasks:
         """
         return self.drop(x, p, _offsets(self._keys(x) + self._site_key(site)))
 
-    def offsets_of_heads(self, heads: int, site: int) -> Tensor:
-        """(N, A) windows of attention weights, for each token and head in the flat order; see `drop`."""
+    def offsets_of_heads(self, heads: int, site: int, only: Tensor | None = None) -> Tensor:
+        """(N, A) windows of attention weights, for each token and head in the flat order; see `drop`.
+
+        Args:
+            heads: A
+            site: of the attention.
+            only: these tokens alone.
+        """
+        tokens = self._tokens_end_to_end(only)
+        return _offsets(tokens[:, None] + _head_keys(heads, tokens.device) + self._site_key(site))
+
+    def offsets_of_tokens(self, site: int, only: Tensor | None = None) -> Tensor:
+        """(N,) windows of what is dropped at a site, for each token in the flat order, or these alone."""
+        return _offsets(self._tokens_end_to_end(only) + self._site_key(site))
+
+    def _tokens_end_to_end(self, only: Tensor | None) -> Tensor:
         assert self._flat is not None
-        return _offsets(self._flat[:, None] + _head_keys(heads, self._flat.device) + self._site_key(site))
+        return self._flat if only is None else self._flat.index_select(0, only)
 
     def drop(self, x: Tensor, p: float, offsets: Tensor) -> Tensor:
         """Multiply each vector along the last axis with its window.
@@ -202,6 +220,8 @@ class DropoutMasks:
             return self._tokens
         if x.dim() == 3 and x.shape[:2] == (1, len(self._flat)):
             return self._flat[None]
+        if x.dim() == 3 and x.shape[:2] == (rows, 1):  # the first token of each row alone
+            return self._tokens[:, :1]
         if x.dim() == 4 and x.shape[0] == rows and x.shape[2] == tokens:
             return self._tokens[:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
         if x.dim() == 2 and x.shape[0] == rows:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sftlib.errors import OptionError
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.layout import Layout
+from sftlib.models.structure import body_of, layers_of
 from sftlib.options import nearest
 
 BACKBONE = "backbone"
@@ -72,23 +73,6 @@ def freeze(model: nn.Module, what: Freeze) -> None:
         parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise OptionError(f"freeze={what!r}: nothing is left to train")
-
-
-def body_of(model: nn.Module) -> nn.Module | None:
-    """The pretrained body under a head; None where the two cannot be told apart."""
-    body = getattr(model, "base_model", None)
-    return body if isinstance(body, nn.Module) and body is not model else None
-
-
-def layers_of(model: nn.Module) -> nn.ModuleList | None:
-    """The layers of a transformer, each with its own weights; None where there is no single list of them."""
-    body, count = body_of(model), getattr(getattr(model, "config", None), "num_hidden_layers", None)
-    if body is None or not isinstance(count, int):
-        return None
-    lists = [module for module in body.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    inner = {child for module in lists for child in module.modules() if child is not module}
-    outermost = [module for module in lists if module not in inner]
-    return outermost[0] if len(outermost) == 1 else None
 
 
 def constant_parts(model: nn.Module, run: Callable[[], object]) -> list[str]:

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from sftlib.models.dropout import DropoutMasks
-from sftlib.models.freezing import body_of, layers_of
 from sftlib.models.layout import Layout
 from sftlib.models.prefix_store import Place, Shelf, row_digest
 from sftlib.models.sizes import dropout_rates
+from sftlib.models.structure import body_of, layers_of
 
 _NOT_TOKENS = ("attention_mask", "dropout_masks", "sequences")
 _ABOVE = ("id2label", "label2id", "problem_type")  # fields of a config that the body does not read

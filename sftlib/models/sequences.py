@@ -1,18 +1,22 @@
 """Rows laid end to end: which token belongs to which row, and which rows attend together.
 
 Letters: ``B`` rows, ``T`` tokens of the longest, ``N`` tokens of all rows, ``G`` rows of a group, ``L`` tokens of the
-longest row of a group, ``n`` tokens of a group, ``A`` heads, ``D`` features of a head.
+longest row of a group, ``n`` tokens of a group, ``A`` heads, ``D`` features of a head, ``H`` hidden width,
+``P`` kinds of vectors (queries, keys, values).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_PADDING_OF_A_GROUP = 1.6  # padded tokens per real token at most; more groups are more, smaller kernels
+_COST_OF_A_GROUP = 2**12  # what its calls cost, in scores of a dozen heads; more groups are less padding
 _LARGEST_GROUP = 2**21  # G * L * L at most, since the weights of a group are held for the backward pass
 
 
@@ -23,47 +27,61 @@ class Group:
     Args:
         lengths: (G,) tokens of each row.
         start: first token in the flat order.
+        first: first row.
 
     Attributes:
         start: as given.
         stop: one beyond the last token.
+        first: as given.
         rows: G
         longest: L
         padding: (G, L) True beyond a row's end; None when all rows are equally long.
     """
 
-    def __init__(self, lengths: Tensor, start: int) -> None:
+    def __init__(self, lengths: Tensor, start: int, first: int) -> None:
         self.start = start
+        self.first = first
         self.rows = len(lengths)
         self.longest = int(lengths.max())
         places = torch.arange(self.longest, device=lengths.device)
         inside = places < lengths[:, None]  # (G, L)
-        first = torch.cumsum(lengths, 0) - lengths
-        self._token = torch.where(inside, first[:, None] + places, 0)  # (G, L); padding repeats token 0
+        begins = torch.cumsum(lengths, 0) - lengths
+        self._token = torch.where(inside, begins[:, None] + places, 0)  # (G, L); padding repeats token 0
         self._place = inside.flatten().nonzero()[:, 0]  # (n,) where in (G * L) each token lies
         self.stop = start + len(self._place)
         self.padding = None if len(self._place) == inside.numel() else ~inside
-        self._indices: dict[int, tuple[Tensor, Tensor]] = {}
+        self._indices: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._made: dict[object, Tensor] = {}
 
-    def spread(self, x: Tensor, heads: int) -> Tensor:
-        """(n, A * D) flat -> (G, A, L, D) side by side; what stands on padding means nothing."""
-        there, _ = self._of(heads)
-        return x.reshape(-1, x.shape[1] // heads).index_select(0, there).view(self.rows, heads, self.longest, -1)
+    def spread(self, x: Tensor, heads: int, parts: int = 1) -> Tensor:
+        """(n, P * A * D) flat -> (P, G, A, L, D) side by side; what stands on padding means nothing."""
+        there, _ = self._of(heads, parts)
+        width = x.shape[1] // (parts * heads)
+        return x.reshape(-1, width).index_select(0, there).view(parts, self.rows, heads, self.longest, width)
 
     def collect(self, x: Tensor) -> Tensor:
-        """(G, A, L, D) -> (n, A * D), undoing `spread`."""
-        _, back = self._of(x.shape[1])
-        return x.reshape(-1, x.shape[3]).index_select(0, back).view(self.stop - self.start, -1)
+        """(P, G, A, L, D) -> (n, P * A * D), undoing `spread`."""
+        _, back = self._of(x.shape[2], x.shape[0])
+        return x.reshape(-1, x.shape[4]).index_select(0, back).view(self.stop - self.start, -1)
 
-    def _of(self, heads: int) -> tuple[Tensor, Tensor]:
+    def once(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """What all layers share, made when the first asks."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _of(self, heads: int, parts: int) -> tuple[Tensor, Tensor]:
         """Indices of `spread` and `collect`, which all layers share."""
-        if heads not in self._indices:
+        if (heads, parts) not in self._indices:
             head = torch.arange(heads, device=self._place.device)
-            there = self._token[:, None, :] * heads + head[:, None]  # (G, A, L)
-            row, place = self._place // self.longest, self._place % self.longest
-            back = (row[:, None] * heads + head) * self.longest + place[:, None]  # (n, A)
-            self._indices[heads] = there.flatten(), back.flatten()
-        return self._indices[heads]
+            part = torch.arange(parts, device=self._place.device)
+            token = self._token[:, None, :] * parts * heads + head[:, None]  # (G, A, L)
+            there = token + part[:, None, None, None] * heads  # (P, G, A, L)
+            row, place = self._place // self.longest, self._place % self.longest  # (n,)
+            side = part[:, None] * self.rows + row[:, None, None]  # (n, P, 1)
+            back = (side * heads + head) * self.longest + place[:, None, None]  # (n, P, A)
+            self._indices[heads, parts] = there.flatten(), back.flatten()
+        return self._indices[heads, parts]
 
 
 @final
@@ -94,6 +112,11 @@ class Sequences:
         self.starts = torch.cumsum(lengths, 0) - lengths
         self._lengths = lengths
 
+    def side_by_side(self, x: Tensor) -> Tensor:
+        """(N, H) -> (B, T, H), zeros on padding."""
+        padded = x.new_zeros(len(self.starts) * self.longest, x.shape[1])
+        return padded.index_copy(0, self.tokens, x).view(-1, self.longest, x.shape[1])
+
     @functools.cached_property
     def groups(self) -> list[Group]:
         """Rows that attend together, in order; made when a layer first asks, since a recalled body never does."""
@@ -101,17 +124,21 @@ class Sequences:
 
 
 def _groups(lengths: Tensor) -> list[Group]:
-    """Cut rows, in their order, into groups with little padding and of bounded size."""
-    sizes = lengths.tolist()
-    groups, first, start = [], 0, 0
-    while first < len(sizes):
-        last, real, longest = first + 1, sizes[first], sizes[first]
-        while last < len(sizes):
-            wider = max(longest, sizes[last])
-            places = wider * (last + 1 - first)
-            if places > _PADDING_OF_A_GROUP * (real + sizes[last]) or places * wider > _LARGEST_GROUP:
-                break
-            real, longest, last = real + sizes[last], wider, last + 1
-        groups.append(Group(lengths[first:last], start))
-        first, start = last, start + real
-    return groups
+    """Cut rows, in their order, into the groups whose attention costs least: scores to compute, and calls to make."""
+    sizes = lengths.cpu().numpy().astype(np.int64)
+    least = np.full(len(sizes) + 1, np.inf)  # cost of the first so many rows
+    cut = np.zeros(len(sizes) + 1, dtype=np.int64)  # where their last group begins
+    least[0] = 0.0
+    for stop in range(1, len(sizes) + 1):
+        longest = np.maximum.accumulate(sizes[stop - 1 :: -1])  # of a group that begins 1, 2, ... rows before
+        scores = longest**2 * np.arange(1, stop + 1)
+        fitting = max(1, int(np.searchsorted(scores, _LARGEST_GROUP, side="right")))
+        costs = least[stop - 1 :: -1][:fitting] + scores[:fitting] + _COST_OF_A_GROUP
+        best = int(costs.argmin())
+        least[stop], cut[stop] = costs[best], stop - 1 - best
+    edges = [len(sizes)]
+    while edges[-1] > 0:
+        edges.append(int(cut[edges[-1]]))
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    rows = itertools.pairwise(edges[::-1])
+    return [Group(lengths[first:stop], int(starts[first]), first) for first, stop in rows]

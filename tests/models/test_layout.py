@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import pytest
@@ -174,7 +175,9 @@ class TestChoice:
         batch = batch_of(model, LENGTHS)
         assert fitting_layout(model, [batch], CPU, padding_free=True).name == Flat.name
         original = attention._hidden
-        monkeypatch.setattr(attention, "_hidden", lambda group, **more: original(group, **{**more, "window": None}))
+        monkeypatch.setattr(
+            attention, "_hidden", lambda group, heads, causal, _, like: original(group, heads, causal, None, like)
+        )
         reaches_beyond = max(LENGTHS) > model.config.local_attention // 2
         assert reaches_beyond
         assert fitting_layout(model, [batch], CPU, padding_free=True).name != Flat.name
@@ -185,12 +188,14 @@ class TestSequences:
     def test_spread_and_collect_undo_each_other(self, lengths: list[int]) -> None:
         sequences = Sequences(torch.tensor(lengths), max(lengths))
         x = torch.randn(sum(lengths), 6)
-        back = [group.collect(group.spread(x[group.start : group.stop], 3)) for group in sequences.groups]
-        assert torch.equal(torch.cat(back), x)
+        for parts, heads in ((1, 3), (2, 1), (3, 2)):
+            sides = [group.spread(x[group.start : group.stop], heads, parts) for group in sequences.groups]
+            back = [group.collect(side) for group, side in zip(sequences.groups, sides, strict=True)]
+            assert torch.equal(torch.cat(back), x)
 
     def test_spread_lays_rows_side_by_side(self) -> None:
         (group,) = Sequences(torch.tensor([3, 2]), 3).groups
-        found = group.spread(torch.arange(10.0).view(5, 2), 2)  # two heads of one feature
+        (found,) = group.spread(torch.arange(10.0).view(5, 2), 2)  # two heads of one feature
         assert found[0, 0].flatten().tolist() == [0, 2, 4]
         assert found[1, 1].flatten().tolist()[:2] == [7, 9]
         assert group.padding is not None
@@ -201,8 +206,31 @@ class TestSequences:
         sequences = Sequences(lengths, 50)
         assert sum(group.rows for group in sequences.groups) == 40
         assert [group.start for group in sequences.groups[1:]] == [group.stop for group in sequences.groups[:-1]]
-        padded = sum(group.rows * group.longest for group in sequences.groups)
-        assert padded <= 1.6 * int(lengths.sum())
+        assert 1 < len(sequences.groups) < 8
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_groups_cost_the_least_of_all_ways_to_cut(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Against every way to cut eight rows: scores computed for padding, and calls made for one more group."""
+        import sftlib.models.sequences as module
+
+        monkeypatch.setattr(module, "_LARGEST_GROUP", 6000)
+        lengths = torch.randint(1, 50, (8,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+        def cost(sizes: list[list[int]]) -> float:
+            scores = [len(group) * max(group) ** 2 for group in sizes]
+            fits = all(n <= 6000 or len(group) == 1 for n, group in zip(scores, sizes, strict=True))
+            return sum(scores) + 2**10 * len(sizes) if fits else float("inf")
+
+        monkeypatch.setattr(module, "_COST_OF_A_GROUP", 2**10)
+        ways = []
+        for cuts in itertools.product([False, True], repeat=7):
+            groups = [[lengths[0]]]
+            for size, new in zip(lengths[1:], cuts, strict=True):
+                groups = [*groups, [size]] if new else [*groups[:-1], [*groups[-1], size]]
+            ways.append(cost(groups))
+        found = Sequences(torch.tensor(lengths), max(lengths)).groups
+        sizes = [lengths[group.first : group.first + group.rows] for group in found]
+        assert cost(sizes) == min(ways)
 
     def test_groups_are_bounded(self) -> None:
         sequences = Sequences(torch.full((40,), 512), 512)

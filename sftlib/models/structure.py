@@ -1,0 +1,22 @@
+"""How a model is built: a body under a head, layers in the body."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def body_of(model: nn.Module) -> nn.Module | None:
+    """The pretrained body under a head; None where the two cannot be told apart."""
+    body = getattr(model, "base_model", None)
+    return body if isinstance(body, nn.Module) and body is not model else None
+
+
+def layers_of(model: nn.Module) -> nn.ModuleList | None:
+    """The layers of a transformer, each with its own weights; None where there is no single list of them."""
+    body, count = body_of(model), getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    if body is None or not isinstance(count, int):
+        return None
+    lists = [module for module in body.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    inner = {child for module in lists for child in module.modules() if child is not module}
+    outermost = [module for module in lists if module not in inner]
+    return outermost[0] if len(outermost) == 1 else None
