@@ -107,6 +107,18 @@ def joined(first: Sequence[Any], second: Sequence[Any]) -> Sequence[Any]:
     return Joined(first, second) if in_file else [*first, *second]
 
 
+def chosen(values: Sequence[Any], rows: NDArray[np.int64]) -> Sequence[Any]:
+    """Some rows of a column as a column of the same kind: a list is copied, what lies in a file stays there.
+
+    Example:
+        >>> chosen(["a", "b", "c"], np.array([0, 2]))
+        ['a', 'c']
+    """
+    if isinstance(values, Coded):
+        return Coded(values.codes[rows], values.values)
+    return [values[row] for row in rows.tolist()] if isinstance(values, list) else View(values, rows)
+
+
 @final
 class Nothing(Column):
     """A column of missing values."""

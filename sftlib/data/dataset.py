@@ -7,19 +7,21 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from sftlib.data.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.columns import Nothing, joined
+from sftlib.data.duplicates import Inputs
 from sftlib.data.from_files import FromFiles
 from sftlib.data.kinds import Label
 from sftlib.data.labels import check_label_names, holds, union
 from sftlib.data.problems import brief
-from sftlib.data.report import DataReport
+from sftlib.data.report import DataReport, check_other, comparable
 from sftlib.data.roles import resolve, roles_of
 from sftlib.data.rows import Row, Rows
 from sftlib.data.splitting import Index, check_fractions, keys, numbered, sides
 from sftlib.data.store import Store, build
 from sftlib.data.tables import from_mappings, open_rows
 from sftlib.errors import DataError, OptionError
-from sftlib.options import checked
+from sftlib.options import checked, choice, raise_together
 
 
 @final
@@ -32,6 +34,9 @@ class TaskDataset(FromFiles):
             mappings. A key that a row lacks is a missing value.
         task: what to learn, such as ``"text-classification"``; inferred from the roles when left out.
         label_names: the classes in their order; inferred (sorted) when left out.
+        on_invalid: what becomes of rows with a value that its role cannot use (missing, of another type, a label
+            that is not in ``label_names``): an ``"error"`` that names them, or ``"drop"``, and the logger ``sftlib``
+            says how many they were and which.
         **roles: role = name of its column. A role whose column bears the role's own name may be left out;
             ``role=None`` says that the role is not there, whatever the columns are called.
 
@@ -57,13 +62,15 @@ class TaskDataset(FromFiles):
         *,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> None:
+        raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
         table = open_rows(rows)
         names = check_label_names(label_names)
         assignment = resolve(tuple(table.columns), roles, task=task, options=table.options)
-        store, names = build(table, assignment, names)
-        Rows.__init__(self, store, np.arange(table.rows, dtype=np.int64), names)
+        store, names = build(table, assignment, names, drop_invalid=on_invalid == "drop")
+        Rows.__init__(self, store, np.arange(store.rows, dtype=np.int64), names)
 
     @checked
     def select(self, indices: Iterable[int] | Iterable[bool]) -> Self:
@@ -171,6 +178,46 @@ class TaskDataset(FromFiles):
         """What a split spreads evenly: the number of the label, where a row has exactly one."""
         single = [role for role in self.targets if self.kinds[role].one_label]
         return numbered(self.view(single[0])) if single else np.zeros(len(self), np.int64)
+
+    @checked
+    def clean(
+        self,
+        other: TaskDataset | None = None,
+        *,
+        conflicts: str = "error",
+        leakage: str = "error",
+        blank: str = "drop",
+        duplicates: str = "drop",
+        normalised_duplicates: str = "keep",
+    ) -> Self:
+        """The rows without those that have a problem; the logger ``sftlib`` says how many there were of each kind.
+
+        Each kind is an ``"error"``, left out (``"drop"``) or kept (``"keep"``); kinds are named as in `report`.
+
+        Args:
+            other: a data set that should be independent of this one, such as the test data.
+            conflicts: rows whose inputs are another row's, with another target; all of them, since nothing says which
+                is right.
+            leakage: rows that stand in ``other`` too, exactly or but for case, width or spaces.
+            blank: rows with an input of nothing but white space or invisible characters.
+            duplicates: rows whose inputs repeat an earlier row's exactly.
+            normalised_duplicates: further rows that do so but for case, width or spaces.
+
+        Raises:
+            DataError: rows of a kind that is to be an error, all kinds in one; or ``other`` has other inputs.
+            OptionError: another word.
+
+        Example:
+            >>> data = TaskDataset({"text": ["Good.", "Good.", "", "Bad."], "label": [1, 1, 0, 0]})
+            >>> data.clean().column("text")
+            ['Good.', 'Bad.']
+        """
+        check_other(self, other)
+        policy = DataPolicy(conflicts, leakage, blank, duplicates, normalised_duplicates)
+        inputs, targets = Inputs(self.asked()), [(self.kinds[role], self.view(role)) for role in self.targets]
+        contradicting = inputs.contradicting(lambda rows: comparable(targets, rows))
+        found = problems_of(inputs, None if other is None else Inputs(other.asked()), contradicting)
+        return self.select(kept_rows(policy, len(self), found))
 
     @checked
     def report(self, other: TaskDataset | None = None, *, other_name: str = "valid") -> DataReport:

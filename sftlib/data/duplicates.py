@@ -93,6 +93,27 @@ class Inputs:
         """Rows of ``other`` whose inputs are here too: exactly, and only after normalising."""
         return self._matches(other, len(self.exact))
 
+    def repeated(self) -> tuple[Index, Index]:
+        """All rows that repeat an earlier one: exactly, and further ones only after normalising."""
+        rows = np.arange(len(self.exact))
+        same = self.filled & (_first_rows(self.exact, self.exact) < rows)
+        alike = self.filled & (_first_rows(self.loose, self.loose) < rows)
+        return np.flatnonzero(same), np.flatnonzero(alike & ~same)
+
+    def shared(self, other: Inputs) -> Index:
+        """All rows here whose inputs stand in the other, exactly or normalised."""
+        return np.flatnonzero(self.filled & (_first_rows(other.loose, self.loose) < len(other.loose)))
+
+    def contradicting(self, targets: Callable[[Index], Sequence[Hashable]]) -> Index:
+        """All rows with the normalised inputs of a row whose target is another, that row too.
+
+        Args:
+            targets: row numbers -> the target of each.
+        """
+        differing = np.flatnonzero(self._differing(targets)[1])
+        found = _first_rows(self.loose[differing], self.loose) < len(differing)
+        return np.flatnonzero(self.filled & found)
+
     def _matches(self, other: Inputs, limit: Index | int) -> tuple[Matches, Matches]:
         """Rows of ``other`` with the inputs of a row here that comes before a limit."""
         exact = _first_rows(self.exact, other.exact)
@@ -106,6 +127,10 @@ class Inputs:
         Args:
             targets: row numbers -> the target of each.
         """
+        return _pairs(*self._differing(targets))
+
+    def _differing(self, targets: Callable[[Index], Sequence[Hashable]]) -> tuple[Index, NDArray[np.bool_]]:
+        """For each row the first with its inputs, and whether that has another target."""
         first = _first_rows(self.loose, self.loose)
         differs = self.filled & (first < np.arange(len(first)))
         repeats = np.flatnonzero(differs)
@@ -113,7 +138,7 @@ class Inputs:
             rows = repeats[start : start + _BLOCK]
             pairs = zip(targets(rows), targets(first[rows]), strict=True)
             differs[rows] = [here != there for here, there in pairs]
-        return _pairs(first, differs)
+        return first, differs
 
 
 def _pairs(first: Index, found: NDArray[np.bool_]) -> Matches:

@@ -28,6 +28,7 @@ class FromFiles(Rows):
         *,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> None:
         """As for `TaskDataset`."""
@@ -42,6 +43,7 @@ class FromFiles(Rows):
         encoding: str = "utf-8",
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         r"""Rows of a CSV file with a header.
@@ -56,13 +58,14 @@ class FromFiles(Rows):
             encoding: how the file's bytes spell text.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
             **roles: as for `TaskDataset`.
 
         Raises:
             DataError: no such file, bad bytes, ragged rows (with their lines), and as for `TaskDataset`.
         """
         table = readers.read_csv(path, delimiter=delimiter, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, **roles)
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked
@@ -72,6 +75,7 @@ class FromFiles(Rows):
         *,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
@@ -79,7 +83,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, or lines that are no JSON object (all of them counted), and as for `TaskDataset`.
         """
-        return cls(readers.read_jsonl(path), task=task, label_names=label_names, **roles)
+        return cls(readers.read_jsonl(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked
@@ -89,6 +93,7 @@ class FromFiles(Rows):
         *,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
@@ -97,7 +102,7 @@ class FromFiles(Rows):
             MissingExtraError: pyarrow is not installed.
             DataError: no such file, or no Parquet, and as for `TaskDataset`.
         """
-        return cls(readers.read_parquet(path), task=task, label_names=label_names, **roles)
+        return cls(readers.read_parquet(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked
@@ -110,6 +115,7 @@ class FromFiles(Rows):
         revision: str | None = None,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
@@ -121,6 +127,7 @@ class FromFiles(Rows):
             revision: a commit or tag, to read the same rows again later.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
             **roles: as for `TaskDataset`.
 
         Raises:
@@ -128,7 +135,7 @@ class FromFiles(Rows):
             DataError: it cannot be loaded, and as for `TaskDataset`.
         """
         rows = readers.read_hub(name, split=split, config=config, revision=revision)
-        return cls(rows, task=task, label_names=label_names, **roles)
+        return cls(rows, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked
@@ -139,6 +146,7 @@ class FromFiles(Rows):
         encoding: str = "utf-8",
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         """One folder per class, one ``.txt`` file per row; columns ``text``, ``label`` and ``path``, in sorted order.
@@ -146,7 +154,13 @@ class FromFiles(Rows):
         Raises:
             DataError: no such folder, no class folders, files that cannot be decoded, and as for `TaskDataset`.
         """
-        return cls(readers.read_folder(path, encoding=encoding), task=task, label_names=label_names, **roles)
+        return cls(
+            readers.read_folder(path, encoding=encoding),
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            **roles,
+        )
 
     @classmethod
     @checked
@@ -156,6 +170,7 @@ class FromFiles(Rows):
         *,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         """Rows of a JSON file that holds an array of objects, in UTF-8.
@@ -163,7 +178,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line) or no array of objects, and as for `TaskDataset`.
         """
-        return cls(read_json(path), task=task, label_names=label_names, **roles)
+        return cls(read_json(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked
@@ -177,6 +192,7 @@ class FromFiles(Rows):
         encoding: str = "utf-8",
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         r"""Sentences of a file with a word and its tags in each line and an empty line after each sentence.
@@ -192,6 +208,7 @@ class FromFiles(Rows):
             encoding: how the file's bytes spell text.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
             **roles: as for `TaskDataset`.
 
         Raises:
@@ -199,7 +216,7 @@ class FromFiles(Rows):
             DataError: no such file, bad bytes, ragged lines (with their numbers), and as for `TaskDataset`.
         """
         table = read_conll(path, columns=columns, delimiter=delimiter, comment=comment, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, **roles)
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked
@@ -209,6 +226,7 @@ class FromFiles(Rows):
         *,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
         **roles: str | None,
     ) -> Self:
         """Questions of a file in the layout of SQuAD 1.1 or 2.0, one a row, with columns ``id`` and ``title``.
@@ -218,7 +236,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line), another layout (and where), and as for `TaskDataset`.
         """
-        return cls(read_squad(path), task=task, label_names=label_names, **roles)
+        return cls(read_squad(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked

@@ -43,13 +43,19 @@ def fit_label_names(kind: RoleKind, values: Iterable[object]) -> tuple[Label, ..
     return tuple(sorted({label for value in values for label in kind.labels_of(value)}))
 
 
-def outside(kind: RoleKind, values: Sequence[object], names: Sequence[Label]) -> Findings:
-    """The rows of a checked column whose labels are not among ``names``."""
+def outside(kind: RoleKind, values: Iterable[tuple[int, object]], names: Sequence[Label]) -> Findings:
+    """The rows whose labels are not among ``names``.
+
+    Args:
+        kind: of the column.
+        values: (row, its normalised value).
+        names: the label names.
+    """
     findings = Findings()
     known = {(type(name), name) for name in names}
     what, mend = "a label that is not in label_names", f"expected one of {listed(names, 10)}"
     hints: dict[tuple[type, Label], str] = {}  # finding the nearest name is slow, and the same labels come again
-    for row, value in enumerate(values):
+    for row, value in values:
         for label in kind.labels_of(value):
             key = (type(label), label)
             if key in known:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sftlib.errors import DataError, LabelError
 
@@ -67,7 +72,7 @@ class _Kind:
 
 
 class Findings:
-    """The problems of one column, grouped by kind; memory does not grow with the number of bad rows.
+    """The problems of one column, grouped by kind; of a bad row no more is held than its number.
 
     Example:
         >>> findings = Findings()
@@ -79,6 +84,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
+        self._rows = array("q")
 
     def add(self, row: int, what: str, value: object, mend: str, *, note: str = "") -> None:
         """Count a bad row.
@@ -92,6 +98,7 @@ class Findings:
         """
         kind = self._kinds.setdefault(what, _Kind(mend))
         kind.count += 1
+        self._rows.append(row)
         if kind.count <= SHOWN:
             said = ", ".join(part for part in ("" if value is None else brief(value), note) if part)
             kind.rows.append(f"row {row} ({said})" if said else f"row {row}")
@@ -99,15 +106,28 @@ class Findings:
     def __bool__(self) -> bool:
         return bool(self._kinds)
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Every bad row, once, in rising order."""
+        return np.unique(np.array(self._rows, np.int64))
+
     def lines(self, where: str) -> Iterator[str]:
+        """One line for each kind of problem, beginning with ``where``, and how to mend it."""
+        mends = (kind.mend for kind in self._kinds.values())
+        yield from (f"{line}; {mend}" for line, mend in zip(self.counts(where), mends, strict=True))
+
+    def counts(self, where: str) -> Iterator[str]:
         """One line for each kind of problem, beginning with ``where``."""
         for what, kind in self._kinds.items():
             rows = "1 row" if kind.count == 1 else f"{kind.count:,} rows"
             more = f" and {kind.count - SHOWN:,} more" if kind.count > SHOWN else ""
-            yield f"{where}: {rows} with {what}: {', '.join(kind.rows)}{more}; {kind.mend}"
+            yield f"{where}: {rows} with {what}: {', '.join(kind.rows)}{more}"
 
 
-def raise_findings(found: Iterable[tuple[str, bool, Findings]]) -> None:
+Found: TypeAlias = "tuple[str, bool, Findings]"
+
+
+def raise_findings(found: Iterable[Found]) -> None:
     """Raise everything that was found in one error, or nothing when there is nothing.
 
     Args:

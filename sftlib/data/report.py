@@ -97,7 +97,7 @@ class DataReport:
         Raises:
             DataError: ``other`` has other inputs than ``data``.
         """
-        _check_other(data, other)
+        check_other(data, other)
         measures = {role: data.kinds[role].measure for role in data.inputs if len(data) and data.kinds[role].measure}
         inputs = Inputs(data.asked())
         exact, loose = inputs.duplicates()
@@ -113,7 +113,7 @@ class DataReport:
             blank=tuple(inputs.blank),
             duplicates=exact,
             normalised_duplicates=loose,
-            conflicts=inputs.conflicts(lambda rows: _hashable(targets, rows)) if targets else Matches(),
+            conflicts=inputs.conflicts(lambda rows: comparable(targets, rows)) if targets else Matches(),
             similar_labels=_similar(counts),
             leakage=None if other is None else _leakage(inputs, counts, other, other_name),
             unit=data.unit,
@@ -181,7 +181,13 @@ class DataReport:
         return table + problems if self.problems else table
 
 
-def _check_other(data: Rows, other: Rows | None) -> None:
+def check_other(data: Rows, other: Rows | None) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        OptionError: ``other`` is no data set.
+        DataError: it has other inputs.
+    """
     if other is None:
         return
     if not isinstance(other, Rows):
@@ -210,7 +216,7 @@ def _typed(labels: Mapping[Label, int]) -> list[tuple[type, Label]]:
     return [(type(label), label) for label in labels]
 
 
-def _hashable(targets: Sequence[tuple[RoleKind, View]], rows: Index) -> list[Hashable]:
+def comparable(targets: Sequence[tuple[RoleKind, View]], rows: Index) -> list[Hashable]:
     """The targets of some rows, to be compared."""
     columns = [map(kind.comparable, view.take(rows)) for kind, view in targets]
     return list(zip(*columns, strict=True))

@@ -25,7 +25,7 @@ from sftlib.options import choice, nearest, raise_together
 Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
-OPTIONS = ("task", "label_names")
+OPTIONS = ("task", "label_names", "on_invalid")
 
 
 @final

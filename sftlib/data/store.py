@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 
-from sftlib.data.columns import Column
+from sftlib.data.columns import Column, chosen
 from sftlib.data.filed import kept, opened
 from sftlib.data.kinds import Label, RoleKind
 from sftlib.data.labels import fit_label_names, outside
-from sftlib.data.problems import Findings, raise_findings
+from sftlib.data.problems import Findings, Found, raise_findings
 from sftlib.data.relations import check_relations
 from sftlib.data.roles import Assignment
 from sftlib.data.splitting import Index
@@ -53,7 +54,7 @@ class Store:
 
 
 def build(
-    table: Table, assignment: Assignment, names: tuple[Label, ...] | None = None
+    table: Table, assignment: Assignment, names: tuple[Label, ...] | None = None, *, drop_invalid: bool = False
 ) -> tuple[Store, tuple[Label, ...] | None]:
     """Check and normalise every column that has a role, and fit the labels.
 
@@ -61,6 +62,7 @@ def build(
         table: the columns.
         assignment: which of them has which role.
         names: declared label names, if any.
+        drop_invalid: leave out rows that have a problem, and say how many, unless no others are there.
 
     Returns:
         The store, and the label names (None where the task has none).
@@ -70,30 +72,72 @@ def build(
         LabelError: every bad row of every column, when all the problems are of labels.
         DataError: the same, when there are others.
     """
-    label_role = next((role for role in assignment.targets if assignment.kinds[role].holds_labels), None)
+    label_role = _label_role(assignment)
     if names is not None and assignment.is_labelled and label_role is None:
         raise OptionError(f"label_names: the task {assignment.task!r} has no labels")
     if names is None and label_role is not None:
         names = table.class_names.get(assignment.columns[label_role])
+    taken = {role: _raw(table, column, assignment.kinds[role]) for role, column in assignment.columns.items()}
+    others = dict(table.columns)
+    values, fitted, found = _checked(assignment, taken, names)
+    bad = np.unique(np.concatenate([findings.rows for _, _, findings in found]))
+    if drop_invalid and 0 < len(bad) < table.rows:
+        rows = np.setdiff1d(np.arange(table.rows), bad)
+        taken, others = ({name: chosen(column, rows) for name, column in part.items()} for part in (taken, others))
+        dropped, (values, fitted, found) = found, _checked(assignment, taken, names)
+        raise_findings(found)  # such as lists that all look like vectors
+        _say_dropped(dropped, len(bad), table.rows)
+    raise_findings(found)
+    used = {*assignment.columns.values(), *values}
+    return Store(assignment, values, {name: column for name, column in others.items() if name not in used}), fitted
+
+
+def _label_role(assignment: Assignment) -> str | None:
+    return next((role for role in assignment.targets if assignment.kinds[role].holds_labels), None)
+
+
+def _checked(
+    assignment: Assignment, taken: Mapping[str, Sequence[Any]], names: tuple[Label, ...] | None
+) -> tuple[dict[str, Sequence[Any]], tuple[Label, ...] | None, list[Found]]:
+    """The values of every role without a problem, the label names, and the problems of the others.
+
+    Args:
+        assignment: which roles there are.
+        taken: role -> its values as they came.
+        names: declared label names; None to fit them.
+    """
     values: dict[str, Sequence[Any]] = {}
-    taken: dict[str, Sequence[Any]] = {}
-    found: list[tuple[str, bool, Findings]] = []
-    for role, column in assignment.columns.items():
-        kind = assignment.kinds[role]
-        raw = taken[role] = _raw(table, column, kind)
+    found: list[Found] = []
+    for role, raw in taken.items():
+        kind, place = assignment.kinds[role], _place(assignment, role)
         findings = kind.check(raw)
         if not findings:
             values[role] = kept(kind, raw) if isinstance(raw, Column) else kind.normalise(raw)
-            if role == label_role:
-                names = fit_label_names(kind, values[role]) if names is None else names
-                findings = outside(kind, values[role], names)
-        found.append((_place(assignment, role), kind.holds_labels, findings))
+        found.append((place, kind.holds_labels, findings))
+        if role == _label_role(assignment):
+            if names is not None:
+                found.append((place, True, outside(kind, _usable(kind, raw, findings, values.get(role)), names)))
+            elif not findings:
+                names = fit_label_names(kind, values[role])
     for role, findings in check_relations(assignment.relations, assignment.kinds, taken, values):
         found.append((_place(assignment, role), assignment.kinds[role].holds_labels, findings))
-    raise_findings(found)
-    used = {*assignment.columns.values(), *values}
-    others = {name: column for name, column in table.columns.items() if name not in used}
-    return Store(assignment, values, others), names
+    return values, names, found
+
+
+def _usable(
+    kind: RoleKind, raw: Sequence[Any], findings: Findings, values: Sequence[Any] | None
+) -> Iterator[tuple[int, object]]:
+    """Each row without a problem and its normalised value."""
+    if values is not None:
+        return enumerate(values)
+    bad = set(findings.rows.tolist())
+    return ((row, kind.normalise([value])[0]) for row, value in enumerate(raw) if row not in bad)
+
+
+def _say_dropped(found: Sequence[Found], dropped: int, rows: int) -> None:
+    lines = [f"  {line}" for where, _, findings in found for line in findings.counts(where)]
+    said = f"{dropped:,} of {rows:,} rows left out:"
+    logging.getLogger("sftlib").warning("%s", "\n".join([said, *lines]))
 
 
 def _place(assignment: Assignment, role: str) -> str:
