@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sftlib.models.freezing import body_of
 from sftlib.models.outputs import logits
+from sftlib.models.structure import body_of
 
 
 def scores_at(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any], places: Tensor) -> Tensor:
