@@ -17,6 +17,7 @@ from sftlib.errors import OptionError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
@@ -74,6 +75,24 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return wrapper
+
+
+def checked_fields(cls: type[T]) -> type[T]:
+    """`checked` for a dataclass that users make: put it above ``@dataclass``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @checked_fields
+        ... @dataclass(frozen=True)
+        ... class Walk:
+        ...     steps: int = 1
+        >>> Walk(step=2)
+        Traceback (most recent call last):
+        ...
+        sftlib.errors.OptionError: Walk() has no option 'step': did you mean 'steps'?
+    """
+    setattr(cls, "__init__", checked(cls.__init__))  # noqa: B010 - an assignment is refused by mypy
+    return cls
 
 
 def choice(option: str, value: object, known: Iterable[str]) -> str | None:

@@ -375,3 +375,17 @@ def test_the_config_has_no_trace_of_the_library(saved: Path) -> None:
     assert "sftlib" not in json.dumps(config)
     assert "auto_map" not in config
     assert config["problem_type"] == "single_label_classification"
+
+
+def test_what_a_base_brought_along_and_no_folder_may_have_is_left_out(tmp_path: Path) -> None:
+    model, tokenizer = tiny_model("bert"), tiny_tokenizer("bert")
+    model.config.auto_map = {"AutoModel": "code.Model"}
+    model.config._model_name_or_path = "somewhere"
+    tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": ["code.Slow", "code.Fast"]}
+    tuner = FineTuner(model, tokenizer=tokenizer, max_steps=1)
+    tuner.fit(case_of("text-classification").data(), progress=False)
+    tuner.save(tmp_path / "model")
+    written = {file.name: file.read_text() for file in (tmp_path / "model").glob("*config.json")}
+    assert len(written) == 2
+    assert not [name for name, text in written.items() if "auto_map" in text or "somewhere" in text]
+    assert FineTuner.load(tmp_path / "model").predict(TEXTS) == tuner.predict(TEXTS)

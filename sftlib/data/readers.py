@@ -124,7 +124,8 @@ def _objects(stream: IO[bytes], bad: BadLines) -> Iterator[dict[str, object]]:
         except RecursionError:
             bad.add(line, "is nested too deeply")
         except ValueError as error:
-            bad.add(line, f"is no JSON: {error}")
+            whole = "; the file begins as one array, which TaskDataset.from_json reads" if raw.strip() == b"[" else ""
+            bad.add(line, f"is no JSON: {error}{whole}")
         else:
             if isinstance(row, dict):
                 yield row

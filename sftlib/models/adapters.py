@@ -29,7 +29,7 @@ from sftlib.models.opening import first_line
 from sftlib.models.sizes import typical_width
 from sftlib.models.strict import Stored, bounded
 from sftlib.models.structure import body_of
-from sftlib.options import real_number, whole_number
+from sftlib.options import checked_fields, real_number, whole_number
 
 _WORD = "lora"
 _EVERYTHING = "all-linear"
@@ -46,6 +46,7 @@ _TASKS = {
 
 
 @final
+@checked_fields
 @dataclass(frozen=True)
 class LoRA:
     """Low-rank adaptation (Hu et al., 2021): to every targeted matrix ``W`` a product ``B A`` of rank ``r`` is added.

@@ -20,7 +20,7 @@ import transformers
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
-from sftlib.models.compressed import check_gguf, is_gguf, weights_as
+from sftlib.models.compressed import check_gguf, gguf_hint, is_gguf, weights_as
 from sftlib.models.encoder_decoder import positions_of
 from sftlib.models.layout import position_offset
 from sftlib.models.opening import (
@@ -134,6 +134,7 @@ class PretrainedSource(ModelSource):
         elif self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
             raise ArtifactError(
                 f"model={name!r}: the folder holds no {CONFIG}, so it is no model{found_in(self._name)}"
+                f"{gguf_hint(self._name)}"
             )
         if not self._local and looks_like_a_path(name):
             raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")

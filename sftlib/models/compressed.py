@@ -59,6 +59,12 @@ def check_gguf(folder: str, name: str) -> None:
     raise ArtifactError(f"gguf_file={name!r}: there is no such file in {folder!r}{hint}")
 
 
+def gguf_hint(folder: str) -> str:
+    """How to open the GGUF file of a folder, where there is one."""
+    found = sorted(item for item in os.listdir(folder) if is_gguf(item)) if os.path.isdir(folder) else []
+    return f"; to open the GGUF file in it: gguf_file={found[0]!r}" if found else ""
+
+
 def quantize_problem(value: object, *, adapter: object, device: object) -> str | None:
     """What is wrong with a value of ``quantize=``, on this machine.
 

@@ -27,6 +27,7 @@ from sftlib.models.strict import (
     read_generation,
     stored_weights,
     told,
+    without_refused,
 )
 
 WEIGHTS = "model.safetensors"
@@ -47,13 +48,23 @@ def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
         if generating is not None:
             storage.write_json(folder / GENERATION, generating)
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        _leave_out_refused(folder / CONFIG)
     write_tokenizer(tokenizer, folder)
+
+
+def _leave_out_refused(path: Path) -> None:
+    """Leave out what the base brought along and no folder may have, such as ``auto_map`` or the name in a GGUF file."""
+    if path.is_file():
+        settings = storage.read_json(path)
+        if (allowed := without_refused(settings)) != settings:
+            path.write_text(json.dumps(allowed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Write a tokenizer's files."""
     tokenizer.save_pretrained(folder)
     settings = folder / TOKENIZER
+    _leave_out_refused(settings)
     if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in
         known = {**storage.read_json(settings), "tokenizer_class": "PreTrainedTokenizerFast"}
         settings.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

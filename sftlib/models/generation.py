@@ -23,7 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from sftlib.errors import OptionError
 from sftlib.models.opening import quiet
-from sftlib.options import raise_together, real_number, whole_number
+from sftlib.options import checked_fields, raise_together, real_number, whole_number
 
 Stream = Callable[[int, str], None]
 Decode = Callable[[list[int]], str]
@@ -37,6 +37,7 @@ SETTINGS = (
 
 
 @final
+@checked_fields
 @dataclass(frozen=True)
 class Generation:
     """How answers are generated; the default is greedy.

@@ -222,6 +222,19 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def without_refused(settings: Any) -> Any:
+    """Settings without the entries that no folder may have, at any depth; the labels hold the user's own words."""
+    if isinstance(settings, list):
+        return [without_refused(item) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: value if key in _LABELS else without_refused(value)
+        for key, value in settings.items()
+        if key in _LABELS or not _REFUSED.fullmatch(str(key))
+    }
+
+
 def _entries(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every entry at any depth under its path; items of a list bear the list's."""
     waiting = [(str(key), value) for key, value in settings.items() if key not in _LABELS]

@@ -25,6 +25,7 @@ from sftlib.data.problems import brief, listed_rows
 from sftlib.errors import DataError
 from sftlib.metrics import LanguageModel, Metrics
 from sftlib.models.backbone import Head, ModelSource
+from sftlib.models.causality import require_causal
 from sftlib.models.chat import plain_template, template_of
 from sftlib.models.dialogues import TRAIN_ON, Dialogues, Row
 from sftlib.models.generation import Generation, generate, left_padded, settle
@@ -154,7 +155,7 @@ class CausalLM(Task):
         return Head(auto_class="AutoModelForCausalLM")
 
     def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return source.build(self.head, dropout=dropout, seed=seed)
+        return require_causal(source.build(self.head, dropout=dropout, seed=seed), source.name)
 
     def check(self, data: TaskDataset) -> None:
         if data.task not in (None, self.name):

@@ -288,6 +288,7 @@ JSONL_ERRORS = [
         b'{"text": "a"\n{"text": "b", "label": 1}\n[1]\n',
         "2 lines cannot be used:\n  line 1 is no JSON: .*\n  line 3 holds",
     ),
+    (b'[\n{"text": "a"}\n]', "line 1 is no JSON: .* one array, which TaskDataset.from_json reads"),
     (b'{"text": "a", "text": "b"}', "line 1 is no JSON: the key 'text' stands there more than once"),
     (b'{"text": "caf\xe9"}', "line 1 is not UTF-8"),
     (b'{"text": "a", "label": NaN}', "1 row with a missing label"),

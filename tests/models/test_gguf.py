@@ -36,6 +36,7 @@ def write_gguf(path: Path, model: Any) -> dict[str, np.ndarray[Any, Any]]:
     tokens = ["<|unk|>", "<|pad|>", "<|begin|>", "<|end|>", *alphabet, "th", "he", "Ġa", "er"]
     tokens += [f"<|spare{i}|>" for i in range(config.vocab_size - len(tokens))]
     writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("Tiny Llama")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -142,6 +143,8 @@ def test_what_cannot_be_opened_is_told(written: tuple[Path, dict[str, Any]], tmp
         FineTuner(tmp_path, gguf_file=FILE)
     with pytest.raises(ArtifactError, match=f"gguf_file='{FILE}'"):
         FineTuner(folder / FILE)
+    with pytest.raises(ArtifactError, match=f"to open the GGUF file in it: gguf_file='{FILE}'"):
+        FineTuner(folder)
     with pytest.raises(OptionError, match="not for an object"):
         FineTuner(tiny_model(), gguf_file=FILE)
     (tmp_path / FILE).write_bytes((folder / FILE).read_bytes()[:500])

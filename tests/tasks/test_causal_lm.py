@@ -218,3 +218,10 @@ def test_checkpointing_changes_nothing(family: str) -> None:
     assert not any(getattr(module, "gradient_checkpointing", False) for module in runs[0].model.modules())
     without = tuner_for("causal-lm", family, dropout=0.0, **options).fit(data, progress=False)
     assert losses(runs[0]) != losses(without)
+
+
+def test_a_model_that_sees_what_it_would_predict_is_refused() -> None:
+    encoder = tiny_model("bert", auto_class="AutoModelForMaskedLM")
+    tuner = FineTuner(encoder, tokenizer=tiny_tokenizer(), max_steps=1)
+    with pytest.raises(OptionError, match="BertLMHeadModel sees the tokens that it would have to predict"):
+        tuner.fit(TaskDataset([{"prompt": "a", "completion": "b"}]), progress=False)
