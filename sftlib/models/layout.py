@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from sftlib.models.attention import FLAT, PADDED, attention
 from sftlib.models.dropout import DropoutMasks, FunctionDropout
+from sftlib.models.encoder import FusedLayer, parts_of
 from sftlib.models.encoder_decoder import is_encoder_decoder
 from sftlib.models.sequences import Sequences
 from sftlib.models.sizes import NARROW, drops_out, typical_width
+from sftlib.models.structure import layers_of
 
 _TOLERANCE = 1e-4  # of the largest score; fp32 rounding of another order of summation stays far below
 
@@ -119,9 +121,15 @@ class Flat(Layout):
 
     Two hooks on the body do it: the one before takes the padding out of its inputs, the one after puts it back into its
     hidden states.
+
+    Args:
+        first_only: whether the head sees the first token of each row alone.
     """
 
     name = "padding-free"
+
+    def __init__(self, *, first_only: bool = False) -> None:
+        self._first_only = first_only
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
@@ -151,11 +159,12 @@ class Flat(Layout):
             if "sequences" not in kwargs:
                 return outputs
             sequences: Sequences = kwargs["sequences"]
-            hidden = outputs.last_hidden_state[0]  # (N, H)
-            padded = hidden.new_zeros(len(sequences.starts) * sequences.longest, hidden.shape[1])
-            padded = padded.index_copy(0, sequences.tokens, hidden).view(-1, sequences.longest, hidden.shape[1])
-            pooled = _pooled(module, hidden.index_select(0, sequences.starts), kwargs["dropout_masks"])
-            return type(outputs)(last_hidden_state=padded, **({} if pooled is None else {"pooler_output": pooled}))
+            hidden = outputs.last_hidden_state[0]  # (N, H), or (B, H) when no other token left the last layer
+            whole = len(hidden) == len(sequences.tokens)
+            firsts = hidden.index_select(0, sequences.starts) if whole else hidden
+            seen = firsts[:, None] if self._first_only else sequences.side_by_side(hidden)
+            pooled = _pooled(module, firsts, kwargs["dropout_masks"])
+            return type(outputs)(last_hidden_state=seen, **({} if pooled is None else {"pooler_output": pooled}))
 
         hooks = [
             body.register_forward_pre_hook(unpad, with_kwargs=True),
@@ -173,6 +182,78 @@ class Flat(Layout):
 
     def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
         return attention(model, own_attention(model))
+
+
+@final
+class Fused(Layout):
+    """Rows end to end, through layers that are two nodes of the graph each; see `sftlib.models.encoder`.
+
+    The layers' stand-ins take their places while the body is called, and only then.
+
+    Args:
+        first_only: whether the head sees the first token of each row alone, and no other leaves the last layer.
+    """
+
+    name = Flat.name  # that is what it means to a user, and for the size of batches
+
+    def __init__(self, *, first_only: bool) -> None:
+        self.first_only = first_only
+
+    @contextlib.contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        if model.config._attn_implementation == FLAT:  # type: ignore[union-attr]
+            yield
+            return
+        layers: Any = layers_of(model)
+        body: Any = model.base_model
+        stand_ins = self._stand_ins(layers)
+
+        def put(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
+            for number, (original, fused) in stand_ins.items():
+                if "sequences" in kwargs and layers[number] is original and fused.fits:
+                    layers[number] = fused
+
+        def put_back(_: nn.Module, __: object, ___: object) -> None:
+            for number, (original, fused) in stand_ins.items():
+                if layers[number] is fused:
+                    layers[number] = original
+
+        with Flat(first_only=self.first_only).installed(model):
+            hooks = [
+                body.register_forward_pre_hook(put, with_kwargs=True),
+                body.register_forward_hook(put_back, always_call=True),
+            ]
+            try:
+                yield
+            finally:
+                for hook in hooks:
+                    hook.remove()
+
+    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+        return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return attention(model, own_attention(model))
+
+    def works(self, masks: DropoutMasks) -> bool:
+        return masks.reached_attention
+
+    def _stand_ins(self, layers: nn.ModuleList | None) -> dict[int, tuple[nn.Module, FusedLayer]]:
+        """Number of a layer -> it, and what stands in for it.
+
+        Raises:
+            ValueError: there is none, or it is not measured on this device.
+        """
+        parts = {number: parts_of(layer) for number, layer in enumerate(layers or [])}
+        last = len(parts) - 1
+        found = {
+            number: (part.layer, FusedLayer(part, first_only=self.first_only and number == last))
+            for number, part in parts.items()
+            if part is not None and part.up.weight.device.type == "cpu"
+        }
+        if not found:
+            raise ValueError("no layer that can be fused")
+        return found
 
 
 _REPLACED = ("input_ids", "token_type_ids", "position_ids", "attention_mask", "inputs_embeds", "past_key_values")
@@ -207,7 +288,8 @@ def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_
         return OwnAttention()  # MPNet, DeBERTa: their dropout is made of modules, and those are covered
     expected = run(OwnAttention())
     flat = typical_width(model) >= NARROW if padding_free is None else padding_free
-    for layout in [*([Flat()] if flat else []), *([Padded()] if drops_out(model) else [])]:
+    end_to_end = [Fused(first_only=True), Fused(first_only=False), Flat()] if flat else []
+    for layout in [*end_to_end, *([Padded()] if drops_out(model) else [])]:
         try:
             found = run(layout)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):
