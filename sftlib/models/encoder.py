@@ -163,6 +163,12 @@ class FusedLayer(nn.Module):
         self._parts = parts  # a dataclass: no module of these becomes a child
         self._first_only = first_only
 
+    def train(self, mode: bool = True) -> FusedLayer:
+        """Switch the layer itself, too: whoever switches the body while this stands in it means the layer."""
+        super().train(mode)
+        self._parts.layer.train(mode)
+        return self
+
     @property
     def fits(self) -> bool:
         """Whether nobody listens inside the layer, it is computed once, and either all of it is trained or nothing."""

@@ -197,6 +197,16 @@ class TestWhileItRuns:
             found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
         assert (found[0] - found[1]).norm() <= 1e-6 * found[1].norm()
 
+    def test_a_body_that_is_switched_meanwhile_switches_its_layers(self) -> None:
+        """As frozen layers are, by a hook on what holds them."""
+        layer: Any = tiny_model("bert").bert.encoder.layer[0]
+        parts = parts_of(layer)
+        assert parts is not None
+        nn.ModuleList([FusedLayer(parts, first_only=False)]).eval()
+        assert not layer.attention.self.dropout.training
+        nn.ModuleList([FusedLayer(parts, first_only=False)]).train()
+        assert layer.attention.self.dropout.training
+
     def test_evaluating_before_training_leaves_weights_that_can_be_trained(self) -> None:
         """Casts that are made in inference mode must be of use outside it."""
         requires_flat("bert")

@@ -11,6 +11,7 @@ import torch
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.models import vocabulary
 from sftlib.models.vocabulary import compact_vocabulary
+from tests.multilingual import VOCABULARY, multilingual_model, multilingual_rows, multilingual_tokenizer
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TRAIN = TaskDataset([{"text": f"good film {i % 5}", "label": i % 2} for i in range(20)])
@@ -97,3 +98,33 @@ def test_nothing_to_gain_when_most_tokens_occur(monkeypatch: pytest.MonkeyPatch)
     model = tiny_model("bert")
     with compact_vocabulary(model, lambda: np.arange(model.config.vocab_size), list) as smaller:
         assert not smaller
+
+
+class Looks(Callback):
+    """Notes how many rows of the table are trained."""
+
+    def on_step_end(self, training: Any, record: Any) -> None:
+        self.rows = len(training.model.get_input_embeddings().weight)
+
+
+def test_a_multilingual_vocabulary_of_250_000_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the library's own thresholds: a few thousandths of the table are trained, to the same bits."""
+    found, trained = [], []
+    for smallest in (2**30, vocabulary._SMALLEST_TABLE):
+        monkeypatch.setattr(vocabulary, "_SMALLEST_TABLE", smallest)
+        looks = Looks()
+        tuner = FineTuner(
+            multilingual_model(width=16),
+            tokenizer=multilingual_tokenizer(),
+            max_steps=3,
+            batch_size=8,
+            learning_rate=1e-3,
+            max_grad_norm=None,
+        )
+        tuner.fit(TaskDataset(multilingual_rows(40)), callbacks=[looks], progress=False)
+        found.append(dict(tuner.model.state_dict()))
+        trained.append(looks.rows)
+    used = len({word for row in multilingual_rows(40) for word in str(row["text"]).split()})
+    assert trained == [VOCABULARY, used + 3]  # and the beginning, the end, the padding
+    for name, expected in found[0].items():
+        assert torch.equal(found[1][name], expected), name
