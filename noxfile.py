@@ -57,6 +57,16 @@ def trust(session: nox.Session) -> None:
 
 
 @nox.session
+def trust_peers(session: nox.Session) -> None:
+    """Put the same probes to the peers, and write the table into docs/trust.md: a few minutes.
+
+    Name probes to repeat only those: ``nox -s trust_peers -- kill flip``.
+    """
+    install(session, "peers")
+    session.run("python", "-m", "tests.trust_peers.run", *session.posargs, env=QUIET)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff, and print the longest functions and files as information."""
     install(session, "lint", package=False)
