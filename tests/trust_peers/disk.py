@@ -102,6 +102,8 @@ def killing(peer: Peer, folder: Path) -> Cell:
         shutil.rmtree(where)
         if counted == KILLS or attempt == 6 * KILLS:
             break
+    if not counted:
+        return Cell(None, "no kill fell into a save")
     figure = f"{works} of {counted} resumed" + (f", {lost} steps lost at most" if works else "")
     if errors:
         figure += f"; else {', '.join(sorted(errors))}"

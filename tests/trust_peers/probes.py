@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.trust_peers.child import in_child
 from tests.trust_peers.work import EPOCH, Interrupted, Job, Peer, Run, job
@@ -94,7 +94,7 @@ def first_gradient(peer: Peer, work: Job, batch: int, parts: int) -> Tensor:
         parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
         found.append(torch.cat(parts).clone())
 
-    handle = register_optimizer_step_pre_hook(note)
+    handle = register_optimizer_step_post_hook(note)
     try:
         peer.fit(Run(work, batch=batch, parts=parts, epochs=1, dropout=0.0, clip=False))
     finally:

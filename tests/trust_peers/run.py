@@ -49,7 +49,7 @@ PROBES: dict[str, tuple[int, str, Probe]] = {
 
 
 def cell(probe: Probe, peer: Peer) -> Cell:
-    """One probe of one library, in a process of its own; a probe that breaks is an error of ours."""
+    """One probe of one library, in a process of its own; a probe that breaks says so."""
     folder = Path(tempfile.mkdtemp(prefix="peers-"))
 
     def work(notes: dict[str, object]) -> None:
@@ -61,7 +61,8 @@ def cell(probe: Probe, peer: Peer) -> Cell:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if ended.error:
-        raise RuntimeError(f"{peer.name}: {ended.error}: {ended.message}\n{ended.said[-2000:]}")
+        print(f"{peer.name}: {ended.error}: {ended.message}\n{ended.said[-2000:]}", flush=True)
+        return Cell(None, f"the probe itself ended in {ended.error}")
     return Cell(**ended.notes)
 
 
@@ -101,11 +102,11 @@ def main() -> None:
         peer = next(peer for peer in PEERS if peer.name == asked.fingerprint)
         print(probes.fingerprint(peer.fit(Run())))
         return
-    rows = known()
     for name in asked.probes or PROBES:
         number, question, probe = PROBES[name]
         start = time.monotonic()
         cells = [cell(probe, peer) for peer in PEERS]
+        rows = known()  # anew, since other probes may run beside these
         rows[question] = f"| {number} | {question} | " + " | ".join(map(str, cells)) + " |"
         write(rows)
         print(rows[question], f"[{time.monotonic() - start:.0f} s]", flush=True)
