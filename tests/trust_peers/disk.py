@@ -214,7 +214,10 @@ def terminating(peer: Peer, folder: Path) -> Cell:
         in_child(work)
         after = in_child(lambda notes: notes.update({"from": _continued(peer, where)}))
         saved = 0 if after.error else after.notes["from"]
-        return saved >= 7, f"step {saved} saved" if saved else "nothing saved"
+        return (
+            saved >= 7,
+            f"step {saved} of 7 saved" if 0 < saved < 7 else f"step {saved} saved" if saved else "nothing saved",
+        )
 
     holds, figure = one("")
     if not holds and "signal" in peer.guards:
@@ -264,13 +267,18 @@ def planting(peer: Peer, folder: Path) -> Cell:
     """24: each file of the newest checkpoint, and the usual names beside them, replaced by a pickle with a payload."""
     whole = folder / "whole"
     interrupted(peer, whole, SAVED + 2, save_every=EPOCH, epochs=EPOCHS)
+    mark = folder / "mark"
+    pickle.loads(next(_planted(mark)))
+    if not mark.exists():
+        raise RuntimeError("the payload does not work")
+    mark.unlink()
     names = [path.relative_to(whole) for path in newest(peer, whole)]
     usual = ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt", "params.pt")
     places = list(dict.fromkeys([*names, *(names[0].parent / name for name in usual)]))
     tried = executed = 0
     for place in places:
         for kind in range(2):
-            where, mark = folder / "planted", folder / "mark"
+            where = folder / "planted"
             shutil.copytree(whole, where)
             if place.name == "pytorch_model.bin":
                 (where / place.parent / "model.safetensors").unlink(missing_ok=True)  # it is read only without these
