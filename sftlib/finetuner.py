@@ -52,11 +52,11 @@ from sftlib.options import checked, nearest, raise_together, whole_number
 from sftlib.planning import Plan, plan
 from sftlib.preview import Preview
 from sftlib.report import TrainingReport
-from sftlib.resuming import open_run
+from sftlib.resuming import Run, open_run
 from sftlib.self_check import CheckReport, self_check
 from sftlib.tasks.base import Label, Task
 from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping, check_callbacks
-from sftlib.train.comm import open_comm, together
+from sftlib.train.comm import Comm, open_comm, together
 from sftlib.train.encodings import Encodings
 from sftlib.train.history import History
 from sftlib.train.loop import Loop
@@ -263,16 +263,34 @@ class FineTuner:
             LabelError: labels that cannot be learned or were never seen in training.
             NonFiniteError: a loss or a gradient that is not finite; the weights are those of the step before.
             ProcessError: another process of a run that ``torchrun`` started failed or is gone.
-            CheckpointError: ``output_dir`` cannot be written, is not empty without ``resume``, or holds another run:
-                other options or data than now, each named.
+            CheckpointError: ``output_dir`` cannot be written, is in use by a living run, is not empty without
+                ``resume``, or holds another run: other options or data than now, each named.
         """
         arguments, callbacks = self._arguments, check_callbacks(callbacks)
         raise_together([_no_switch("progress", progress)])
         task = choose_task(arguments, train, valid, callbacks)
         comm = open_comm()
         progress = progress and comm.rank == 0
-        run = open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress, comm=comm)
-        arguments = run.settle(arguments, self._source.name, train, valid, callbacks)
+        # What a run on disk computes must not depend, to the last bit, on what this process computed before.
+        store = self._store if output_dir is None else PrefixStore()
+        with open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress, comm=comm) as run:
+            self._run(run, comm, task, train, valid, callbacks, store=store, progress=progress)
+        return self
+
+    def _run(
+        self,
+        run: Run,
+        comm: Comm,
+        task: Task,
+        train: TaskDataset,
+        valid: TaskDataset | None,
+        callbacks: Sequence[Callback],
+        *,
+        store: PrefixStore,
+        progress: bool,
+    ) -> None:
+        """Assemble everything, go through the steps, and leave the tuned model in place."""
+        arguments = run.settle(self._arguments, self._source.name, train, valid, callbacks)
         fitted = assemble(arguments, self._source, task)
         fitted.encodings = self._encodings
         encoded = fitted.encode(train)
@@ -283,8 +301,7 @@ class FineTuner:
         plan = plan_batches(arguments, len(encoded))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
         if arguments.freeze is not None:
-            # What a run on disk computes must not depend, to the last bit, on what this process computed before.
-            forward = fitted.hold_frozen(encoded, self._store if output_dir is None else PrefixStore())
+            forward = fitted.hold_frozen(encoded, store)
         opening = [*opening_lines(fitted, train, encoded, plan.steps, valid), *run.lines] if progress else []
         reporter = Progress(opening) if progress else None
         training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
@@ -329,7 +346,6 @@ class FineTuner:
             if reporter is not None:
                 reporter.close()
         fitted.settle(valid, metric_names(arguments, task, callbacks))
-        return self
 
     @checked
     def adapt(

@@ -13,10 +13,10 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ from sftlib.train.checkpoint import Checkpoints, Parts
 from sftlib.train.comm import Comm
 from sftlib.train.history import History
 from sftlib.train.inference import Budget
+from sftlib.train.locking import LOCK, FolderLock
 from sftlib.train.micro_batches import MicroBatches
 from sftlib.train.redaction import redacted
 from sftlib.train.saving import Saver, check_state
@@ -47,13 +48,20 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 class Run(ABC):
-    """Where a run stands, and what becomes of it.
+    """Where a run stands, and what becomes of it; a context, at the end of which its folder is free for another.
 
     Attributes:
         lines: what to tell before the first step.
     """
 
     lines: Sequence[str] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    def __exit__(self, *error: object) -> None:
+        """Let go of what another run could need."""
 
     @abstractmethod
     def settle(
@@ -98,6 +106,9 @@ class Run(ABC):
 class RunInMemory(Run):
     """Begins at 0 and leaves nothing."""
 
+    def __exit__(self, *error: object) -> None:
+        return
+
     def settle(
         self,
         arguments: Arguments,
@@ -137,6 +148,7 @@ class RunOnDisk(Run):
         lines: what to tell before the first step.
         quiet: whether nobody reads what is told.
         comm: the processes of the run, the first of which writes.
+        lock: that the first of them holds.
     """
 
     def __init__(
@@ -149,8 +161,10 @@ class RunOnDisk(Run):
         lines: Sequence[str],
         quiet: bool,
         comm: Comm,
+        lock: FolderLock,
     ) -> None:
         self.lines = lines
+        self._lock = lock
         self._comm = comm
         self._checkpoints = checkpoints
         self._state = state
@@ -160,6 +174,9 @@ class RunOnDisk(Run):
         self._options: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
         self._saver: Saver | None = None
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
     @property
     def _before(self) -> Mapping[str, Any]:
@@ -278,13 +295,26 @@ def open_run(
 
     Raises:
         OptionError: options that need an ``output_dir`` without one, or values they cannot have.
-        CheckpointError: a folder that cannot be written, or that is not empty although ``resume`` is False.
+        CheckpointError: a folder that cannot be written, that a living run uses, or that is not empty although
+            ``resume`` is False.
     """
     _check(output_dir, resume, save_every)
     if output_dir is None:
         return RunInMemory()
-    checkpoints = Checkpoints(Path(output_dir))
+    checkpoints, lock = Checkpoints(Path(output_dir)), FolderLock(Path(output_dir))
     comm.on_first(checkpoints.open)
+    comm.on_first(lock.take)
+    try:
+        return _open_on_disk(checkpoints, lock, resume=resume, save_every=save_every, quiet=quiet, comm=comm)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_on_disk(
+    checkpoints: Checkpoints, lock: FolderLock, *, resume: bool, save_every: int | None, quiet: bool, comm: Comm
+) -> RunOnDisk:
+    """The run in a folder that is this run's own."""
     if not resume:
         _require_empty(checkpoints)
     found = checkpoints.newest()
@@ -304,6 +334,7 @@ def open_run(
         lines=[*lines, *_lines_on_versions(found.manifest), *_lines_on_processes(state, comm), *_lines_on_signals()],
         quiet=quiet,
         comm=comm,
+        lock=lock,
     )
 
 
@@ -334,7 +365,7 @@ def described_options(arguments: Arguments, model: str, callbacks: Sequence[Call
     options["adapter"] = described_adapter(arguments.adapter)
     if isinstance(arguments.tokenizer, str | os.PathLike):
         options["tokenizer"] = Path(arguments.tokenizer).name
-    kinds = [_described(callback) for callback in callbacks]
+    kinds = [_named(callback) for callback in callbacks]  # by kind alone: what they hold is state, which is restored
     described: dict[str, Any] = redacted({**options, "model": model, "callbacks": kinds})
     return described
 
@@ -347,11 +378,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         ['epochs: 3 -> 4']
     """
     names = list(dict.fromkeys([*before, *now]))
-    return [
-        f"{name}: {_shown(before.get(name))} -> {_shown(now.get(name))}"
-        for name in names
-        if json.dumps(before.get(name)) != json.dumps(now.get(name))  # 1 is not 1.0
-    ]
+    lines = []
+    for name in names:
+        old, new = before.get(name), now.get(name)
+        if json.dumps(old) == json.dumps(new):  # 1 is not 1.0
+            continue
+        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys() and "rows" not in old:
+            lines += [f"{name}.{line}" for line in differences(old, new)]
+        else:
+            lines.append(f"{name}: {_shown(old)} -> {_shown(new)}")
+    return lines
 
 
 def digest_of_weights(model: nn.Module) -> str:
@@ -398,7 +434,7 @@ class _Resolved(Callback):
 
 
 def _require_empty(checkpoints: Checkpoints) -> None:
-    names = checkpoints.names()
+    names = [name for name in checkpoints.names() if name != LOCK]
     if names:
         steps = checkpoints.steps()
         holds = f"checkpoints up to step {steps[-1]}" if steps else f"{', '.join(map(repr, names[:5]))}"
@@ -438,6 +474,13 @@ def _described(value: object) -> Any:
         return {key if isinstance(key, str) else repr(key): _described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_described(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):  # such as a `Generation`; without what it leaves open
+        given = {item.name: _described(getattr(value, item.name)) for item in fields(value) if item.compare}
+        return {type(value).__qualname__: given}
+    return _named(value)
+
+
+def _named(value: object) -> str:
     named = value if hasattr(value, "__qualname__") else type(value)
     return str(named.__qualname__)  # without its module: a script is `__main__` today and imported tomorrow
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import Callback, FineTuner, Generation, TaskDataset
 from sftlib.errors import CheckpointError, OptionError
 from sftlib.train.redaction import redacted
-from tests.contracts.cases import case_of
+from tests.contracts.cases import case_of, tuner_for
 from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from tests.trust.runs import STEPS, SignalAt, assert_same, data, fit, raising, tuner, undisturbed
 
@@ -52,6 +53,28 @@ def test_03_each_difference_is_named(options: dict[str, Any], line: str, half: P
     with pytest.raises(CheckpointError, match="holds another run") as caught:
         fit(half, **{"callbacks": [SignalAt(0)], "resume": True, **options})
     assert line in str(caught.value)
+
+
+def asked(generation: Generation | None, folder: Path, *, resume: bool, callbacks: Sequence[Callback] = ()) -> None:
+    tuner = tuner_for("causal-lm", max_steps=2, generation=generation)
+    rows = case_of("causal-lm").data()
+    tuner.fit(rows, output_dir=folder, save_every=1, resume=resume, progress=False, callbacks=callbacks)
+
+
+def test_03_each_setting_of_generating_is_compared(tmp_path: Path) -> None:
+    with raising(KeyboardInterrupt):
+        asked(Generation(max_new_tokens=3), tmp_path / "run", resume=False, callbacks=[SignalAt(1)])
+    for other, line in (
+        (Generation(max_new_tokens=4, top_p=0.5), "generation.Generation.max_new_tokens: 3 -> 4"),
+        (Generation(max_new_tokens=4, top_p=0.5), "generation.Generation.top_p: 1.0 -> 0.5"),
+        (None, 'generation: {"Generation": {"max_new_tokens": 3'),
+    ):
+        with pytest.raises(CheckpointError, match="holds another run") as caught:
+            asked(other, tmp_path / "run", resume=True, callbacks=[SignalAt(0)])
+        assert f"\n  {line}" in str(caught.value)
+    heard: list[str] = []
+    streaming = Generation(max_new_tokens=3, stream=lambda row, piece: heard.append(piece))
+    asked(streaming, tmp_path / "run", resume=True, callbacks=[SignalAt(0)])  # who listens changes no result
 
 
 def test_03_what_cannot_change_the_result_is_not_compared(half: Path) -> None:
