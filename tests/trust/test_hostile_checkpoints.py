@@ -15,6 +15,7 @@ import torch
 
 from sftlib import storage
 from sftlib.train.checkpoint import Checkpoints
+from sftlib.train.locking import LOCK
 from sftlib.train.packed import pack, unpack
 from tests.trust.conftest import Figure
 from tests.trust.runs import SignalAt, fit, raising
@@ -153,7 +154,9 @@ def test_24_hostile_checkpoints_are_refused(name: str, run: Path, tmp_path: Path
     )
     assert not (whole / "executed").exists(), "executed"
     assert seen.outcome == ("done" if name in SKIPPED else "CheckpointError"), seen
-    assert [event for event in seen.events if not event.startswith(("os.mkdir", "os.rmdir"))] == []  # a probe
+    lock = whole / LOCK
+    own = ("os.mkdir", "os.rmdir", f"writes {lock}", "os.truncate", f"os.remove ('{lock}'")  # a probe, and the lock
+    assert [event for event in seen.events if not event.startswith(own)] == []
     assert seen.seconds < SECONDS, seen
     assert seen.memory < MEMORY, seen
     _seen.append(name)
