@@ -161,7 +161,7 @@ def _body(model: nn.Module, what: str) -> nn.Module:
 
 def _lowest(model: nn.Module, count: int) -> list[nn.Parameter]:
     """The parameters that what enters layer ``count`` depends on: its lower layers, embeddings, shared positions."""
-    layers = layers_of(model)
+    layers = layers_of(model, headless=True)
     if layers is None:
         raise OptionError(
             f"freeze={count}: the layers of {type(model).__name__} cannot be found, or share their weights; use "

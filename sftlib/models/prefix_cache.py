@@ -134,7 +134,9 @@ def constant_prefix(model: nn.Module, constant: Sequence[str]) -> Prefix | None:
     """
     body, layers = body_of(model), layers_of(model)
     covered = {child for name in constant for child in model.get_submodule(name).modules()}
-    if body is not None and body in covered:
+    if body is None:
+        return None
+    if body in covered:
         return Prefix(model, None)
     count = 0 if layers is None else next((i for i, layer in enumerate(layers) if layer not in covered), len(layers))
     return Prefix(model, count) if count else None

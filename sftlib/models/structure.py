@@ -11,9 +11,15 @@ def body_of(model: nn.Module) -> nn.Module | None:
     return body if isinstance(body, nn.Module) and body is not model else None
 
 
-def layers_of(model: nn.Module) -> nn.ModuleList | None:
-    """The layers of a transformer, each with its own weights; None where there is no single list of them."""
-    body, count = body_of(model), getattr(getattr(model, "config", None), "num_hidden_layers", None)
+def layers_of(model: nn.Module, *, headless: bool = False) -> nn.ModuleList | None:
+    """The layers of a transformer, each with its own weights; None where there is no single list of them.
+
+    Args:
+        model: with its head.
+        headless: whether a body without a head, as text embedding has it, is looked into as well.
+    """
+    alone = model if headless and getattr(model, "base_model", None) is model else None
+    body, count = body_of(model) or alone, getattr(getattr(model, "config", None), "num_hidden_layers", None)
     if body is None or not isinstance(count, int):
         return None
     lists = [module for module in body.modules() if isinstance(module, nn.ModuleList) and len(module) == count]

@@ -18,6 +18,7 @@ from sftlib.models.layout import Layout
 from sftlib.models.outputs import logits
 from sftlib.models.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
 from sftlib.models.prefix_store import PrefixStore, Shelf, row_digest
+from sftlib.models.structure import body_of
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
 from sftlib.train.forward import Forward, of_tokens
@@ -55,6 +56,8 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
     if is_encoder_decoder(forward.model):
         return "a row of an encoder-decoder is more than its tokens"
     prefix = constant_prefix(forward.model, frozen.constant)
+    if prefix is None and frozen.constant and body_of(forward.model) is None:
+        return "the model is not a body under a head"
     if prefix is None:
         return "no layer is constant"
     plain = _attempt(lambda: _look(forward, prefix, batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,6 +54,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in [header, ["---"] * len(header), *rows]]
     return "\n".join(lines)
+
+
+def kept(name: str, measure: Callable[[], list[str]]) -> list[str]:
+    """One line of a long table: read from the folder that ``SFTLIB_PIECES`` names, or measured and written there.
+
+    An interrupted run then loses only the piece it was at. Without the variable everything is measured.
+    """
+    folder = os.environ.get("SFTLIB_PIECES")
+    path = Path(folder or ".") / f"{name}.json"
+    if folder and path.exists():
+        line: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        return line
+    line = measure()
+    print(line, flush=True)
+    if folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(line), encoding="utf-8")
+    return line
 
 
 def product_rate(dtype: torch.dtype) -> float:

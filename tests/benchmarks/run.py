@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks import contenders as c
-from tests.benchmarks import pronunciation, texts, words
+from tests.benchmarks import domains, pronunciation, texts, words
 from tests.benchmarks.measure import in_fresh_process, interleaved, product_rate, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -168,6 +168,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "questions": words.questions,
     "questions-scores": words.questions_scores,
     "pronunciation": pronunciation.pronunciation,
+    "domains": domains.domains,
 }
 
 

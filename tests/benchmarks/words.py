@@ -19,7 +19,7 @@ import transformers
 from sftlib import TaskDataset
 from sftlib.metrics import Answers, Metrics, Spans
 from tests.benchmarks import contenders as c
-from tests.benchmarks.measure import interleaved, table, typical_step
+from tests.benchmarks.measure import interleaved, kept, table, typical_step
 
 LIMIT, STRIDE, LONGEST = 384, 128, 30  # of questions: tokens of a window, of two windows together, of an answer
 TEST_ARTICLES = 3
@@ -126,7 +126,7 @@ def entities() -> str:
 
 def entities_scores() -> str:
     """Span F1 on the test rows after two epochs, three seeds."""
-    lines = [names_of_seed(seed) for seed in range(3)]
+    lines = [kept(f"names-{seed}", lambda seed=seed: names_of_seed(seed)) for seed in range(3)]
     return names_table(lines)
 
 
@@ -143,9 +143,7 @@ def names_of_seed(seed: int) -> list[str]:
         for guess, row in zip(best, held_out.rows, strict=True)
     ]
     theirs = Metrics(["f1", "accuracy"], label_names=names, family=Spans).update(_filled(found, test), _tags(test))
-    line = [str(seed), *(f"{of[name]:.4f}" for name in ("f1", "accuracy") for of in (mine, theirs))]
-    print(line, flush=True)
-    return line
+    return [str(seed), *(f"{of[name]:.4f}" for name in ("f1", "accuracy") for of in (mine, theirs))]
 
 
 def names_table(lines: list[list[str]]) -> str:
@@ -271,7 +269,10 @@ def questions() -> str:
 
 def questions_scores() -> str:
     """Exact match and F1 on the questions of three articles that have an answer, after two epochs on those of eight."""
-    return answers_table([answers_of("sftlib, bf16"), answers_of("HF Trainer, bf16, grouped by length")])
+    contenders = ("sftlib, bf16", "HF Trainer, bf16, grouped by length")
+    return answers_table(
+        [kept(f"answers-{name.split()[0]}", lambda name=name: answers_of(name)) for name in contenders]
+    )
 
 
 def answers_of(contender: str) -> list[str]:
@@ -289,9 +290,7 @@ def answers_of(contender: str) -> list[str]:
         held_out, about = _hf_questions(test, limit, stride)
         answers = _hf_answers(test, about, _predicted(trainer, held_out))
         found = Metrics(["exact_match", "f1"], family=Answers).update(answers, test.column("answers"))
-    line = [contender, str(steps), f"{found['exact_match']:.4f}", f"{found['f1']:.4f}"]
-    print(line, flush=True)
-    return line
+    return [contender, str(steps), f"{found['exact_match']:.4f}", f"{found['f1']:.4f}"]
 
 
 def answers_table(lines: list[list[str]]) -> str:
