@@ -46,7 +46,7 @@ def _parts(domain: str, seed: int) -> tuple[TaskDataset, list[str], TaskDataset]
     data = _rows(domain)
     order = np.random.default_rng(0).permutation(len(data))
     test, rest = order[:TEST], np.random.default_rng(seed + 1).permutation(order[TEST:])
-    texts_of = data.select(rest[: TEXTS].tolist()).column("text")
+    texts_of = data.select(rest[:TEXTS].tolist()).column("text")
     return data.select(rest[:ROWS].tolist()), texts_of, data.select(test.tolist())
 
 

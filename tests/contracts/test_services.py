@@ -40,7 +40,7 @@ def test_a_run_can_be_planned(name: str, family: str) -> None:
 
 @every
 def test_the_embeddings_can_be_frozen(name: str, family: str) -> None:
-    """By name, which every model allows: they stay, the loss falls, and the tuner says how frozen layers are computed."""
+    """By name, which every model allows."""
     data = case_of(name).data()
     options = {"freeze": ["*mbed*", "*wte*", "*shared*"], "max_steps": 6, "learning_rate": 1e-3, "dropout": 0.0}
     try:

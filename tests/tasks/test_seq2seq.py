@@ -235,6 +235,79 @@ def test_two_encoders_become_one_model(tmp_path: Path) -> None:
     assert tuner.settings["max_length"] == 64
 
 
+def test_two_encoder_folders_write_the_same_after_a_save(tmp_path: Path) -> None:
+    folders = [tiny_folder(tmp_path / name, "bert", seed=seed) for seed, name in enumerate(("left", "right"))]
+    pair = transformers.EncoderDecoderModel.from_encoder_decoder_pretrained(*folders)
+    options: dict[str, Any] = {"max_steps": 30, "learning_rate": 1e-2, "dropout": 0.0, "batch_size": 8}
+    tuner = FineTuner(pair, tokenizer=folders[0], device="cpu", generation=Generation(max_new_tokens=8), **options)
+    before = tuner.fit(data_of(), progress=False).predict(SOURCES)
+    tuner.save(tmp_path / "model")
+    assert FineTuner.load(tmp_path / "model").predict(SOURCES) == before
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    for source, prediction in zip(SOURCES, before, strict=True):
+        inputs = tokenizer(source, return_tensors="pt", return_token_type_ids=False)
+        found = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        assert tokenizer.decode(found[0], skip_special_tokens=True) == prediction.text
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_the_first_token_that_a_model_asks_for_is_written(beams: int, tmp_path: Path) -> None:
+    """mBART says with it in which language to answer."""
+    language = tiny_tokenizer("bart").convert_tokens_to_ids("film")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.MBartForConditionalGeneration(_mbart())
+    model.generation_config.forced_bos_token_id = language
+    generation = Generation(max_new_tokens=6, beams=beams)
+    tuner = FineTuner(model, tokenizer=tiny_tokenizer("bart"), max_steps=3, device="cpu", generation=generation)
+    before = tuner.fit(data_of(), progress=False).predict(SOURCES)
+    assert all(p.text.startswith("film") for p in before)
+    tuner.save(tmp_path / "model")
+    assert FineTuner.load(tmp_path / "model").predict(SOURCES) == before
+    again = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
+    assert again.generation_config.forced_bos_token_id == language
+    for source, prediction in zip(SOURCES, before, strict=True):
+        inputs = tiny_tokenizer("bart")(source, return_tensors="pt")
+        found = again.generate(**inputs, num_beams=beams, max_new_tokens=6, do_sample=False)
+        assert tiny_tokenizer("bart").decode(found[0], skip_special_tokens=True) == prediction.text
+
+
+def _mbart() -> Any:
+    return transformers.MBartConfig(
+        vocab_size=len(tiny_tokenizer("bart")), d_model=16, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+        max_position_embeddings=66, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+
+
+def test_steps_are_those_of_seq2seq_trainer(tmp_path: Path) -> None:
+    """Same weights, rows and rate, no dropout: the losses, and what the weights become."""
+    options: dict[str, Any] = {"max_steps": 4, "learning_rate": 1e-3, "batch_size": len(SOURCES), "weight_decay": 0.0}
+    tuner = FineTuner(
+        settled("t5"), tokenizer=tiny_tokenizer("t5"), schedule="constant", warmup=0.0, device="cpu", precision="fp32",
+        **options,
+    ).fit(data_of(), progress=False)  # fmt: skip
+    model, tokenizer = settled("t5"), tiny_tokenizer("t5")
+    rows = [
+        {
+            **tokenizer(source, return_token_type_ids=False),
+            "labels": [*tokenizer(target, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id],
+        }
+        for source, target in zip(SOURCES, TARGETS, strict=True)
+    ]
+    arguments = transformers.Seq2SeqTrainingArguments(
+        str(tmp_path), max_steps=4, learning_rate=1e-3, per_device_train_batch_size=len(rows), weight_decay=0.0,
+        lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no", disable_tqdm=True,
+        use_cpu=True,
+    )  # fmt: skip
+    collate = transformers.DataCollatorForSeq2Seq(tokenizer, model)
+    trainer = transformers.Seq2SeqTrainer(model, arguments, train_dataset=rows, data_collator=collate)
+    trainer.train()
+    theirs = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert losses(tuner) == pytest.approx(theirs, rel=1e-5)
+
+
 def test_the_decoder_starts_by_the_models_own_rule() -> None:
     targets = torch.tensor([[7, 8, 3], [9, 3, IGNORED]])
     assert shifted(settled("t5"), targets).tolist() == [[0, 7, 8], [0, 9, 3]]
