@@ -253,7 +253,7 @@ def test_two_encoder_folders_write_the_same_after_a_save(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("beams", [1, 2])
 def test_the_first_token_that_a_model_asks_for_is_written(beams: int, tmp_path: Path) -> None:
-    """mBART says with it in which language to answer."""
+    """In mBART it says in which language to answer."""
     language = tiny_tokenizer("bart").convert_tokens_to_ids("film")
     with torch.random.fork_rng():
         torch.manual_seed(0)
