@@ -217,6 +217,8 @@ class ObjectSource(ModelSource):
             raise OptionError(
                 f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder"
             )
+        if all(getattr(one, "generation_config", None) is not None for one in (self._model, model)):
+            model.generation_config = copy.deepcopy(self._model.generation_config)  # its config does not hold it
         return model  # type: ignore[no-any-return]
 
 
