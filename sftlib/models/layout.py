@@ -115,8 +115,20 @@ class Padded(Layout):
         return masks.reached_attention
 
 
+class EndToEnd(Layout):
+    """Rows end to end, whatever the layers are made of; one name for the user, and for the size of batches."""
+
+    name = "padding-free"
+
+    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+        return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return attention(model, own_attention(model))
+
+
 @final
-class Flat(Layout):
+class Flat(EndToEnd):
     """Rows end to end through the model's body; its head sees them padded again.
 
     Two hooks on the body do it: the one before takes the padding out of its inputs, the one after puts it back into its
@@ -125,8 +137,6 @@ class Flat(Layout):
     Args:
         first_only: whether the head sees the first token of each row alone.
     """
-
-    name = "padding-free"
 
     def __init__(self, *, first_only: bool = False) -> None:
         self._first_only = first_only
@@ -177,15 +187,9 @@ class Flat(Layout):
             for hook in hooks:
                 hook.remove()
 
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
-
-    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
-        return attention(model, own_attention(model))
-
 
 @final
-class Fused(Layout):
+class Fused(EndToEnd):
     """Rows end to end, through layers that are two nodes of the graph each; see `sftlib.models.encoder`.
 
     The layers' stand-ins take their places while the body is called, and only then.
@@ -193,8 +197,6 @@ class Fused(Layout):
     Args:
         first_only: whether the head sees the first token of each row alone, and no other leaves the last layer.
     """
-
-    name = Flat.name  # that is what it means to a user, and for the size of batches
 
     def __init__(self, *, first_only: bool) -> None:
         self.first_only = first_only
@@ -228,12 +230,6 @@ class Fused(Layout):
             finally:
                 for hook in hooks:
                     hook.remove()
-
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
-
-    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
-        return attention(model, own_attention(model))
 
     def works(self, masks: DropoutMasks) -> bool:
         return masks.reached_attention

@@ -124,7 +124,7 @@ def resolve_precision(name: str, *, device: torch.device, model: nn.Module) -> P
 def _bf16_units() -> str | None:
     """What the processor multiplies bf16 numbers with; torch before 2.9 cannot tell, so nothing.
 
-    On Zen 4, AVX512-BF16 does 430 GFLOP/s where fp32 does 205, at every width from 256 up (docs/benchmarks.md).
+    On Zen 4, AVX512-BF16 does 346 to 443 GFLOP/s where fp32 does 139 to 209, from width 256 up (docs/benchmarks.md).
     """
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     named = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
