@@ -192,6 +192,7 @@ def test_plain_texts_are_continued() -> None:
 
 
 def test_a_preview_shows_what_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     tuner = FineTuner(byte_model(), tokenizer=FORMATS["chatml"].tokenizer())
     seen = tuner.preview(CHAT, 1)
     assert [piece.text for piece in seen if piece.learned] == ["blue it is, 1 times blue.<|im_end|>"]
