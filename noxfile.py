@@ -112,10 +112,10 @@ def notebooks(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory beside the peers, and write the figures into docs/benchmarks.md: about an hour.
+    """Measure speed and memory beside the peers, and write the figures into docs/benchmarks.md: about two hours.
 
-    Name sections to measure only those: ``nox -s bench -- training predicting``. ``SFTLIB_DATA`` may name a folder with
-    banking77.
+    Name sections to measure only those: ``nox -s bench -- training predicting``. ``SFTLIB_DATA`` names the folder with
+    banking77, WNUT17 and SQuAD.
     """
     install(session, "bench")
     session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env=QUIET)

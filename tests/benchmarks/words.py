@@ -19,7 +19,8 @@ import transformers
 from sftlib import TaskDataset
 from sftlib.metrics import Answers, Metrics, Spans
 from tests.benchmarks import contenders as c
-from tests.benchmarks.measure import interleaved, kept, table, typical_step
+from tests.benchmarks.figures import Asked, Figures, compared
+from tests.benchmarks.measure import WARM, interleaved, kept, mean_step
 
 LIMIT, STRIDE, LONGEST = 384, 128, 30  # of questions: tokens of a window, of two windows together, of an answer
 TEST_ARTICLES = 3
@@ -49,15 +50,6 @@ def _folder() -> Path:
     if "SFTLIB_DATA" not in os.environ:
         raise SystemExit("these sections read WNUT17 and SQuAD from the folder that SFTLIB_DATA names; it is not set")
     return Path(os.environ["SFTLIB_DATA"])
-
-
-def _ratios(title: str, found: dict[str, Any], unit: str) -> str:
-    lines = []
-    for name, series in found.items():
-        factor, low, high = series.ratio(found["sftlib"])
-        step = [f"{series.best * 1e3:.0f}", f"{c.BATCH / series.best:.1f}", f"{factor:.2f} ({low:.2f} to {high:.2f})"]
-        lines.append([name, *step])
-    return table([title, "ms a step", f"{unit}/s", "times sftlib"], lines)
 
 
 # Names.
@@ -98,35 +90,35 @@ def _names_trainer(data: TaskDataset, steps: int, *, seed: int = 0, **more: Any)
     return c.hf_trainer(ready, model=model, collate=collate, seed=seed, max_steps=steps, **more)
 
 
-def entities() -> str:
+def entities(asked: Asked) -> Figures:
     """Seconds of a step on tweets."""
-    data = _names("train")
+    data, steps = _names("train"), WARM + asked.size(13, 1)
 
-    def ours(**options: Any) -> float:
+    def ours(seed: int, **options: Any) -> float:
         clock = c.Clock()
-        c.ours(16, **options).fit(data, callbacks=[clock], progress=False)
-        return typical_step(clock.stamps)
+        c.ours(steps, seed=seed, **options).fit(data, callbacks=[clock], progress=False)
+        return mean_step(clock.stamps)
 
-    def theirs(**options: Any) -> float:
+    def theirs(seed: int, **options: Any) -> float:
         clock = c.HfClock()
-        _names_trainer(data, 16, clock=clock, **options).train()
-        return typical_step(clock.stamps)
+        _names_trainer(data, steps, seed=seed, clock=clock, **options).train()
+        return mean_step(clock.stamps)
 
     found = interleaved(
         {
             "sftlib": ours,
-            "sftlib, bf16": lambda: ours(precision="bf16"),
+            "sftlib, bf16": lambda seed: ours(seed, precision="bf16"),
             "HF Trainer, default": theirs,
-            "HF Trainer, bf16, grouped by length": lambda: theirs(best=True),
+            "HF Trainer, bf16, grouped by length": lambda seed: theirs(seed, best=True),
         },
-        3,
+        asked.size(3, 1),
     )
-    return _ratios("names, WNUT17", found, "rows")
+    return compared("names, WNUT17", found, ("ms a step", 1e3), ("rows/s", c.BATCH))
 
 
-def entities_scores() -> str:
+def entities_scores(asked: Asked) -> Figures:
     """Span F1 on the test rows after two epochs, three seeds."""
-    lines = [kept(f"names-{seed}", lambda seed=seed: names_of_seed(seed)) for seed in range(3)]
+    lines = [kept(f"names-{seed}", lambda seed=seed: names_of_seed(seed)) for seed in asked.seeds]
     return names_table(lines)
 
 
@@ -146,10 +138,10 @@ def names_of_seed(seed: int) -> list[str]:
     return [str(seed), *(f"{of[name]:.4f}" for name in ("f1", "accuracy") for of in (mine, theirs))]
 
 
-def names_table(lines: list[list[str]]) -> str:
+def names_table(lines: list[list[str]]) -> Figures:
     """The runs, and their mean."""
     header = ["seed", "F1, sftlib", "F1, HF Trainer", "accuracy of words, sftlib", "accuracy of words, HF Trainer"]
-    return table(header, [*lines, _means(lines)])
+    return Figures(header, [*lines, _means(lines)])
 
 
 def _tags(data: TaskDataset) -> list[list[str]]:
@@ -239,35 +231,37 @@ def _hf_answers(data: TaskDataset, about: Sequence[dict[str, Any]], scores: tupl
     return [best[row][1] for row in range(len(data))]
 
 
-def questions() -> str:
+def questions(asked: Asked) -> Figures:
     """Seconds of a step on questions."""
     train, _ = _questions()
     ready, _ = _hf_questions(train)
+    steps = WARM + asked.size(4, 1)
 
-    def ours(**options: Any) -> float:
+    def ours(seed: int, **options: Any) -> float:
         clock = c.Clock()
-        tuner = c.ours(6, max_length=LIMIT, stride=STRIDE, **options)
+        tuner = c.ours(steps, seed=seed, max_length=LIMIT, stride=STRIDE, **options)
         tuner.fit(train, callbacks=[clock], progress=False)
-        return typical_step(clock.stamps, skip=1)
+        return mean_step(clock.stamps)
 
-    def theirs(**options: Any) -> float:
+    def theirs(seed: int, **options: Any) -> float:
         clock = c.HfClock()
-        _questions_trainer(ready, 6, clock=clock, **options).train()
-        return typical_step(clock.stamps, skip=1)
+        _questions_trainer(ready, steps, seed=seed, clock=clock, **options).train()
+        return mean_step(clock.stamps)
 
     found = interleaved(
         {
             "sftlib": ours,
-            "sftlib, bf16": lambda: ours(precision="bf16"),
+            "sftlib, bf16": lambda seed: ours(seed, precision="bf16"),
             "HF Trainer, default": theirs,
-            "HF Trainer, bf16, grouped by length": lambda: theirs(best=True),
+            "HF Trainer, bf16, grouped by length": lambda seed: theirs(seed, best=True),
         },
-        3,
+        asked.size(3, 1),
     )
-    return _ratios("questions, eight articles of SQuAD 2.0", found, "windows")
+    title = "questions, eight articles of SQuAD 2.0"
+    return compared(title, found, ("ms a step", 1e3), ("windows/s", c.BATCH))
 
 
-def questions_scores() -> str:
+def questions_scores(_: Asked) -> Figures:
     """Exact match and F1 on the questions of three articles that have an answer, after two epochs on those of eight."""
     contenders = ("sftlib, bf16", "HF Trainer, bf16, grouped by length")
     return answers_table(
@@ -293,6 +287,6 @@ def answers_of(contender: str) -> list[str]:
     return [contender, str(steps), f"{found['exact_match']:.4f}", f"{found['f1']:.4f}"]
 
 
-def answers_table(lines: list[list[str]]) -> str:
+def answers_table(lines: list[list[str]]) -> Figures:
     """Both runs."""
-    return table(["questions with an answer", "steps", "exact match", "F1"], lines)
+    return Figures(["questions with an answer", "steps", "exact match", "F1"], lines)
