@@ -46,31 +46,44 @@ class OutputLayer:
         scores = scores if self.factor == 1.0 else scores * self.factor
         return scores if self.cap is None else torch.tanh(scores / self.cap) * self.cap
 
-    def loss(self, states: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, states: Tensor, targets: Tensor, *, products: torch.dtype | None = None, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """The summed cross-entropy, and how many of the targets have the highest score.
 
         Args:
             states: (S, H) hidden states.
             targets: (S,) token numbers.
+            products: number format of the products; that of the states where it is not given.
             smoothing: share of the target spread over all tokens (Szegedy et al., 2016).
 
         Returns:
             Two scalars, the first with its graph.
         """
-        bias = self.linear.bias
-        dtype = _product_type(states)
         found: tuple[Tensor, Tensor] = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-            states, self.linear.weight, bias, targets, self.factor, self.cap, smoothing, dtype
+            states,
+            self.linear.weight,
+            self.linear.bias,
+            targets,
+            self.factor,
+            self.cap,
+            smoothing,
+            products or states.dtype,
         )
         return found
 
     @torch.no_grad()
-    def judged(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def judged(self, states: Tensor, targets: Tensor, *, products: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """(S,) cross-entropy of each position, and whether its target has the highest score; see `loss`."""
-        losses = states.new_empty(len(states), dtype=torch.promote_types(_product_type(states), torch.float32))
+        dtype = products or states.dtype
+        weight, bias = self.linear.weight.to(dtype), self.linear.bias
+        losses = states.new_empty(len(states), dtype=torch.promote_types(dtype, torch.float32))
         right = torch.empty(len(states), dtype=torch.bool, device=states.device)
-        for part in _parts(states, self.linear.weight):
-            scores = self.scores(states[part])
+        for part in _parts(states, weight):
+            scores = torch.mm(states[part].to(dtype), weight.t()).to(losses.dtype)
+            if bias is not None:
+                scores += bias
+            _bend(scores, self.factor, self.cap)
             losses[part] = nn.functional.cross_entropy(scores, targets[part], reduction="none")
             right[part] = scores.argmax(dim=1) == targets[part]
         return losses, right
@@ -184,9 +197,3 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.addmm_(left.t(), right)
     else:
         total += torch.mm(left.t(), right)
-
-
-def _product_type(states: Tensor) -> torch.dtype:
-    """What products are made in: as autocast says, where it is on."""
-    kind = states.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype

@@ -24,10 +24,20 @@ class Hidden(NamedTuple):
     Attributes:
         states: (B, T, H) what the body made of each position.
         layer: makes scores of them.
+        products: number format of the products that make them, as the pass that made the states chose it.
     """
 
     states: Tensor
     layer: OutputLayer
+    products: torch.dtype
+
+    def loss(self, states: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """`OutputLayer.loss` of some of the states."""
+        return self.layer.loss(states, targets, products=self.products, smoothing=smoothing)
+
+    def judged(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`OutputLayer.judged` of some of the states."""
+        return self.layer.judged(states, targets, products=self.products)
 
 
 @final
@@ -50,7 +60,20 @@ class OutputLayers:
         layer = self._known[model]
         if layer is None:
             return call(model, inputs)
-        return Hidden(call(model.base_model, inputs).last_hidden_state, layer)
+        states = call(model.base_model, inputs).last_hidden_state
+        return Hidden(states, layer, _products(states))
+
+
+def _products(states: Tensor) -> torch.dtype:
+    """What products are made in: as autocast says, where it is on.
+
+    Not in fp16: the loss is scaled after the gradient of the scores was taken, which fp16 would have rounded to 0.
+    """
+    kind = states.device.type
+    if not torch.is_autocast_enabled(kind):
+        return states.dtype
+    dtype = torch.get_autocast_dtype(kind)
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 @torch.no_grad()

@@ -238,7 +238,7 @@ class CausalLM(Task):
         """Cross-entropy summed over the supervised positions; scores are made for a few of them at a time."""
         states, targets, _ = _positions(outputs, batch)
         if isinstance(outputs, Hidden):
-            total, _ = outputs.layer.loss(states, targets, smoothing=self._smoothing)
+            total, _ = outputs.loss(states, targets, smoothing=self._smoothing)
         else:
             total = functional.cross_entropy(states, targets, label_smoothing=self._smoothing, reduction="sum")
         return LossSum(total, total.new_tensor(len(targets)))
@@ -250,14 +250,12 @@ class CausalLM(Task):
         """Loss, and how many tokens of each row are right, from one look at the scores."""
         states, targets, rows = _positions(outputs, batch)
         if isinstance(outputs, Hidden) and not self._smoothing:
-            losses, right = outputs.layer.judged(states, targets)
+            losses, right = outputs.judged(states, targets)
             loss = LossSum(losses.sum(), losses.new_tensor(len(losses)))
         else:
             loss = self.loss(outputs, batch)
             right = (
-                outputs.layer.judged(states, targets)[1]
-                if isinstance(outputs, Hidden)
-                else states.argmax(dim=1) == targets
+                outputs.judged(states, targets)[1] if isinstance(outputs, Hidden) else states.argmax(dim=1) == targets
             )
         count = len(batch.rows)
         correct = torch.bincount(rows[right], minlength=count).tolist()

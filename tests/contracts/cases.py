@@ -263,7 +263,7 @@ def _hidden(task: Task, batch: Batch) -> Hidden:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layer = torch.nn.Linear(8, 300, bias=False, dtype=torch.float64)
-    return Hidden(states, OutputLayer(layer.requires_grad_(False)))
+    return Hidden(states, OutputLayer(layer.requires_grad_(False)), states.dtype)
 
 
 def _by_hand(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:

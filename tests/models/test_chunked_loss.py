@@ -77,11 +77,13 @@ def test_no_position_is_no_loss() -> None:
 
 def test_products_in_bf16_stay_close() -> None:
     layer, states, targets = made(1.0, None, False, torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, _ = layer.loss(states, targets)
+    found, _ = layer.loss(states, targets, products=torch.bfloat16)
     expected, _ = layer.loss(states, targets)
     assert found.dtype == torch.float32
+    assert float(found.detach()) != float(expected.detach())
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-2)
+    losses, _ = layer.judged(states, targets, products=torch.bfloat16)
+    assert float(losses.sum()) == pytest.approx(float(found.detach()), rel=1e-5), "judged as it is trained"
 
 
 def test_scores_of_the_whole_are_never_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sftlib import FineTuner, Generation, TaskDataset
 from sftlib.errors import DataError, OptionError
+from sftlib.models.chunked_loss import OutputLayer
 from sftlib.models.language_model import Hidden
 from sftlib.tasks.causal_lm import CausalLM
 from tests.chat_templates import FORMATS, byte_tokenizer
@@ -62,6 +63,29 @@ def test_the_loss_is_that_of_all_logits(family: str) -> None:
     assert float(found.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     for own, plain in zip(gradients(model, found.total), gradients(model, expected), strict=True):
         assert float((own - plain).abs().max()) <= 1e-6 * max(1.0, float(plain.abs().max()))
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_products_of_the_output_layer_are_in_the_precision_asked_for(
+    monkeypatch: pytest.MonkeyPatch, precision: str, expected: torch.dtype
+) -> None:
+    """The loop asks for the loss after the pass, where autocast is off again; evaluation does so too."""
+
+    def watched(name: str, formats: set[Any]) -> Any:
+        plain = getattr(OutputLayer, name)
+
+        def call(*given: Any, **more: Any) -> Any:
+            formats.add(more["products"])
+            return plain(*given, **more)
+
+        return call
+
+    seen: dict[str, set[Any]] = {"loss": set(), "judged": set()}
+    for name in seen:
+        monkeypatch.setattr(OutputLayer, name, watched(name, seen[name]))
+    data = case_of("causal-lm").data()
+    tuner_for("causal-lm", "llama", precision=precision, max_steps=1).fit(data, progress=False).evaluate(data)
+    assert seen == {"loss": {expected}, "judged": {expected}}
 
 
 @pytest.mark.parametrize("family", LANGUAGE_MODELS)
