@@ -22,7 +22,7 @@ ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2", "electra", "albert", 
 DECODERS = ("gpt2", "llama")
 FAMILIES = ENCODERS + DECODERS
 TWO_STACKS = ("t5", "bart", "marian", "encoder-decoder")
-LANGUAGE_MODELS = (*DECODERS, "qwen2", "gemma", "gemma2", "cohere", "granite")
+LANGUAGE_MODELS = (*DECODERS, "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "cohere", "granite")
 
 MAX_LENGTH = 64  # tokens that every family can read
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
@@ -190,8 +190,10 @@ def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> An
             }
             for family, more in (
                 ("qwen2", {}),
+                ("qwen3", {}),
                 ("gemma", {}),
                 ("gemma2", {"final_logit_softcapping": 3.0, "sliding_window": 16, "query_pre_attn_scalar": 16}),
+                ("gemma3_text", {"sliding_window": 16, "layer_types": _LOCAL_AND_GLOBAL, "query_pre_attn_scalar": 16}),
                 ("cohere", {"logit_scale": 0.25}),
                 ("granite", {"logits_scaling": 4.0}),
             )
@@ -222,6 +224,7 @@ def tiny_config(family: str, *, num_labels: int = 2, dropout: float = 0.1) -> An
     return AutoConfig.for_model(family, **common, **own[family])
 
 
+_LOCAL_AND_GLOBAL = ["sliding_attention", "full_attention"]
 _SIDE = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}  # of BART's encoder, and of its decoder
 
 
