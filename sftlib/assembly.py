@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.arguments import PLACES, Arguments
+from sftlib.checks import with_supervision
 from sftlib.data.batching import BatchPlan
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
@@ -151,8 +152,9 @@ def training_report(
         valid: validation rows, if there are any.
         encoded: the training rows, tokenised.
     """
-    plan, budget = plan_batches(arguments, len(encoded)), training_budget(arguments, fitted)
-    passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), encoded))
+    learned, budget = with_supervision(fitted.task, encoded), training_budget(arguments, fitted)
+    plan = plan_batches(arguments, len(learned))
+    passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), learned))
     others = None if valid is None else fitted.encode(valid)
     return TrainingReport(
         data=train.report(valid),
@@ -161,7 +163,7 @@ def training_report(
         max_length=fitted.encoder.max_length,
         batch_size=arguments.batch_size,
         steps=plan.steps,
-        padding=padding_share(encoded.lengths, passes),
+        padding=padding_share(learned.lengths, passes),
     )
 
 

@@ -165,6 +165,16 @@ def check_supervision(task: Task, encoded: Encoded, data: TaskDataset) -> None:
         )
 
 
+def with_supervision(task: Task, encoded: Encoded) -> Encoded:
+    """The windows of which something is learned: the others would thin out steps, or leave one without any loss.
+
+    All of them where nothing is learned of any, which `check_supervision` refuses.
+    """
+    lost = task.unsupervised(encoded)
+    some = 0 < len(lost) < len(encoded)
+    return encoded.take(np.setdiff1d(np.arange(len(encoded)), lost)) if some else encoded
+
+
 def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Forward:
     """The forward pass, after it was seen to work: a model that cannot be called is to be told before the first step.
 

@@ -33,6 +33,7 @@ from sftlib.checks import (
     require_labelled,
     usable_forward,
     watchers,
+    with_supervision,
 )
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
@@ -293,16 +294,17 @@ class FineTuner:
         arguments = run.settle(self._arguments, self._source.name, train, valid, callbacks)
         fitted = assemble(arguments, self._source, task)
         fitted.encodings = self._encodings
-        encoded = fitted.encode(train)
+        whole = fitted.encode(train)
         encoded_valid = None if valid is None else fitted.encode(valid)
         fitted.samples = _each(task, train[:3])
-        check_supervision(task, encoded, train)
+        check_supervision(task, whole, train)
+        encoded = with_supervision(task, whole)
         settle_checkpointing(arguments, fitted, encoded)
         plan = plan_batches(arguments, len(encoded))
         forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
         if arguments.freeze is not None:
             forward = fitted.hold_frozen(encoded, store)
-        opening = [*opening_lines(fitted, train, encoded, plan.steps, valid), *run.lines] if progress else []
+        opening = [*opening_lines(fitted, train, whole, plan.steps, valid), *run.lines] if progress else []
         reporter = Progress(opening) if progress else None
         training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
         micro_batches = fitted.micro_batches(encoded, training_budget(arguments, fitted))

@@ -123,4 +123,5 @@ def _note(event: str, args: tuple[Any, ...], inside: Path, events: list[str]) ->
         if not (event.startswith("marshal") or event == "socket.gethostname"):
             events.append(f"{event} {args!r:.200}")
     elif event in _CHANGES_FILES:
-        events.append(f"{event} {args!r:.200}")
+        paths = [os.readlink(f"/proc/self/fd/{x}") if isinstance(x, int) and not i else x for i, x in enumerate(args)]
+        events.append(f"{event} {' '.join(map(str, paths)):.400}")

@@ -17,12 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib import Callback, FineTuner, TaskDataset
+from sftlib.data.collate import IGNORED
+from sftlib.data.encoded import Ragged
 from sftlib.errors import DataError, SftlibError
 from sftlib.models.language_model import Hidden
+from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.text_classification import TextClassification
-from tests.contracts.cases import case_of, encoder_for
+from tests.chat_templates import byte_tokenizer
+from tests.contracts.cases import case_of, encoder_for, tuner_for
 from tests.data.test_report import disguised, sentences
+from tests.tasks.test_causal_lm import byte_model, chat
 from tests.tasks.test_losses import LOSSES, NAMES, ROWS, batch_of, labels, loss_of, scores
 from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
@@ -123,6 +128,16 @@ def five_point_slopes(function: Callable[[Tensor], Tensor], at: Tensor, step: fl
     return slopes
 
 
+class Steps(Callback):
+    """Remembers the steps that were made."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_step_end(self, training: Any, record: Any) -> None:
+        self.seen.append(training.step)
+
+
 class TestTruncation:
     """What is cut off is counted and named; a row keeps its label, so no loss becomes 0.0."""
 
@@ -139,19 +154,63 @@ class TestTruncation:
         figure("rows cut off, counted and named", f"{report.train.truncated} of 10")
 
     def test_20_rows_without_supervision_are_refused_before_step_1(self) -> None:
-        steps: list[int] = []
-
-        class Count(Callback):
-            def on_step_end(self, training: Any, record: Any) -> None:
-                steps.append(training.step)
-
+        steps = Steps()
         tuner = FineTuner(tiny_model("bert"), tokenizer=tiny_tokenizer(), device="cpu")
         for columns in ({"labels": [[] for _ in GOOD]}, {"label": ["only"] * 8}):
             with pytest.raises(DataError):
-                tuner.fit(TaskDataset({"text": GOOD, **columns}), callbacks=[Count()], progress=False)
+                tuner.fit(TaskDataset({"text": GOOD, **columns}), callbacks=[steps], progress=False)
         with pytest.raises(DataError):
-            tuner.fit(TaskDataset({"text": GOOD}), callbacks=[Count()], progress=False)
-        assert steps == []
+            tuner.fit(TaskDataset({"text": GOOD}), callbacks=[steps], progress=False)
+        assert steps.seen == []
+
+    def test_20_answers_beyond_the_limit_are_refused_before_step_1(self, figure: Figure) -> None:
+        """A language model learns from answers; cut off, a row would have a loss of 0.0, or of nothing."""
+        tuner = FineTuner(byte_model(), tokenizer=byte_tokenizer(None), max_length=64, max_steps=2, device="cpu")
+        steps, lost = Steps(), list(range(3, 16, 4))
+        some = chat(*(("long " * 30 if i in lost else "short", f"fine {i}") for i in range(16)))
+        report = tuner.report(some)
+        assert report.train.unsupervised_rows == tuple(lost)
+        assert "4 rows lost supervision with their end" in str(report.problems)
+        with pytest.raises(DataError, match="row 3, row 7, row 11, row 15"):
+            tuner.fit(some, callbacks=[steps], progress=False)
+        with pytest.raises(DataError, match="row 4 and 11 more"):
+            tuner.fit(chat(*(("long " * 30, f"fine {i}") for i in range(16))), callbacks=[steps], progress=False)
+        assert steps.seen == []
+        kept = tuner.fit(some.select([i for i in range(16) if i not in lost]), callbacks=[steps], progress=False)
+        assert all(record["loss"] > 0 for record in kept.history.steps)
+        figure("rows whose answer lies beyond the limit, counted and named", f"{len(lost)} of 4")
+
+    @pytest.mark.parametrize("limit", [16, 33])
+    def test_20_long_rows_of_words_are_read_in_windows(self, limit: int, figure: Figure) -> None:
+        """Every tag of every word counts once, whatever the limit: the sums are those of rows that are not cut."""
+        words = [f"word{i} film".split() * (1 + i * 3) for i in range(8)]
+        tags = [["B-x", "O"] * (len(row) // 2) for row in words]
+        data = TaskDataset({"tokens": words, "tags": tags}, task="token-classification")
+        report = tuner_for("token-classification", max_length=limit).report(data)
+        assert (report.train.rows, report.train.truncated, report.train.unsupervised) == (8, 0, 0)
+        assert report.train.windows > 8
+        task = find_task("token-classification").for_data(data, {})
+        encoded = task.encode(data, TextEncoder(tiny_tokenizer(), limit))
+        targets = encoded.targets["tags"]
+        assert isinstance(targets, Ragged)
+        assert int((targets.values != IGNORED).sum()) == sum(len(row) for row in words)
+        figure("rows of words beyond the limit: words without a tag to learn", 0)
+
+    def test_20_answers_that_no_window_holds_are_counted_and_named(self) -> None:
+        """A question is answered from windows; an answer longer than one is said to be lost, not taught as none."""
+        context = "good film " * 20
+        spans = [(0, "good film"), (150, "good film"), (0, context.strip())]
+        answers = [{"text": [text], "answer_start": [start]} for start, text in spans]
+        columns = {"question": ["which?"] * 3, "context": [context] * 3, "answers": answers}
+        data, steps = TaskDataset(columns, task="question-answering"), Steps()
+        tuner = tuner_for("question-answering", max_length=20, max_steps=2)
+        report = tuner.report(data)
+        assert (report.train.unsupervised_rows, report.train.truncated) == ((2,), 0)
+        assert "1 row lost supervision with their end: row 2" in str(report.problems)
+        with pytest.raises(DataError, match="none of the 1 rows"):
+            tuner.fit(data.select([2]), callbacks=[steps], progress=False)
+        assert steps.seen == []
+        assert all(record["loss"] > 0 for record in tuner.fit(data, progress=False).history.steps)
 
 
 def texts(*strange: Any) -> Make:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,16 @@ SKIPPED = ("state.json is a pipe",)
 _seen: list[str] = []
 
 
+def belongs(event: str, run: Path) -> bool:
+    """Whether a run does this to every folder: see that it is there and can be written, and lock it."""
+    place, lock = re.escape(str(run)), re.escape(str(run / LOCK))
+    probe = rf"{place}/\.step-00000000\.tmp-\d+"
+    own = (f"os.mkdir {place} 448.*", f"os.mkdir {probe} 448.*", f"os.rmdir {probe} .*")
+    return any(
+        re.fullmatch(one, event) for one in (*own, f"writes {lock}", f"os.truncate {lock} 0", f"os.remove {lock} .*")
+    )
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_24_hostile_checkpoints_are_refused(name: str, run: Path, tmp_path: Path, figure: Figure) -> None:
     whole = Path(shutil.copytree(run, tmp_path / "run"))
@@ -154,13 +165,25 @@ def test_24_hostile_checkpoints_are_refused(name: str, run: Path, tmp_path: Path
     )
     assert not (whole / "executed").exists(), "executed"
     assert seen.outcome == ("done" if name in SKIPPED else "CheckpointError"), seen
-    lock = whole / LOCK
-    own = ("os.mkdir", "os.rmdir", f"writes {lock}", "os.truncate", f"os.remove ('{lock}'")  # a probe, and the lock
-    assert [event for event in seen.events if not event.startswith(own)] == []
+    assert [event for event in seen.events if not belongs(event, whole)] == []
     assert seen.seconds < SECONDS, seen
     assert seen.memory < MEMORY, seen
     _seen.append(name)
     figure("hostile checkpoints refused; nothing executed, nothing outside read or written, no socket", len(_seen))
+
+
+def test_24_what_belongs_to_a_run_is_narrow(tmp_path: Path) -> None:
+    """The control: other files, however near, do not belong."""
+
+    def harm() -> None:
+        descriptor = os.open(tmp_path / STEP, os.O_RDWR | os.O_CREAT)
+        os.ftruncate(descriptor, 0)
+        (tmp_path / "new").mkdir()
+        (tmp_path / STEP).unlink()
+
+    seen = watched(harm, inside=tmp_path, report=tmp_path.parent / f"{tmp_path.name}-report")
+    assert seen.outcome == "done", seen
+    assert len([event for event in seen.events if not belongs(event, tmp_path)]) == 4, seen.events
 
 
 def test_24_the_same_checkpoint_sealed_anew_resumes(run: Path, tmp_path: Path) -> None:
