@@ -81,20 +81,22 @@ def test_23_every_task_takes_the_same_steps(name: str, figure: Figure, monkeypat
         refused: list[int] = []
 
         def backward(self: Loop, batch: Any, step: int) -> Any:
-            if step >= 2 and len(batch.rows) > most:
+            done.append(step)
+            if step >= 2 and done.count(step) % 2 == 0 and len(batch.rows) > most:  # when a part has a gradient already
                 refused.append(step)
                 raise MemoryError
             return original(self, batch, step)
 
+        done: list[int] = []
         monkeypatch.setattr(Loop, "_backward", backward)
-        tuner = tuner_for(name, batch_size=8, max_steps=6)
+        tuner = tuner_for(name, batch_size=8, micro_batch_size=4, max_steps=6)
         return tuner.fit(case_of(name).data(), progress=False), refused
 
     original = Loop._backward
-    clean, none = run(most=10**9)
-    hungry, refused = run(most=3)
+    clean, none = run(most=4)
+    hungry, refused = run(most=1)
     assert none == []
-    assert refused[:2] == [2, 2], "whole, then halves were too many"
+    assert refused[:2] == [2, 2], "fours, then twos were too many; single rows fit, for good"
     WORST[name] = assert_close(clean, hungry)
     figure("memory out at step 3, weights against the clean run, relative, worst", f"{max(WORST.values()):.1e}")
     figure("tasks that run out of memory and go on", len(WORST))

@@ -214,10 +214,8 @@ def terminating(peer: Peer, folder: Path) -> Cell:
         in_child(work)
         after = in_child(lambda notes: notes.update({"from": _continued(peer, where)}))
         saved = 0 if after.error else after.notes["from"]
-        return (
-            saved >= 7,
-            f"step {saved} of 7 saved" if 0 < saved < 7 else f"step {saved} saved" if saved else "nothing saved",
-        )
+        later = f"step {saved} saved, {saved - 7} after the signal" if saved > 7 else f"step {saved} saved"
+        return saved == 7, f"step {saved} of 7 saved" if 0 < saved < 7 else later if saved else "nothing saved"
 
     holds, figure = one("")
     if not holds and "signal" in peer.guards:
