@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
+_NUMBER = re.compile(r"trust/.*\btest_(\d\d)_")
 _NAME = "figure"  # of the property of a test's report, which also comes home from other processes
 
 Figure = Callable[[str, object], None]
@@ -45,10 +47,21 @@ def _usual_handlers() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [report for found in terminalreporter.stats.values() for report in found]
-    properties = [item for report in reports for item in getattr(report, "user_properties", ())]
+    """One line for each number that was tried: how many tests passed, their seconds, and their figures."""
+    every = [report for found in terminalreporter.stats.values() for report in found]
+    reports = [report for report in every if isinstance(report, pytest.TestReport)]
+    numbered = [(found[1], report) for report in reports if (found := _NUMBER.search(report.nodeid))]
+    properties = [item for report in reports for item in report.user_properties]
     figures = {(number, what): value for number, what, value in (made for name, made in properties if name == _NAME)}
-    if figures:
-        terminalreporter.section("trust: figures")
-    for (number, what), value in sorted(figures.items()):
-        terminalreporter.line(f"{number:>3}  {what}: {value}")
+    if not figures:
+        return
+    terminalreporter.section("trust: figures")
+    for number in sorted({number for number, _ in numbered}):
+        own = [report for other, report in numbered if other == number]
+        ended = [report for report in own if report.when == "call" or report.failed]
+        passed = sum(report.passed for report in ended)
+        seconds = sum(report.duration for report in own)
+        terminalreporter.line(f"{number:>3}  {passed} of {len(ended)} tests passed, {seconds:.0f} s")
+        for (other, what), value in sorted(figures.items()):
+            if other == number:
+                terminalreporter.line(f"       {what}: {value}")
