@@ -112,7 +112,7 @@ def seconds_of(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def fresh(module: str, *arguments: str) -> dict[str, float]:
+def fresh(module: str, *arguments: str) -> dict[str, Any]:
     """Run a module of this package in a new process; its last line is a JSON object.
 
     Returns:
@@ -121,7 +121,7 @@ def fresh(module: str, *arguments: str) -> dict[str, float]:
     command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
     start = time.time()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return {**found, "first": found["first"] - start}
 
 

@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "questions-scores": ("words", "questions_scores"),
     "pronunciation": ("pronunciation", "pronunciation"),
     "domains": ("domains", "domains"),
+    "instruction": ("instruction", "instruction"),
 }
 
 
