@@ -28,6 +28,7 @@ from sftlib.models.attention import (
     spread_gradient,
 )
 from sftlib.models.dropout import DropoutMasks, RowDropout, Windows
+from sftlib.models.fused import StandIn, cast_all, product_type
 from sftlib.models.sequences import Group, Sequences
 
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
@@ -127,31 +128,9 @@ def _is_gelu(function: Any) -> bool:
     return callable(function) and bool(torch.equal(function(numbers), nn.functional.gelu(numbers)))
 
 
-def cast(dtype: torch.dtype, *parameters: Tensor) -> Tensor:
-    """Parameters one below the other in the type of the products, without their graph.
-
-    Made anew in every pass, as autocast does: fused optimizers leave no trace of having changed a weight (neither its
-    version nor its address), so a copy that outlived a step would never learn.
-    """
-    first = parameters[0].detach()
-    if len(parameters) == 1:
-        return first.to(dtype)
-    made = torch.empty(sum(map(len, parameters)), *first.shape[1:], dtype=dtype, device=first.device)
-    start = 0
-    for parameter in parameters:
-        made[start : start + len(parameter)].copy_(parameter.detach())
-        start += len(parameter)
-    return made
-
-
-def _cast_all(dtype: torch.dtype, *groups: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
-    """Weight and bias of each group of linear layers, those of a group one below the other."""
-    return tuple(cast(dtype, *(getattr(x, kind) for x in group)) for group in groups for kind in ("weight", "bias"))
-
-
 @final
-class FusedLayer(nn.Module):
-    """Stands in for a layer while the body of a model is called; it holds no parameter of its own.
+class FusedLayer(StandIn):
+    """Computes a layer of BERT's kind.
 
     Args:
         parts: of the layer.
@@ -159,39 +138,21 @@ class FusedLayer(nn.Module):
     """
 
     def __init__(self, parts: Parts, *, first_only: bool) -> None:
-        super().__init__()
+        super().__init__(parts.layer)
         self._parts = parts  # a dataclass: no module of these becomes a child
         self._first_only = first_only
-
-    def train(self, mode: bool = True) -> FusedLayer:
-        """Switch the layer itself, too: whoever switches the body while this stands in it means the layer."""
-        super().train(mode)
-        self._parts.layer.train(mode)
-        return self
-
-    @property
-    def fits(self) -> bool:
-        """Whether nobody listens inside the layer, it is computed once, and either all of it is trained or nothing."""
-        grad = torch.is_grad_enabled()
-        if grad and getattr(self._parts.layer, "gradient_checkpointing", False):
-            return False
-        return not any(
-            module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-            for module in self._parts.layer.modules()
-        ) and all(p.requires_grad or not grad for p in self._parts.layer.parameters())
 
     def forward(
         self, hidden_states: Tensor, *_: Any, sequences: Sequences, dropout_masks: DropoutMasks, **__: Any
     ) -> Tensor:
         """(1, N, H) -> (1, M, H)."""
         x, parts = hidden_states[0], self._parts
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        dtype = product_type(x)
         only = sequences.starts if self._first_only else None
         drops = _Drops(dropout_masks, only, torch.empty(0, dtype=dtype, device=x.device))
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             attention = _Attention(
-                weights=_cast_all(dtype, parts.inward, (parts.output,)),
+                weights=cast_all(dtype, parts.inward, (parts.output,)),
                 groups=sequences.groups,
                 heads=parts.heads,
                 only=only,
@@ -203,7 +164,7 @@ class FusedLayer(nn.Module):
             learned += [parts.output.weight, parts.output.bias, parts.output_norm.weight, parts.output_norm.bias]
             y = _AttentionHalf.apply(x, attention, *learned)  # type: ignore[no-untyped-call]
             feed = _Feed(
-                weights=_cast_all(dtype, (parts.up,), (parts.down,)),
+                weights=cast_all(dtype, (parts.up,), (parts.down,)),
                 after=drops.of(parts.down_dropout, parts.down.out_features),
                 eps=parts.down_norm.eps,
             )

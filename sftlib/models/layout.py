@@ -18,10 +18,11 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from sftlib.models import decoder, encoder
 from sftlib.models.attention import FLAT, PADDED, attention
 from sftlib.models.dropout import DropoutMasks, FunctionDropout
-from sftlib.models.encoder import FusedLayer, parts_of
 from sftlib.models.encoder_decoder import is_encoder_decoder
+from sftlib.models.fused import StandIn
 from sftlib.models.sequences import Sequences
 from sftlib.models.sizes import NARROW, drops_out, typical_width
 from sftlib.models.structure import layers_of
@@ -190,7 +191,7 @@ class Flat(EndToEnd):
 
 @final
 class Fused(EndToEnd):
-    """Rows end to end, through layers that are two nodes of the graph each; see `sftlib.models.encoder`.
+    """Rows end to end, through layers that are two nodes of the graph each: those of `encoder` and `decoder`.
 
     The layers' stand-ins take their places while the body is called, and only then.
 
@@ -234,22 +235,34 @@ class Fused(EndToEnd):
     def works(self, masks: DropoutMasks) -> bool:
         return masks.reached_attention
 
-    def _stand_ins(self, layers: nn.ModuleList | None) -> dict[int, tuple[nn.Module, FusedLayer]]:
+    def _stand_ins(self, layers: nn.ModuleList | None) -> dict[int, tuple[nn.Module, StandIn]]:
         """Number of a layer -> it, and what stands in for it.
 
         Raises:
             ValueError: there is none, or it is not measured on this device.
         """
-        parts = {number: parts_of(layer) for number, layer in enumerate(layers or [])}
-        last = len(parts) - 1
+        last = len(layers or []) - 1
+        made = {
+            number: (layer, _stand_in(layer, first_only=self.first_only and number == last))
+            for number, layer in enumerate(layers or [])
+        }
         found = {
-            number: (part.layer, FusedLayer(part, first_only=self.first_only and number == last))
-            for number, part in parts.items()
-            if part is not None and part.up.weight.device.type == "cpu"
+            number: (layer, stand_in)
+            for number, (layer, stand_in) in made.items()
+            if stand_in is not None and next(layer.parameters()).device.type == "cpu"
         }
         if not found:
             raise ValueError("no layer that can be fused")
         return found
+
+
+def _stand_in(layer: nn.Module, *, first_only: bool) -> StandIn | None:
+    """What computes a layer of a known kind in fewer pieces; None for any other."""
+    if (like_bert := encoder.parts_of(layer)) is not None:
+        return encoder.FusedLayer(like_bert, first_only=first_only)
+    if (like_llama := decoder.parts_of(layer)) is not None:
+        return decoder.FusedDecoderLayer(like_llama)
+    return None
 
 
 _REPLACED = ("input_ids", "token_type_ids", "position_ids", "attention_mask", "inputs_embeds", "past_key_values")

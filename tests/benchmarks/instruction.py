@@ -70,9 +70,9 @@ def instruction(asked: Asked) -> Figures:
     ]
     header = ["one epoch", "tokens/s", "sftlib's, times", "peak GiB", "held-out loss", "gained", "loss of each step"]
     notes = [
-        f"{len(rows)} rows ({first['tokens']:,} tokens, cut at 512), batches of 8, AdamW at 2e-5 (LoRA 5e-4); {len(held_out)} "
-        f"held-out rows, scored by the same plain loop; before training their loss is {untuned:.4f}. TRL packs rows into "
-        "blocks in which, without FlashAttention, they see each other."
+        f"{len(rows)} rows ({first['tokens']:,} tokens, cut at 512), batches of 8, AdamW at 2e-5 (LoRA 5e-4); "
+        f"{len(held_out)} held-out rows, scored by the same plain loop; before training their loss is {untuned:.4f}. "
+        "TRL packs rows into blocks in which, without FlashAttention, they see each other."
     ]
     seconds = {name: [run["seconds"]] for name, run in found.items()}
     return Figures(header, lines, notes, seconds=seconds)
