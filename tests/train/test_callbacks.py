@@ -120,7 +120,7 @@ def test_events_come_in_the_order_of_the_pseudocode(monkeypatch: pytest.MonkeyPa
     spy(Tensor, "backward", "backward")
     spy(Alone, "add_up", "add_up")
     spy(sftlib.train.loop, "divide_gradients", "divide")
-    spy(torch.nn.utils, "clip_grad_norm_", "clip")
+    spy(sftlib.train.loop, "clip_gradients", "clip")
     spy(torch.optim.AdamW, "step", "step")
 
     class Hooked(Recorder):

@@ -19,7 +19,7 @@ from torch.nn import functional
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.data.collate import IGNORED
 from sftlib.data.encoded import Ragged
-from sftlib.errors import DataError, SftlibError
+from sftlib.errors import DataError, NonFiniteError, SftlibError
 from sftlib.models.language_model import Hidden
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS, find_task
@@ -317,8 +317,9 @@ class TestDirtyData:
     @pytest.mark.parametrize("name", REFUSED)
     def test_21_refused(self, name: str, tmp_path: Path, figure: Figure) -> None:
         make, said = REFUSED[name]
-        with pytest.raises(SftlibError, match=said):
+        with pytest.raises(SftlibError, match=said) as caught:
             self.fit(make(tmp_path))
+        assert not isinstance(caught.value, NonFiniteError), "only when a step was computed"
         figure("dirty data refused before the first step by a typed error, row or line named", len(REFUSED))
 
     @pytest.mark.parametrize("name", HANDLED)
@@ -342,7 +343,11 @@ class TestLeakage:
     """Fifty exact and fifty disguised rows of training among ten thousand: all are found, and nothing else."""
 
     def test_22_planted_duplicates_across_splits(self, figure: Figure) -> None:
-        train, valid = sentences(8000, 11), sentences(2000, 12)
+        # Every other text in ASCII, which takes a shorter way.
+        train, valid = (
+            [text.encode("ascii", "ignore").decode() if i % 2 else text for i, text in enumerate(found)]
+            for found in (sentences(8000, 11), sentences(2000, 12))
+        )
         draw = random.Random(22)
         places, sources = draw.sample(range(2000), 100), draw.sample(range(8000), 100)
         for number, (place, source) in enumerate(zip(places, sources, strict=True)):

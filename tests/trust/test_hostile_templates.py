@@ -116,3 +116,25 @@ def test_24_nothing_can_be_done_outside_of_the_sandbox(tmp_path: Path) -> None:
         assert "ran" not in ended.stdout, what
         assert ended.stdout == "could not" or ended.returncode != 0, (what, ended)
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs a system that tells the limits of a process")
+def test_24_the_process_that_renders_has_given_everything_up() -> None:
+    """And not only the function that does so: the limits of the very process, while it serves."""
+    limits = Limits()
+    with TemplateRenderer("{{ messages[0].content }}", limits=limits) as renderer:
+        assert renderer.render([MESSAGES]) == ["Hello"]
+        assert renderer._process is not None
+        lines = Path(f"/proc/{renderer._process._process.pid}/limits").read_text().splitlines()
+    found = {line[:26].strip(): line[26:].split()[:2] for line in lines}
+    expected = {"Max address space": limits.memory, "Max open files": 3, "Max processes": 0, "Max file size": 0}
+    for name, bound in expected.items():
+        assert found[name] == [str(bound)] * 2, name
+    assert int(found["Max cpu time"][0]) <= limits.seconds + 2
+
+
+def test_24_functions_that_templates_do_not_need_are_not_there() -> None:
+    names = ("lipsum", "cycler", "joiner", "namespace", "dict", "range", "config", "request", "url_for", "open")
+    template = "".join(f"{{% if {name} is defined %}}{name} {{% endif %}}" for name in names)
+    with TemplateRenderer(template) as renderer:
+        assert renderer.render([MESSAGES])[0].split() == ["cycler", "joiner", "namespace", "dict", "range"]
