@@ -668,7 +668,7 @@ MUTATIONS = (
         "models/strict.py",
         "if made[0] > most or value.numel() > largest:",
         "if False:",
-        FOLDERS,
+        f"{FOLDERS} -k given_up",
     ),
     Mutation(
         "24",
@@ -708,7 +708,7 @@ MUTATIONS = (
         "train/packed.py",
         "    if not _is_dense(tuple(value.shape), stride):\n",
         "    if False:\n",
-        CHECKPOINTS,
+        f"{CHECKPOINTS} -k strides",
     ),
     Mutation(
         "24",

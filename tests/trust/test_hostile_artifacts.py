@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from sftlib import FineTuner, TaskDataset, storage
+from sftlib.models import strict
 from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.sandbox import watched
@@ -465,6 +468,19 @@ def test_24_hostile_folders_are_refused(
 def test_24_what_is_never_looked_at_does_no_harm(change: Change, saved: Path, tmp_path: Path) -> None:
     seen = opened(saved, tmp_path, change, sealed=True)
     assert seen.outcome == "done", seen
+
+
+@pytest.mark.parametrize("width", [1, 1000])
+def test_24_a_model_larger_than_its_file_is_given_up_while_it_is_made(width: int) -> None:
+    """Before its shapes are compared: a config of a few bytes may describe any number of layers."""
+    made: list[nn.Module] = []
+    with (
+        pytest.raises(ValueError, match="describes more weights, or larger ones"),
+        strict.bounded({"weight": strict.Stored((2, 2), torch.float32)}),
+        torch.device("meta"),
+    ):
+        made.extend(nn.Linear(width, width) for _ in range(1000))
+    assert len(made) < 20
 
 
 def test_24_the_watch_sees_what_it_should(tmp_path: Path) -> None:

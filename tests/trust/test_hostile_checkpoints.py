@@ -120,6 +120,7 @@ CASES: dict[str, Change] = {
     "a weight that is not there": first_weight(**{"$tensor": "nowhere"}),
     "a weight named by a list": first_weight(**{"$tensor": ["x"]}),
     "strides of 10^12": first_weight(stride=[10**12, 1]),
+    "strides that leave gaps": first_weight(stride=[10**5, 1]),
     "strides that overlap": first_weight(stride=[0, 0]),
     "strides below 0": first_weight(stride=[-32, 1]),
     "strides in words": first_weight(stride="32,1"),
