@@ -115,6 +115,7 @@ def docs(session: nox.Session) -> None:
 def notebooks(session: nox.Session) -> None:
     """Execute every notebook from top to bottom and keep what it printed."""
     install(session, "notebooks")
+    install_smollm(session)
     chosen = session.posargs or sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
     inline = {name: value for name, value in QUIET.items() if name != "MPLBACKEND"}  # pictures belong in the page
     # Neither times nor the state of progress bars: the same run writes the same file, but for what it measures.
