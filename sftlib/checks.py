@@ -156,7 +156,8 @@ def check_supervision(task: Task, encoded: Encoded, data: TaskDataset) -> None:
         rows = np.unique(encoded.owners[lost])
         raise DataError(
             f"fit (train): nothing is left to learn from within the length limit in {listed_rows(rows.tolist())}: the "
-            "answer begins beyond it; raise max_length, shorten the inputs, or drop these rows"
+            "answer begins beyond it, or the row does not end with one; raise max_length, shorten the inputs, drop "
+            "what follows the last answer, or drop these rows"
         )
     if len(lost) and len(lost) == len(encoded):
         raise DataError(

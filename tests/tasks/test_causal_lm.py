@@ -172,6 +172,14 @@ def test_rows_whose_answer_lies_beyond_the_limit_are_refused_by_their_number() -
         FineTuner(byte_model(), tokenizer=byte_tokenizer(None), max_length=64).fit(data, progress=False)
 
 
+def test_conversations_that_end_with_a_question_are_refused_by_their_number() -> None:
+    asked = [*CHAT[1]["messages"], {"role": "user", "content": "And now?"}]
+    data = TaskDataset({"messages": [CHAT[0]["messages"], asked]})
+    tuner = FineTuner(byte_model(), tokenizer=byte_tokenizer(None), max_steps=1)
+    with pytest.raises(DataError, match=r"row 1: .*does not end with one.*drop what follows the last answer"):
+        tuner.fit(data, progress=False)
+
+
 def test_rows_that_are_too_long_are_cut_split_or_refused() -> None:
     data, tokenizer = chat(("hi", "one two three " * 10), ("a", "b")), byte_tokenizer(None)
     options = {"tokenizer": tokenizer, "max_length": 48, "max_steps": 1}
