@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -101,7 +102,7 @@ def _fold_figures(found: Mapping[str, Series], scores: Mapping[str, Sequence[flo
         "one fit": ("one fit of sftlib", "-"),
         "cross-validation": (f"{FOLDS}-fold cross-validation with sftlib", _percent(scores["sftlib"])),
         "features": (
-            f"mean-pooled features, then logistic regression in {FOLDS} folds",
+            f"sentence-transformers features, logistic regression in {FOLDS} folds",
             _percent(scores["features"]),
         ),
     }
@@ -109,10 +110,7 @@ def _fold_figures(found: Mapping[str, Series], scores: Mapping[str, Sequence[flo
         [names[key][0], f"{series.median:.2f}", spread(series.ratio(one)), names[key][1]]
         for key, series in found.items()
     ]
-    note = (
-        "The features are what sentence-transformers computes with this model: the mean of the last hidden states, "
-        "scaled to length 1, in batches of 32 sorted by length; they are computed once for all folds."
-    )
+    note = "sentence-transformers computes the features once for all folds, in fp32, as it does by itself."
     ratios = {names[key][0]: series.ratio(one) for key, series in found.items()}
     return Figures(header, lines, [note], ratios, {names[key][0]: series.seconds for key, series in found.items()})
 
@@ -155,17 +153,12 @@ def _on_features(chosen: Sequence[str], labels: Sequence[str], parts: Sequence[t
     )
 
 
-@torch.inference_mode()
 def _features(chosen: Sequence[str]) -> np.ndarray[Any, Any]:
-    """(rows, width) mean of the last hidden states, of length 1."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(c.MODEL)
-    model = transformers.AutoModel.from_pretrained(c.MODEL).eval()
-    order = np.argsort([-len(text) for text in chosen])
-    found = np.empty((len(chosen), model.config.hidden_size), dtype=np.float32)
-    for start in range(0, len(order), c.BATCH):
-        rows = order[start : start + c.BATCH]
-        batch = tokenizer([chosen[i] for i in rows], padding=True, truncation=True, return_tensors="pt")
-        hidden, inside = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
-        mean = (hidden * inside).sum(1) / inside.sum(1)
-        found[rows] = torch.nn.functional.normalize(mean).numpy()
+    """(rows, width) as sentence-transformers makes them: the mean of the last hidden states, of length 1."""
+    model = SentenceTransformer(str(c.MODEL), device=_device())
+    found: np.ndarray[Any, Any] = model.encode(list(chosen), normalize_embeddings=True, show_progress_bar=False)
     return found
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
