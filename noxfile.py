@@ -132,6 +132,7 @@ def bench(session: nox.Session) -> None:
     banking77, WNUT17 and SQuAD.
     """
     install(session, "bench")
+    install_smollm(session)
     session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env=QUIET)
 
 
