@@ -37,7 +37,7 @@ from sftlib.checks import (
 )
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.errors import DataError, NotFittedError, OptionError
+from sftlib.errors import DataError, OptionError
 from sftlib.fitted import Fitted
 from sftlib.metrics import Metrics
 from sftlib.models.adapters import LoRA, merged, with_adapter_of
@@ -685,6 +685,8 @@ class FineTuner:
 
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:
+            from sftlib.errors import NotFittedError  # scikit-learn's comes with it: most of a second
+
             raise NotFittedError(f"{use}: this FineTuner holds no model yet; call fit(train), or FineTuner.load(path)")
         return self._fitted
 

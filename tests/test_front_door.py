@@ -94,3 +94,11 @@ def test_the_version_is_the_installed_one() -> None:
     except PackageNotFoundError:
         pytest.skip("run from a source tree that is not installed")
     assert sftlib.__version__ == installed
+
+
+def test_the_tuner_needs_no_scikit_learn_before_it_evaluates() -> None:
+    loaded = fresh(
+        "import json, sys\nfrom sftlib import FineTuner, TaskDataset\nprint(json.dumps(sorted(sys.modules)))"
+    )
+    assert isinstance(loaded, list)
+    assert not set(loaded) & {"sklearn", "pandas", "matplotlib", "datasets"}
