@@ -86,7 +86,8 @@ class TokenReport:
             yield f"{_rows(self.rows)}{where} read in {self.windows:,} windows of at most {limit} tokens"
         if self.unsupervised:
             named = _named(self.unsupervised_rows, self.unsupervised)
-            yield f"{_rows(self.unsupervised)}{where} lost supervision with their end: {named}"
+            end = "its end" if self.unsupervised == 1 else "their end"
+            yield f"{_rows(self.unsupervised)}{where} lost supervision with {end}: {named}"
         if self.truncated:
             share, lost = self.truncated / self.rows, self.tokens_lost / self.lengths["total"]
             named = _named(self.truncated_rows, self.truncated)

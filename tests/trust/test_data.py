@@ -206,7 +206,7 @@ class TestTruncation:
         tuner = tuner_for("question-answering", max_length=20, max_steps=2)
         report = tuner.report(data)
         assert (report.train.unsupervised_rows, report.train.truncated) == ((2,), 0)
-        assert "1 row lost supervision with their end: row 2" in str(report.problems)
+        assert "1 row lost supervision with its end: row 2" in str(report.problems)
         with pytest.raises(DataError, match="none of the 1 rows"):
             tuner.fit(data.select([2]), callbacks=[steps], progress=False)
         assert steps.seen == []
