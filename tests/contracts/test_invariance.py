@@ -122,9 +122,9 @@ def test_predictions_depend_on_nothing_but_their_row(name: str, family: str) -> 
     order = np.random.default_rng(2).permutation(len(data)).tolist()
     for size in (64, 3, None):
         together = [case.numbers(p) for p in tuner.predict(data, batch_size=size)]
-        assert together == [pytest.approx(numbers, abs=1e-6) for numbers in alone]
+        assert together == [pytest.approx(numbers, rel=1e-6, abs=1e-6) for numbers in alone]
         shuffled = [case.numbers(p) for p in tuner.predict(data.select(order), batch_size=size)]
-        assert shuffled == [pytest.approx(alone[i], abs=1e-6) for i in order]
+        assert shuffled == [pytest.approx(alone[i], rel=1e-6, abs=1e-6) for i in order]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -134,7 +134,7 @@ def test_padding_beside_a_long_row_changes_nothing(family: str) -> None:
     short, long = ["film", "", "."], "a long story and every minute of it " * 7
     alone = [case.numbers(tuner.predict(text)) for text in short]
     beside = [case.numbers(p) for p in tuner.predict([short[0], long, short[1], long, short[2]], batch_size=5)]
-    assert [beside[0], beside[2], beside[4]] == [pytest.approx(numbers, abs=1e-6) for numbers in alone]
+    assert [beside[0], beside[2], beside[4]] == [pytest.approx(numbers, rel=1e-6, abs=1e-6) for numbers in alone]
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "llama"])
