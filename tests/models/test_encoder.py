@@ -15,6 +15,7 @@ from sftlib.models.outputs import logits
 from sftlib.models.precision import Bf16, Fp32
 from sftlib.models.structure import layers_of
 from sftlib.train.forward import Forward, fitting_layout
+from tests.models.rounding import require_rounding_of_autocast
 from tests.models.test_layout import CPU, LENGTHS, batch_of, forward_of, model_of, requires_flat, scores_and_gradient
 from tests.tiny import tiny_model
 
@@ -56,26 +57,9 @@ def test_every_gradient_holds_by_itself_in_double_precision(family: str, layout:
 
 @pytest.mark.parametrize("layout", WAYS, ids=["all", "first"])
 def test_rounding_in_bf16_is_that_of_bf16(layout: Layout) -> None:
-    """No further from fp32 than autocast of the layers as they are."""
     requires_flat("bert")
     model = model_of("bert", 0.1)
-    batch = batch_of(model, LENGTHS)
-    exact, exact_gradient = scores_and_gradient(model, Padded(), batch)
-    errors = []
-    for way in (Padded(), layout):
-        model.train()
-        model.zero_grad()
-        forward = Forward(model, device=CPU, precision=Bf16(), layout=way, seed=3)
-        with forward.prepared():
-            scores = logits(forward.train(batch, step=5))
-            scores.square().sum().backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-        errors.append(
-            ((scores - exact).norm() / exact.norm(), (gradient - exact_gradient).norm() / exact_gradient.norm())
-        )
-    (scores_padded, gradient_padded), (scores_fused, gradient_fused) = errors
-    assert scores_fused <= 2 * scores_padded + 1e-3
-    assert gradient_fused <= 2 * gradient_padded + 1e-3
+    require_rounding_of_autocast(model, layout, batch_of(model, LENGTHS))
 
 
 class TestChoice:
