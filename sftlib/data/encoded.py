@@ -165,21 +165,6 @@ class Encoded:
         self._sizes = sizes
         self._digest = ""
 
-    @classmethod
-    def concatenate(cls, parts: Sequence[Encoded]) -> Encoded:
-        """The rows of all parts, in order; each part numbers its owners in the whole."""
-        if len(parts) == 1:
-            return parts[0]
-        ids = Ragged.concatenate([part.inputs["input_ids"] for part in parts])
-        inputs = {name: ids.alike(np.concatenate([p.inputs[name].values for p in parts])) for name in parts[0].inputs}
-        return cls(
-            {**inputs, "input_ids": ids},
-            {name: _joined([part.targets[name] for part in parts]) for name in parts[0].targets},
-            np.concatenate([part.uncut_lengths for part in parts]),
-            np.concatenate([part.owners for part in parts]),
-            {name: _joined([part.notes[name] for part in parts]) for name in parts[0].notes},
-        )
-
     def __len__(self) -> int:
         return len(self.uncut_lengths)
 
@@ -224,6 +209,23 @@ class Encoded:
         notes = {name: _taken(values, rows) for name, values in self.notes.items()}
         return Encoded(inputs, targets, self.uncut_lengths[rows], notes=notes, sizes=sizes)
 
+    def of_rows(self, rows: NDArray[np.int64]) -> Encoded:
+        """These rows of the data, in this order, each with all of its windows; the tokens are shared.
+
+        Example:
+            >>> words = Encoded(
+            ...     {"input_ids": Ragged.from_lists([[7], [8], [9]])}, {}, np.ones(3), np.array([0, 0, 1])
+            ... )
+            >>> part = words.of_rows(np.array([1, 0]))
+            >>> part.inputs["input_ids"].values.tolist(), part.owners.tolist()
+            ([9, 7, 8], [0, 1, 1])
+        """
+        counts = np.bincount(self.owners, minlength=int(rows.max(initial=-1)) + 1)
+        windows = counts[rows]
+        found = self.take(ranges(offsets_of(counts)[:-1][rows], windows))
+        found.owners = np.repeat(np.arange(len(rows)), windows)
+        return found
+
     def with_targets(
         self, targets: Mapping[str, NDArray[Any] | Ragged], sizes: NDArray[np.int64] | None = None
     ) -> Encoded:
@@ -245,10 +247,6 @@ class Encoded:
                     sha.update(np.ascontiguousarray(block, np.int32).data)
             self._digest = sha.hexdigest()
         return self._digest
-
-
-def _joined(parts: Sequence[Any]) -> NDArray[Any] | Ragged:
-    return Ragged.concatenate(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
 
 
 def _taken(values: NDArray[Any] | Ragged, rows: NDArray[np.int64]) -> NDArray[Any] | Ragged:

@@ -15,7 +15,8 @@ from sftlib.data.scratch import Growing, Scratch, mapped
 
 _KIND = "sftlib tokens"
 _NARROW = ("token_type_ids",)  # inputs of a few small values, kept in one byte each
-_LENGTHS, _UNCUT = "lengths", "uncut_lengths"
+_LENGTHS, _UNCUT, _OWNERS = "lengths", "uncut_lengths", "owners"
+_OF_ROWS = (_LENGTHS, _UNCUT, _OWNERS)
 
 
 @final
@@ -61,6 +62,37 @@ class TokenWriter:
         self._arrays[_LENGTHS].extend(lengths)
         self._arrays[_UNCUT].extend(uncut)
 
+    def attach(
+        self,
+        *,
+        targets: Mapping[str, NDArray[Any] | Ragged] | None = None,
+        notes: Mapping[str, NDArray[Any] | Ragged] | None = None,
+    ) -> None:
+        """Append targets or notes, each by itself: they may be ahead of the tokens of their rows, or behind.
+
+        Args:
+            targets: name -> (N,) one number for each of the next rows, or several.
+            notes: the same.
+        """
+        for kind, parts in (("targets", targets or {}), ("notes", notes or {})):
+            for name, part in parts.items():
+                if isinstance(part, Ragged):
+                    self._append(f"{kind}.{name}.{_LENGTHS}", part.lengths, np.int32)
+                values = part.values if isinstance(part, Ragged) else part
+                self._append(f"{kind}.{name}", values, values.dtype)
+
+    def extend(self, part: Encoded) -> None:
+        """Append all there is of some rows, which may be windows; their owners are numbered in the whole."""
+        inputs = {name: values.values for name, values in part.inputs.items()}
+        self.add(inputs, lengths=part.lengths, uncut=part.uncut_lengths)
+        self._append(_OWNERS, part.owners, np.int32)
+        self.attach(targets=part.targets, notes=part.notes)
+
+    def _append(self, name: str, values: NDArray[Any], dtype: Any) -> None:
+        if name not in self._arrays:
+            self._arrays[name] = self._growing(name, dtype)
+        self._arrays[name].extend(values)
+
     def _add(self, name: str, values: IntArray) -> None:
         """Append to one input; as long as it is 0 throughout, as token types of single texts are, only count."""
         if name not in self._arrays and name != "input_ids" and not values.any():
@@ -85,7 +117,7 @@ class TokenWriter:
         return sorted(self._zeros)
 
     def done(self) -> Encoded:
-        """All rows, without targets."""
+        """All rows, with the targets and notes that were attached."""
         found = {name: array.done() for name, array in self._arrays.items()}
         self._scratch.release()
         return _encoded(found, self.zeros)
@@ -121,13 +153,33 @@ def read_tokens(folder: Path) -> Encoded | None:
 def _encoded(arrays: Mapping[str, NDArray[Any]], zeros: list[str]) -> Encoded:
     """Arrays put together, after a look at whether they belong together."""
     lengths, uncut = arrays[_LENGTHS], arrays[_UNCUT]
-    flat = {name: values for name, values in arrays.items() if name not in (_LENGTHS, _UNCUT)}
     offsets = offsets_of(lengths)
+    flat = {name: values for name, values in arrays.items() if name not in _OF_ROWS and "." not in name}
     flat.setdefault("input_ids", np.empty(0, np.int32))
     flat |= {name: np.broadcast_to(np.int8(0), int(offsets[-1])) for name in zeros}
-    sizes = {len(values) for values in flat.values()}
-    if len(uncut) != len(lengths) or lengths.min(initial=0) < 0 or sizes != {int(offsets[-1])}:
-        raise ValueError("arrays that do not belong together")
     ids = Ragged(flat.pop("input_ids"), offsets)
     inputs = {"input_ids": ids, **{name: ids.alike(flat[name]) for name in sorted(flat)}}
-    return Encoded(inputs, {}, np.array(uncut))
+    owners = np.asarray(arrays[_OWNERS], np.int64) if _OWNERS in arrays else None
+    attached: dict[str, dict[str, NDArray[Any] | Ragged]] = {"targets": {}, "notes": {}}
+    for place in sorted(arrays):
+        kind, dot, name = place.partition(".")
+        if dot and not name.endswith(f".{_LENGTHS}"):
+            attached[kind][name] = _attached(arrays[place], arrays.get(f"{place}.{_LENGTHS}"), ids)
+    sizes = {len(part.values) for part in inputs.values()}
+    counts = {len(part) for parts in attached.values() for part in parts.values()}
+    counts |= {len(uncut), len(lengths if owners is None else owners)}
+    if lengths.min(initial=0) < 0 or sizes != {int(offsets[-1])} or counts != {len(lengths)}:
+        raise ValueError("arrays that do not belong together")
+    return Encoded(inputs, attached["targets"], np.array(uncut), owners, attached["notes"])
+
+
+def _attached(values: NDArray[Any], lengths: IntArray | None, ids: Ragged) -> NDArray[Any] | Ragged:
+    """What was attached to rows: a number each, several each, or one for each token."""
+    if lengths is None:
+        return values
+    if np.array_equal(lengths, ids.lengths) and len(values) == len(ids.values):
+        return ids.alike(values)
+    offsets = offsets_of(lengths)
+    if lengths.min(initial=0) < 0 or len(values) != offsets[-1]:
+        raise ValueError("arrays that do not belong together")
+    return Ragged(values, offsets)

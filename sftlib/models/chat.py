@@ -77,6 +77,11 @@ class ChatFormat:
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._has_blocks = re.search(r"{%[-+]?\s*generation\b", template) is not None
 
+    @property
+    def facts(self) -> list[Any]:
+        """All that decides the text of an answered conversation, as JSON values."""
+        return [self._template, self._special_tokens, self.controls.pattern]
+
     def render(self, conversations: Sequence[Turns]) -> Iterator[Rendering]:
         """The text of each conversation; those in which the assistant is to speak next end with what invites it to.
 

@@ -58,6 +58,11 @@ class Dialogues:
         self._stop: tuple[int, ...] | None = None
 
     @property
+    def facts(self) -> list[Any]:
+        """What decides the tokens of an answered row beside the tokenizer's own rules, as JSON values."""
+        return [self._train_on, self._end, self._has_template, self._format.facts]
+
+    @property
     def stop(self) -> tuple[int, ...]:
         """Tokens that end an answer: the end of text, and what the template puts at the end of a turn."""
         if self._stop is None:

@@ -275,6 +275,10 @@ class TextEncoder:
             uncut = [len(ids) + (end not in ids) for ids in whole]
             yield TokenChunk({"input_ids": tokens}, lengths, np.array(uncut, np.int64))
 
+    def around_targets(self) -> list[int]:
+        """The control tokens that the tokenizer itself writes with a target, such as that of its language."""
+        return self._target_ids([""], None)[0]
+
     def _target_ids(self, texts: list[str], max_length: int | None) -> list[list[int]]:
         encoded = self.tokenizer(
             text_target=texts,
@@ -299,7 +303,7 @@ class TextEncoder:
             backend.no_truncation()  # what earlier calls left there; every call sets both anew
             backend.no_padding()
             facts = [type(self.tokenizer).__name__, self.tokenizer.truncation_side, self.tokenizer.model_input_names]
-            ids = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
+            ids = [getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "unk", "cls", "sep")]
             versions = [version("tokenizers"), version("transformers"), _RULES]
             sha = hashlib.sha256(json.dumps([facts, ids, versions]).encode())
             sha.update(backend.to_str().encode())

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,16 +158,30 @@ class Task(ABC):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The roles that tokens are a function of, together with the tokenizer and its limit.
+        """The roles that tokens are a function of, those of them that the data has.
 
-        Tokens are kept under these and shared between runs, folds and labels. Empty for a task whose tokens depend on
-        more, which then encodes every time.
+        Tokens are kept under their values, the tokenizer, its limit and `token_options`, and shared between runs, folds
+        and whatever the other roles say. Empty for a task that encodes every time.
         """
         return ()
 
+    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+        """What else tokens are a function of, as JSON values: the task's own options, a template of the tokenizer."""
+        return {}
+
     def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
-        """Tokenise rows chunk by chunk, without targets; for tasks that say what they read."""
+        """Tokenise rows chunk by chunk; for tasks that say what they read.
+
+        Targets and notes are written too where they follow from the roles in `reads`; `encode` adds what does not.
+        """
         raise NotImplementedError(f"{self.name} says what its tokens depend on but writes none")
+
+    @final
+    def tokenised(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
+        """What `write_tokens` makes of these rows, in memory or in a scratch file."""
+        with TokenWriter() as writer:
+            self.write_tokens(data, encoder, writer)
+            return writer.done()
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""

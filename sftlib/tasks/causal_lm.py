@@ -9,6 +9,7 @@ import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -22,6 +23,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded, Ragged
 from sftlib.data.message_kinds import MessagesRole
 from sftlib.data.problems import brief, listed_rows
+from sftlib.data.tokens import TokenWriter
 from sftlib.errors import DataError
 from sftlib.metrics import LanguageModel, Metrics
 from sftlib.models.backbone import Head, ModelSource
@@ -41,6 +43,7 @@ FORMS = ("messages", "prompt", "text")
 #: What happens to rows that are longer than the limit.
 OVER_LONG = ("truncate", "split", "error")
 
+_CHUNK = 512  # rows written at a time
 _FEW_TOKENS = 16
 _WITHOUT_TEXT = ("loss", "perplexity", "token_accuracy")
 _OPTIONS = ("train_on", "over_long", "label_smoothing", "generation")
@@ -163,21 +166,40 @@ class CausalLM(Task):
 
     # Rows.
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (*FORMS, "completion")
+
+    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+        return {"split": self._over_long == "split", "dialogues": self._dialogues_of(encoder).facts}
+
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        """Targets are the tokens that are to be learned; notes say where the last answer begins."""
+        rows, open_ended = enumerate(self._rows(data, self._dialogues_of(encoder))), []
+        while chunk := list(islice(rows, _CHUNK)):
+            writer.extend(self._encoded(chunk, encoder.max_length))
+            open_ended += [(number, len(row.ids)) for number, row in chunk if not row.answered]
+        self._require_prompts(open_ended, encoder)
+
     def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        """Tokens of each row; targets are the tokens that are to be learned, notes say where the last answer begins."""
-        rows = list(self._rows(data, self._dialogues_of(encoder)))
-        self._require_prompts([(number, len(row.ids)) for number, row in enumerate(rows) if not row.answered], encoder)
-        self._require_room(rows, encoder.max_length, data)
-        parts = [part for number, row in enumerate(rows) for part in self._cut(number, row, encoder.max_length)]
-        ids = Ragged.from_lists([row.ids.tolist() for _, row in parts])
-        uncut = [len(rows[number].ids) if self._over_long == "truncate" else len(row.ids) for number, row in parts]
-        targets = np.concatenate([np.where(_supervised(row), row.ids, IGNORED) for _, row in parts])
+        if not data.is_labelled:  # never from earlier work: a template may tell questions, other than answers, the time
+            return self.tokenised(data, encoder).with_targets({})
+        found = self.tokenised(data, encoder) if tokens is None else tokens
+        self._require_room(found, encoder.max_length)
+        return found
+
+    def _encoded(self, rows: Sequence[tuple[int, Row]], limit: int) -> Encoded:
+        """Rows with their numbers as tokens, in windows where they are read in some."""
+        parts = [(number, row, part) for number, row in rows for part in self._cut(row, limit)]
+        ids = Ragged.from_lists([part.ids.tolist() for _, _, part in parts])
+        uncut = [len(part.ids if self._over_long == "split" else row.ids) for _, row, part in parts]
+        targets = np.concatenate([np.where(_supervised(part), part.ids, IGNORED) for _, _, part in parts])
         return Encoded(
             {"input_ids": ids},
-            {"tokens": ids.alike(targets.astype(np.int32))} if data.is_labelled else {},
+            {"tokens": ids.alike(targets.astype(np.int32))},
             np.array(uncut, np.int64),
-            np.array([number for number, _ in parts], np.int64),
-            {"prompt": np.array([row.prompt for _, row in parts], np.int64)},
+            np.array([number for number, _, _ in parts], np.int64),
+            {"prompt": np.array([part.prompt for _, _, part in parts], np.int64)},
         )
 
     def _rows(self, data: TaskDataset, dialogues: Dialogues) -> Iterator[Row]:
@@ -192,29 +214,29 @@ class CausalLM(Task):
             self._dialogues[encoder] = Dialogues(encoder, self._train_on)
         return self._dialogues[encoder]
 
-    def _require_room(self, rows: Sequence[Row], limit: int, data: TaskDataset) -> None:
-        long = [number for number, row in enumerate(rows) if row.answered and len(row.ids) > limit]
-        if long and self._over_long == "error" and data.is_labelled:
-            lengths = max(len(rows[number].ids) for number in long)
+    def _require_room(self, encoded: Encoded, limit: int) -> None:
+        """Refuse labelled rows that were cut, where that is to be an error."""
+        long = encoded.truncated.tolist()
+        if long and self._over_long == "error":
             raise DataError(
-                f"{len(long):,} of {len(rows):,} rows are longer than the limit of {limit} tokens (the longest has "
-                f"{lengths:,}): {listed_rows(long)}; raise max_length, shorten or drop these rows, or let them be cut "
-                "with over_long='truncate' or 'split'"
+                f"{len(long):,} of {len(encoded):,} rows are longer than the limit of {limit} tokens (the longest has "
+                f"{encoded.uncut_lengths.max():,}): {listed_rows(long)}; raise max_length, shorten or drop these rows, "
+                "or let them be cut with over_long='truncate' or 'split'"
             )
 
-    def _cut(self, number: int, row: Row, limit: int) -> list[tuple[int, Row]]:
+    def _cut(self, row: Row, limit: int) -> list[Row]:
         """A row, or the windows that it is read in; a prompt is never cut."""
         if not row.answered or len(row.ids) <= limit:
-            return [(number, row)]
+            return [row]
         if self._over_long != "split":
-            return [(number, Row(row.ids[:limit], row.learned[:limit], row.prompt, row.answered))]
+            return [Row(row.ids[:limit], row.learned[:limit], row.prompt, row.answered)]
         # Windows share one token: the first of a window has nothing before it, and is learned in the one before.
         starts = range(0, len(row.ids) - 1, limit - 1)
         windows = [
             Row(row.ids[i : i + limit], row.learned[i : i + limit], row.prompt if i == 0 else 0, row.answered)
             for i in starts
         ]
-        return [(number, window) for i, window in enumerate(windows) if i == 0 or _supervised(window).any()]
+        return [window for i, window in enumerate(windows) if i == 0 or _supervised(window).any()]
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         """Rows of which nothing is learned: what the assistant says lies beyond the limit."""

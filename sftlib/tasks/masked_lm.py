@@ -79,7 +79,8 @@ class MaskedLM(Task):
 
     Of these gaps, 80 % show the mask, 10 % another token, 10 % the token itself. Which they are is a function of (seed,
     step, the row's tokens, position): every epoch draws anew, and neither the cut of a batch nor a resume changes
-    anything. In evaluation they are a function of the row's tokens and the position alone.
+    anything. In evaluation they are a function of the row's tokens and the position alone. What is kept of a row is
+    its tokens, without gaps.
 
     Args:
         mask_probability: share of the tokens that become gaps.
@@ -137,11 +138,7 @@ class MaskedLM(Task):
             raise OptionError(
                 "the tokenizer has no mask token, so there is nothing to show in place of a gap" + _ADVICE
             )
-        if tokens is not None:
-            return tokens
-        with TokenWriter() as writer:
-            self.write_tokens(data, encoder, writer)
-            return writer.done()
+        return self.tokenised(data, encoder) if tokens is None else tokens
 
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
         return pad(encoded, rows, fill=encoder.fill)

@@ -20,6 +20,7 @@ from sftlib.data.collate import Batch, pad
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded, Ragged, offsets_of, ranges
 from sftlib.data.problems import brief
+from sftlib.data.tokens import TokenWriter
 from sftlib.data.windows import Windows, cut_windows, framed, settled_stride
 from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Answers
@@ -161,21 +162,29 @@ class QuestionAnswering(Task):
 
     # Rows.
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("question", "context", "answers")
+
+    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+        return {"stride": self._stride}
+
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
         """A window is the question, cut to half of the limit, and a part of the context.
 
         Notes say which characters each position stands for (none outside of the context), and where "no answer" is.
         """
         frame = encoder.frame(pair=True)
         room = window_room(encoder.max_length - frame.size, encoder.max_length, self._stride)
-        parts = []
         for start in range(0, len(data), _BLOCK):
             rows = slice(start, min(start + _BLOCK, len(data)))
             questions = _tokenised(data.view("question")[rows], encoder).tokens
             contexts = _tokenised(data.view("context")[rows], encoder)
             answers = data.view("answers")[rows] if data.is_labelled else None
-            parts.append(self._windows(questions, contexts, answers, frame, room, start))
-        return Encoded.concatenate(parts)
+            writer.extend(self._windows(questions, contexts, answers, frame, room, start))
+
+    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+        return self.tokenised(data, encoder) if tokens is None else tokens
 
     def _windows(
         self,
@@ -210,8 +219,8 @@ class QuestionAnswering(Task):
             before = frame.size - len(frame.after) + own.lengths
             targets = _targets(answers, contexts, windows, before, frame.null)
         notes: dict[str, NDArray[Any] | Ragged] = {
-            "starts": of_context(contexts.starts.values),
-            "ends": of_context(contexts.ends.values),
+            "starts": of_context(contexts.starts.values.astype(np.int32)),
+            "ends": of_context(contexts.ends.values.astype(np.int32)),
             "null": np.full(len(own), frame.null, np.int64),
         }
         lost = (asked.lengths - questions.lengths)[windows.owners]

@@ -138,30 +138,31 @@ class Seq2Seq(Task):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("source",)
+        return ("source", "target")
+
+    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+        ends = [end_of_target(encoder.tokenizer), *encoder.around_targets()]
+        return {"max_target_length": self._limit(encoder), "control": ends}
 
     def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
         for chunk in encoder.encode(data.view("source")):
             writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+        if not data.is_labelled:
+            return
+        end = end_of_target(encoder.tokenizer)
+        for chunk in encoder.encode_targets(data.view("target"), max_length=self._limit(encoder), end=end):
+            ids = Ragged(chunk.inputs["input_ids"], offsets_of(chunk.lengths))
+            writer.attach(targets={"target": ids, "cut": chunk.uncut > chunk.lengths})
 
     def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        found = self._sources(data, encoder) if tokens is None else tokens
-        if not data.is_labelled:
+        found = self.tokenised(data, encoder) if tokens is None else tokens
+        target = found.targets.get("target")
+        if not isinstance(target, Ragged):
             return found
-        end = end_of_target(encoder.tokenizer)
-        chunks = list(encoder.encode_targets(data.view("target"), max_length=self._limit(encoder), end=end))
-        lengths = np.concatenate([chunk.lengths for chunk in chunks])
-        uncut = np.concatenate([chunk.uncut for chunk in chunks])
-        ids = Ragged(np.concatenate([chunk.inputs["input_ids"] for chunk in chunks]), offsets_of(lengths))
-        return found.with_targets({"target": ids, "cut": uncut > lengths}, sizes=found.lengths + lengths)
+        return found.with_targets(found.targets, sizes=found.lengths + target.lengths)
 
     def _limit(self, encoder: TextEncoder) -> int:
         return self._max_target_length or encoder.max_length
-
-    def _sources(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
-        with TokenWriter() as writer:
-            self.write_tokens(data, encoder, writer)
-            return writer.done()
 
     def shortened(self, encoded: Encoded) -> NDArray[np.int64]:
         return np.flatnonzero(np.asarray(encoded.targets["cut"]))

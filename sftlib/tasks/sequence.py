@@ -47,13 +47,8 @@ class VectorTask(Task):
 
     @final
     def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        found = self._in_scratch(data, encoder) if tokens is None else tokens
+        found = self.tokenised(data, encoder) if tokens is None else tokens
         return found.with_targets({"target": self.targets(data)} if data.is_labelled else {})
-
-    def _in_scratch(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
-        with TokenWriter() as writer:
-            self.write_tokens(data, encoder, writer)
-            return writer.done()
 
     @final
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sftlib.data.collate import Batch, pad
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.encoded import Encoded, Ragged
+from sftlib.data.encoded import Encoded, Ragged, offsets_of
 from sftlib.data.problems import brief, listed_rows
 from sftlib.data.tokens import TokenWriter
 from sftlib.errors import DataError, OptionError
@@ -136,20 +136,24 @@ class TextEmbedding(Task):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("text",)
+        return ("text", *_OTHERS)
 
     def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
-        _write(data.view("text"), encoder, writer)
+        for chunk in encoder.encode(data.view("text")):
+            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+        for role in (role for role in _OTHERS if role in data.roles):
+            for chunk in encoder.encode(data.view(role)):
+                writer.attach(targets={role: Ragged(chunk.inputs["input_ids"], offsets_of(chunk.lengths))})
 
     def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        found = _tokens(data.view("text"), encoder) if tokens is None else tokens
+        found = self.tokenised(data, encoder) if tokens is None else tokens
         if not data.is_labelled:
             return found
-        others = {role: _tokens(data.view(role), encoder).inputs["input_ids"] for role in _OTHERS if role in data.roles}
+        others = [part.lengths for part in found.targets.values() if isinstance(part, Ragged)]
         scores = {"score": np.asarray(data.column("score"), np.float32)} if "score" in data.roles else {}
-        longest = np.maximum.reduce([found.lengths, *(other.lengths for other in others.values())])
+        longest = np.maximum.reduce([found.lengths, *others])
         return found.with_targets(
-            {**others, **scores, "labelled": np.ones(len(data), bool)}, sizes=longest * (1 + len(others))
+            {**found.targets, **scores, "labelled": np.ones(len(data), bool)}, sizes=longest * (1 + len(others))
         )
 
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
@@ -229,14 +233,3 @@ class TextEmbedding(Task):
         if not isinstance(values, Mapping) or not isinstance(values.get("text"), str) or len(values) > 1:
             raise DataError(f"this model takes texts: a string, or a mapping with 'text'; found {brief(example, 80)}")
         return {"text": values["text"]}
-
-
-def _tokens(texts: Sequence[str], encoder: TextEncoder) -> Encoded:
-    with TokenWriter() as writer:
-        _write(texts, encoder, writer)
-        return writer.done()
-
-
-def _write(texts: Sequence[str], encoder: TextEncoder, writer: TokenWriter) -> None:
-    for chunk in encoder.encode(texts):
-        writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)

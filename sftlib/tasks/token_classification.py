@@ -21,6 +21,7 @@ from sftlib.data.collate import IGNORED, Batch, pad
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded, Ragged, offsets_of
 from sftlib.data.problems import brief
+from sftlib.data.tokens import TokenWriter
 from sftlib.data.windows import Windows, cut_windows, framed, settled_stride
 from sftlib.data.words import SPLITTINGS, split_words, splitting_of
 from sftlib.errors import DataError, LabelError, OptionError
@@ -179,26 +180,36 @@ class TokenClassification(Task):
 
     # Rows.
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        """Windows over the words of each row; a note says which positions speak for a word."""
-        frame, parts, first = encoder.frame(), [], 0
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("tokens",)
+
+    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+        return {"stride": self._stride}
+
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        frame, first = encoder.frame(), 0
         room = window_room(encoder.max_length - frame.size, encoder.max_length, self._stride)
         for chunk in encoder.encode_words(data.view("tokens")):
-            rows = range(first, first + len(chunk.words))
-            tags = self._numbers(data, rows) if data.is_labelled else None
-            parts.append(self._windows(chunk, tags, frame, room, first))
-            first = rows.stop
-        return Encoded.concatenate(parts)
+            writer.extend(self._windows(chunk, frame, room, first))
+            first += len(chunk.words)
 
-    def _numbers(self, data: TaskDataset, rows: range) -> NDArray[np.int64]:
+    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+        """Windows over the words of each row; a note says which positions speak for a word, and have its tag."""
+        found = self.tokenised(data, encoder) if tokens is None else tokens
+        if not data.is_labelled:
+            return found
+        speaks = np.asarray(found.notes["words"].values, bool)  # type: ignore[union-attr]
+        tags = np.full(len(speaks), IGNORED, np.int32)
+        tags[speaks] = self._numbers(data)
+        return found.with_targets({"tags": Ragged(tags, offsets_of(found.lengths))})
+
+    def _numbers(self, data: TaskDataset) -> NDArray[np.int32]:
         """(W,) The number of each word's tag."""
         number = {name: i for i, name in enumerate(self._label_names)}
-        tags = data.view("tags")[rows.start : rows.stop]
-        return np.array([number[tag] for row in tags for tag in row], np.int64)
+        return np.fromiter((number[tag] for row in data.view("tags") for tag in row), np.int32)
 
-    def _windows(
-        self, chunk: WordChunk, tags: NDArray[np.int64] | None, frame: Frame, room: int, first_row: int
-    ) -> Encoded:
+    def _windows(self, chunk: WordChunk, frame: Frame, room: int, first_row: int) -> Encoded:
         """Cut rows into windows, lay control tokens around each, and mark what speaks for a word."""
         speaks = np.zeros(len(chunk.tokens), bool)
         speaks[np.cumsum(chunk.of_words) - chunk.of_words] = True  # the first token of each word
@@ -212,17 +223,10 @@ class TokenClassification(Task):
         own = speaks[places] & windows.owned()
         inputs = framed(Ragged(chunk.tokens[places], offsets), frame.before, frame.after)
         notes = _around(Ragged(own.astype(np.int8), offsets), frame, 0)
-        targets = {}
-        if tags is not None:
-            of_tokens = np.full(len(speaks), IGNORED, np.int64)
-            of_tokens[speaks] = tags
-            targets["tags"] = _around(Ragged(np.where(own, of_tokens[places], IGNORED), offsets), frame, IGNORED)
         types = {
             name: inputs.alike(np.full(len(inputs.values), kinds[1], np.int8)) for name, kinds in frame.types.items()
         }
-        return Encoded(
-            {"input_ids": inputs, **types}, targets, inputs.lengths, windows.owners + first_row, {"words": notes}
-        )
+        return Encoded({"input_ids": inputs, **types}, {}, inputs.lengths, windows.owners + first_row, {"words": notes})
 
     def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
         return pad(encoded, rows, fill=encoder.fill)

@@ -1,11 +1,13 @@
 """Tokens that were made once are used again: by the next fit, fold, trial or evaluation, and by other processes.
 
-Tokens are a function of the texts, the tokenizer, the length limit and the roles that a task reads; the key is a digest
-of these four. Labels are no part of it, so relabelled rows find their tokens too.
+Tokens are a function of the roles that a task reads, of those of its options that matter to them, of what writes them,
+and of the tokenizer with its limit; the key is a digest of all these. Labels that stand beside the tokens are no part
+of it, so relabelled rows find their tokens too; targets that are tokens themselves are kept with the others.
 
 Data sets that were cut from one (`split`, `select`, folds) share its columns. As soon as one of them holds half of the
 rows, the tokens of all rows are made, and every other part takes its rows from there without a copy. A smaller part is
-tokenised by itself, unless the tokens of all rows are at hand already.
+tokenised by itself, unless the tokens of all rows are at hand already. So is one beside which there are rows that
+cannot be encoded: no data set answers for rows that it does not hold.
 """
 
 from __future__ import annotations
@@ -14,19 +16,64 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from sftlib._version import __version__
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
 from sftlib.data.scratch import MEMORY_LIMIT, in_memory
 from sftlib.data.tokens import TokenWriter, read_tokens, write_tokens
-from sftlib.errors import OptionError
+from sftlib.errors import ArtifactError, DataError, OptionError
 from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
 
 _KEPT = 4  # data sets
+
+
+@final
+@dataclass(frozen=True)
+class _Making:
+    """How the tokens of rows are made, and what they are kept under.
+
+    Args:
+        task: writes them.
+        encoder: the tokenizer.
+        roles: that the task reads.
+        facts: all that tokens depend on but the rows, as JSON values.
+    """
+
+    task: Task
+    encoder: TextEncoder
+    roles: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, task: Task, data: TaskDataset, encoder: TextEncoder) -> _Making | None:
+        """None where nothing tells what tokens depend on: the task says nothing, or the tokenizer is unknown code."""
+        roles = tuple(role for role in task.reads if role in data.roles)
+        tokenizer = encoder.digest() if roles else None
+        if tokenizer is None:
+            return None
+        writes = type(task).write_tokens
+        facts = {
+            "tokenizer": tokenizer,
+            "max_length": encoder.max_length,
+            "options": task.token_options(encoder),
+            "writes": [writes.__module__, writes.__qualname__, __version__],
+        }
+        return cls(task, encoder, roles, facts)
+
+    def key(self, rows: TaskDataset) -> str:
+        """Hex SHA-256 of everything that decides the tokens of these rows."""
+        facts = {"rows": rows.digest(self.roles), **self.facts}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def of_rows(self, rows: TaskDataset) -> Callable[[TokenWriter], None]:
+        """Fills a writer with the tokens of these rows."""
+        return lambda writer: self.task.write_tokens(rows, self.encoder, writer)
 
 
 @final
@@ -56,22 +103,28 @@ class Encodings:
         Raises:
             OptionError: the folder cannot be written.
         """
-        tokenizer = encoder.digest()
-        if tokenizer is None or not task.reads:
+        making = _Making.of(task, data, encoder)
+        if making is None:
             return task.encode(data, encoder)
+        tokens = self._of_whole(making, data, data.whole())
+        if tokens is None:
+            return task.encode(data, encoder, self._tokens(making, data))
+        return task.encode(data, encoder, tokens if data.is_whole else tokens.of_rows(data.positions))
 
-        def key(rows: TaskDataset) -> str:
-            facts = [rows.digest(task.reads), tokenizer, encoder.max_length, task.reads]
-            return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    def _of_whole(self, making: _Making, data: TaskDataset, whole: TaskDataset) -> Encoded | None:
+        """The tokens of all rows; None where they are neither at hand nor worth making, or cannot be made."""
+        if 2 * len(data) < len(whole):
+            return self._find(making.key(whole)) if whole.has_digest(making.roles) else None
+        try:
+            return self._tokens(making, whole)
+        except (DataError, ArtifactError):
+            if data.is_whole:
+                raise
+            return None  # the row may not be one of these: they alone say whether it is, and which
 
-        def fill(writer: TokenWriter) -> None:
-            task.write_tokens(part, encoder, writer)
-
-        whole = data.whole()
-        large = 2 * len(data) >= len(whole)
-        part = whole if large or (whole.has_digest(task.reads) and self._find(key(whole)) is not None) else data
-        tokens = self._find(key(part)) or self._make(key(part), fill)
-        return task.encode(data, encoder, tokens if part is data or data.is_whole else tokens.take(data.positions))
+    def _tokens(self, making: _Making, rows: TaskDataset) -> Encoded:
+        key = making.key(rows)
+        return self._find(key) or self._make(key, making.of_rows(rows))
 
     def _find(self, key: str) -> Encoded | None:
         found = self._kept.get(key)

@@ -107,7 +107,13 @@ def without_types(tokenizer: Any) -> Any:
     return tokenizer
 
 
-@pytest.mark.parametrize("change", [left, larger, without_types])
+def other_unknown(tokenizer: Any) -> Any:
+    """What stands for a word of which nothing is left."""
+    tokenizer.unk_token = tokenizer.convert_ids_to_tokens(7)
+    return tokenizer
+
+
+@pytest.mark.parametrize("change", [left, larger, without_types, other_unknown])
 def test_what_changes_tokens_changes_the_digest(change: Callable[[Any], Any]) -> None:
     tokenizer = tiny_tokenizer()
     assert TextEncoder(change(copy.deepcopy(tokenizer)), 16).digest() != TextEncoder(tokenizer, 16).digest()
