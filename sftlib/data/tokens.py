@@ -168,7 +168,8 @@ def _encoded(arrays: Mapping[str, NDArray[Any]], zeros: list[str]) -> Encoded:
     sizes = {len(part.values) for part in inputs.values()}
     counts = {len(part) for parts in attached.values() for part in parts.values()}
     counts |= {len(uncut), len(lengths if owners is None else owners)}
-    if lengths.min(initial=0) < 0 or sizes != {int(offsets[-1])} or counts != {len(lengths)}:
+    astray = owners is not None and (owners.min(initial=0) < 0 or (np.diff(owners) < 0).any())
+    if astray or lengths.min(initial=0) < 0 or sizes != {int(offsets[-1])} or counts != {len(lengths)}:
         raise ValueError("arrays that do not belong together")
     return Encoded(inputs, attached["targets"], np.array(uncut), owners, attached["notes"])
 

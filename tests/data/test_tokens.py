@@ -223,3 +223,95 @@ def test_padding_by_hand(rows: list[list[int]], data: st.DataObject) -> None:
     types = lists(found.inputs["token_type_ids"])
     assert padded["token_type_ids"].tolist() == [types[i] + [3] * (longest - len(types[i])) for i in chosen]
     assert padded["input_ids"].dtype == np.int64
+
+
+def windows(rows: list[list[int]], first: int = 0) -> Encoded:
+    """Each row as windows of two tokens, with targets and notes of every make."""
+    parts = [(number, row[i : i + 2]) for number, row in enumerate(rows, first) for i in range(0, len(row), 2)]
+    ids = Ragged.from_lists([part for _, part in parts])
+    return Encoded(
+        {"input_ids": ids, "token_type_ids": ids.alike((ids.values % 2).astype(np.int8))},
+        {"of_tokens": ids.alike(ids.values % 7), "of_windows": ids.lengths % 2 == 0},
+        ids.lengths + 1,
+        np.array([number for number, _ in parts]),
+        {"more": Ragged.from_lists([part[:1] * (len(part) + number % 2) for number, part in parts], np.int64)},
+    )
+
+
+def same(found: Encoded, expected: Encoded) -> bool:
+    pairs = [(getattr(found, kind), getattr(expected, kind)) for kind in ("inputs", "targets", "notes")]
+    arrays = [(found.uncut_lengths, expected.uncut_lengths), (found.owners, expected.owners)]
+    for ours, theirs in pairs:
+        assert ours.keys() == theirs.keys()
+        for name, part in theirs.items():
+            ragged = isinstance(part, Ragged)
+            arrays += [(ours[name].lengths, part.lengths)] if ragged else []
+            arrays += [(ours[name].values, part.values) if ragged else (ours[name], part)]
+            assert arrays[-1][0].dtype == arrays[-1][1].dtype
+    return all(np.array_equal(one, other) for one, other in arrays)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=ROWS, chunk=st.integers(1, 9), limit=st.sampled_from([0, 16, 2**20]), data=st.data())
+def test_windows_targets_and_notes_are_read_as_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], chunk: int, limit: int, data: st.DataObject
+) -> None:
+    def fill_in(writer: TokenWriter) -> None:
+        for start in range(0, len(rows), chunk):
+            writer.extend(windows(rows[start : start + chunk], start))
+
+    folder = tmp_path_factory.mktemp("tokens") / "kept"
+    write_tokens(folder, fill_in)
+    with pytest.MonkeyPatch.context() as patch, TokenWriter() as writer:
+        patch.setattr(scratch, "MEMORY_LIMIT", limit)
+        fill_in(writer)
+        made = writer.done()
+    read = read_tokens(folder)
+    assert read is not None
+    assert same(made, windows(rows))
+    assert same(read, made)
+    assert all(in_memory(part.values) == 0 for part in (read.inputs["input_ids"], read.targets["of_tokens"]))  # type: ignore[union-attr]
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=20))
+    part, alone = read.of_rows(np.array(chosen, np.int64)), windows([rows[row] for row in chosen])
+    for name in ("input_ids", "token_type_ids"):
+        assert lists(part.inputs[name]) == lists(alone.inputs[name])
+    assert lists(part.targets["of_tokens"]) == lists(alone.targets["of_tokens"])  # type: ignore[arg-type]
+    assert part.owners.tolist() == alone.owners.tolist()
+    assert part.uncut_lengths.tolist() == alone.uncut_lengths.tolist()
+
+
+def test_what_is_attached_may_come_before_or_after_its_rows() -> None:
+    expected = windows([[1, 2, 3], [4]])
+    with TokenWriter() as writer:
+        writer.attach(notes={"more": expected.notes["more"].take(np.array([0]))})  # type: ignore[union-attr]
+        plain = Encoded(expected.inputs, {}, expected.uncut_lengths, expected.owners)
+        writer.extend(plain)
+        writer.attach(targets=expected.targets, notes={"more": expected.notes["more"].take(np.array([1, 2]))})  # type: ignore[union-attr]
+        assert same(writer.done(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("targets.of_windows", [True, False]),
+        ("targets.of_tokens", [1, 2, 3]),
+        ("notes.more", [1, 1, 3, 4]),
+        ("notes.more.lengths", [2, 1]),
+        ("notes.more.lengths", [-2, 5, 2]),
+        ("owners", [0, 1]),
+        ("owners", [1, 0, 0]),
+        ("owners", [-1, 0, 1]),
+        ("else.where", [0, 0, 0]),
+    ],
+)
+def test_attached_arrays_that_do_not_belong_to_the_tokens_are_refused(
+    tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    """The manifest only says that nothing was changed since."""
+    folder = tmp_path / "kept"
+    write_tokens(folder, lambda writer: writer.extend(windows([[1, 2, 3], [4]])))
+    assert read_tokens(folder) is not None
+    (folder / "manifest.json").unlink()
+    np.save(folder / f"{name}.npy", np.array(values))
+    tokens.storage.write_manifest(folder, kind="sftlib tokens", zeros=[])
+    assert read_tokens(folder) is None
