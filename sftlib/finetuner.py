@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Self, final
 
 import torch
@@ -18,54 +16,38 @@ from sftlib.adaptation import adapted
 from sftlib.arguments import Arguments
 from sftlib.assembly import (
     assemble,
-    opening_lines,
-    plan_batches,
-    settle_checkpointing,
-    tokens_in_use,
-    training_budget,
     training_report,
 )
 from sftlib.checks import (
     check_data,
-    check_supervision,
     choose_task,
     metric_names,
     require_labelled,
-    usable_forward,
-    watchers,
-    with_supervision,
 )
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
 from sftlib.fitted import Fitted
+from sftlib.fitting import Call, prepare
+from sftlib.inputs import rows_of
+from sftlib.keeping import opened, plain_model, save
 from sftlib.metrics import Metrics
-from sftlib.models.adapters import LoRA, merged, with_adapter_of
-from sftlib.models.backbone import ModelSource, add_tokens, longest_input, open_source, seeded
+from sftlib.models.adapters import LoRA
+from sftlib.models.backbone import ModelSource, open_source
 from sftlib.models.device import resolve_device
 from sftlib.models.freezing import Freeze
 from sftlib.models.generation import Generation
-from sftlib.models.precision import resolve_precision
 from sftlib.models.prefix_store import PrefixStore
-from sftlib.models.tokenizer import TextEncoder
-from sftlib.models.vocabulary import compact_vocabulary
-from sftlib.options import checked, nearest, raise_together, whole_number
+from sftlib.options import checked, nearest, raise_together, true_or_false, whole_number
 from sftlib.planning import Plan, plan
 from sftlib.preview import Preview
 from sftlib.report import TrainingReport
-from sftlib.resuming import Run, open_run
+from sftlib.resuming import open_run
 from sftlib.self_check import CheckReport, self_check
 from sftlib.tasks.base import Label, Task
-from sftlib.train.callbacks import Callback, Callbacks, EarlyStopping, check_callbacks
-from sftlib.train.comm import Comm, open_comm, together
+from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
+from sftlib.train.comm import open_comm, together
 from sftlib.train.encodings import Encodings
 from sftlib.train.history import History
-from sftlib.train.loop import Loop
-from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
-from sftlib.train.optimizer import decay_factors, make_optimizer
-from sftlib.train.progress import Progress
-from sftlib.train.schedules import SCHEDULES
-from sftlib.train.state import Training
 
 _OF_THE_SOURCE = {"model", "gguf_file", "quantize"}
 _SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping, LoRA)  # in `repr`; other objects by their type
@@ -267,87 +249,27 @@ class FineTuner:
             CheckpointError: ``output_dir`` cannot be written, is in use by a living run, is not empty without
                 ``resume``, or holds another run: other options or data than now, each named.
         """
-        arguments, callbacks = self._arguments, check_callbacks(callbacks)
-        raise_together([_no_switch("progress", progress)])
-        task = choose_task(arguments, train, valid, callbacks)
-        comm = open_comm()
-        progress = progress and comm.rank == 0
-        # What a run on disk computes must not depend, to the last bit, on what this process computed before.
-        store = self._store if output_dir is None else PrefixStore()
-        with open_run(output_dir, resume=resume, save_every=save_every, quiet=not progress, comm=comm) as run:
-            self._run(run, comm, task, train, valid, callbacks, store=store, progress=progress)
-        return self
-
-    def _run(
-        self,
-        run: Run,
-        comm: Comm,
-        task: Task,
-        train: TaskDataset,
-        valid: TaskDataset | None,
-        callbacks: Sequence[Callback],
-        *,
-        store: PrefixStore,
-        progress: bool,
-    ) -> None:
-        """Assemble everything, go through the steps, and leave the tuned model in place."""
-        arguments = run.settle(self._arguments, self._source.name, train, valid, callbacks)
-        fitted = assemble(arguments, self._source, task)
-        fitted.encodings = self._encodings
-        whole = fitted.encode(train)
-        encoded_valid = None if valid is None else fitted.encode(valid)
-        fitted.samples = _each(task, train[:3])
-        check_supervision(task, whole, train)
-        encoded = with_supervision(task, whole)
-        settle_checkpointing(arguments, fitted, encoded)
-        plan = plan_batches(arguments, len(encoded))
-        forward = usable_forward(fitted, encoded, own_module=isinstance(arguments.model, nn.Module))
-        if arguments.freeze is not None:
-            forward = fitted.hold_frozen(encoded, store)
-        opening = [*opening_lines(fitted, train, whole, plan.steps, valid), *run.lines] if progress else []
-        reporter = Progress(opening) if progress else None
-        training = Training(fitted.model, fitted.history, plan.steps, plan.steps_per_epoch)
-        micro_batches = fitted.micro_batches(encoded, training_budget(arguments, fitted))
-        members = [*watchers(arguments), *callbacks]
-        savers = run.begin(training, fitted, encoded, micro_batches, members)
-        loop = Loop(
-            forward=forward,
+        callbacks = check_callbacks(callbacks)
+        raise_together([true_or_false("progress", progress)])
+        task, comm = choose_task(self._arguments, train, valid, callbacks), open_comm()
+        call = Call(
+            arguments=self._arguments,
+            source=self._source,
             task=task,
-            plan=plan,
-            micro_batches=micro_batches,
-            learning_rate=fitted.settings["learning_rate"],
-            schedule=SCHEDULES[arguments.schedule](plan.steps, arguments.warmup),
-            max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
-            evaluate=fitted.evaluator(forward, valid, encoded_valid, metric_names(arguments, task, callbacks)),
-            on_nonfinite=(
-                SkipNonFinite()
-                if arguments.on_nonfinite == "skip"
-                else RaiseNonFinite(fitted.suspects(forward, encoded), encoded.owners)
-            ),
-            callbacks=Callbacks([*members, *([reporter] if reporter else []), *comm.watchers(), *savers]),
+            train=train,
+            valid=valid,
+            callbacks=callbacks,
+            encodings=self._encodings,
+            # What a run on disk computes must not depend, to the last bit, on what this process computed before.
+            store=self._store if output_dir is None else PrefixStore(),
             comm=comm,
+            progress=progress and comm.rank == 0,
         )
-        self._fitted = fitted
-        smaller_table = compact_vocabulary(
-            fitted.model,
-            used=lambda: tokens_in_use(task, fitted.encoder, encoded, encoded_valid),
-            decays=lambda: decay_factors(training, arguments.weight_decay),
-        )
-        try:
-            with run.threads():
-                fitted.learn_frozen(encoded, encoded_valid)
-            with seeded(arguments.seed), forward.prepared(), smaller_table:
-                optimizer = make_optimizer(
-                    fitted.model, learning_rate=fitted.settings["learning_rate"], weight_decay=arguments.weight_decay
-                )
-                with run.running(optimizer):
-                    loop.run(training, optimizer)
-        finally:
-            fitted.model.eval()
-            fitted.metrics = fitted.history.metrics_at(training.weights_of) or fitted.metrics
-            if reporter is not None:
-                reporter.close()
-        fitted.settle(valid, metric_names(arguments, task, callbacks))
+        with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
+            fitting = prepare(call, run)
+            self._fitted = fitting.fitted
+            fitting.go()
+        return self
 
     @checked
     def adapt(
@@ -383,7 +305,7 @@ class FineTuner:
             DataError: there are no texts.
             OptionError: values that options cannot have, or a model that cannot learn from plain texts.
         """
-        raise_together([_no_switch("progress", progress)])
+        raise_together([true_or_false("progress", progress)])
         options = {
             "epochs": epochs,
             "max_steps": max_steps,
@@ -409,11 +331,7 @@ class FineTuner:
             OptionError: options that do not go with the data or the model.
             ArtifactError: a model or a tokenizer that cannot be opened.
         """
-        task = choose_task(self._arguments, train, valid)
-        fitted = self._fitted
-        if fitted is None or fitted.task.config() != task.config():
-            fitted = assemble(self._arguments, self._source, task)
-            fitted.encodings = self._encodings
+        fitted = self._fitted_for(choose_task(self._arguments, train, valid))
         return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
 
     # Use.
@@ -428,7 +346,7 @@ class FineTuner:
             DataError: unlabelled or empty data, or another task's.
             LabelError: labels that the model does not know.
         """
-        raise_together([_no_batch_size(batch_size)])
+        raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._ready("evaluate")
         require_labelled(data, "evaluate", fitted.task.name)
         check_data(fitted.task, data, "evaluate")
@@ -452,14 +370,14 @@ class FineTuner:
             NotFittedError: before ``fit`` or ``load``.
             DataError: an input of another shape, with its row.
         """
-        raise_together([_no_batch_size(batch_size)])
+        raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._ready("predict")
         answering = generation or self._arguments.generation
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
         if isinstance(inputs, str | tuple | Mapping):
             return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
-        return fitted.predict(_each(fitted.task, inputs), batch_size)
+        return fitted.predict(rows_of(fitted.task, inputs), batch_size)
 
     @checked
     def preview(self, data: TaskDataset, row: int = 0) -> Preview:
@@ -478,10 +396,7 @@ class FineTuner:
         require_labelled(data, "preview", self.task)
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
-        task = choose_task(self._arguments, data, None)
-        fitted = self._fitted
-        if fitted is None or fitted.task.config() != task.config():
-            fitted = assemble(self._arguments, self._source, task)
+        fitted = self._fitted_for(choose_task(self._arguments, data, None))
         return Preview.of(fitted.task.encode(data.select([row]), fitted.encoder), fitted.encoder.tokenizer)
 
     @checked
@@ -532,35 +447,12 @@ class FineTuner:
             NotFittedError: before ``fit`` or ``load``.
             ArtifactError: the folder cannot be written, or what was read back differs.
         """
-        self._ready("save")
-        open_comm().on_first(partial(self._save, path))
-
-    def _save(self, path: str | os.PathLike[str]) -> None:
         fitted = self._ready("save").alone()
-        contents = artifact.Contents(
-            task=fitted.task,
-            model=fitted.model,
-            tokenizer=fitted.encoder.tokenizer,
-            max_length=fitted.encoder.max_length,
-            settings=fitted.settings,
-            metrics=fitted.metrics,
-            base=self._base_in_full(fitted) if fitted.settings.get("quantize") else None,
-        )
-        rows = [*(fitted.task.inputs_of(example) for example in fitted.task.examples()), *fitted.samples]
-        with artifact.writing(contents, path) as folder:
-            filled = artifact.to_fill(contents)
-            again = FineTuner.load(folder, model=filled)
-            if contents.base is None:
-                artifact.require_same(_brief(fitted).predict(rows), _brief(again._ready("save").alone()).predict(rows))
-            else:  # in full precision it predicts a little differently, as it should
-                artifact.require_same_adapter(fitted.model, again.model)
 
-    def _base_in_full(self, fitted: Fitted) -> nn.Module:
-        """The base of an adapter as its source holds it, whatever form it had beside the adapter."""
-        source = open_source(self._arguments.model)
-        model = fitted.task.build(source, dropout=None, seed=fitted.settings["seed"])
-        add_tokens(model, fitted.encoder.tokenizer, fitted.task.new_tokens, seed=fitted.settings["seed"])
-        return model
+        def reload(folder: str | os.PathLike[str], model: Any) -> Fitted:
+            return FineTuner.load(folder, model=model)._ready("save").alone()
+
+        open_comm().on_first(lambda: save(fitted, self._arguments, path, reload=reload))
 
     @classmethod
     @checked
@@ -588,21 +480,7 @@ class FineTuner:
         with artifact.refusing(path):
             given = {"model": os.fspath(path) if model is None else model, "tokenizer": tokenizer}
             tuner = cls(**{**options, **given, "adapter": contents.adapter, "gguf_file": gguf_file})
-        device = resolve_device("auto")
-        loaded = contents.model.to(device).eval()
-        tuner._fitted = Fitted(
-            task=contents.task,
-            model=loaded,
-            encoder=TextEncoder(
-                contents.tokenizer, contents.max_length, longest_input(contents.model, contents.tokenizer)
-            ),
-            precision=resolve_precision(tuner._arguments.precision, device=device, model=loaded),
-            device=device,
-            settings=contents.settings,
-            metrics=contents.metrics,
-            encodings=tuner._encodings,
-            comm=open_comm(),
-        )
+        tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner
 
     def merge(self) -> FineTuner:
@@ -617,10 +495,7 @@ class FineTuner:
         fitted = self._ready("merge")
         if fitted.settings.get("adapter") is None:
             raise OptionError("merge: this FineTuner has no adapter; its model is a plain one already")
-        model = fitted.model
-        if fitted.settings.get("quantize"):  # added to weights in full precision, which is what will be saved
-            model = with_adapter_of(fitted.model, self._base_in_full(fitted)).to(fitted.device)
-        plain = merged(model).eval()
+        plain = plain_model(fitted, self._arguments)
         none = {"adapter": None, "gguf_file": None, "quantize": None}
         tuner = FineTuner(**{**self.get_params(), **none, "model": plain, "tokenizer": fitted.encoder.tokenizer})
         settings = {**fitted.settings, **none}
@@ -683,44 +558,17 @@ class FineTuner:
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
 
+    def _fitted_for(self, task: Task) -> Fitted:
+        """What was fitted for this very task; else what `fit` would begin with."""
+        if self._fitted is not None and self._fitted.task.config() == task.config():
+            return self._fitted
+        fitted = assemble(self._arguments, self._source, task)
+        fitted.encodings = self._encodings
+        return fitted
+
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:
             from sftlib.errors import NotFittedError  # scikit-learn's comes with it: most of a second
 
             raise NotFittedError(f"{use}: this FineTuner holds no model yet; call fit(train), or FineTuner.load(path)")
         return self._fitted
-
-
-def _brief(fitted: Fitted) -> Fitted:
-    """The same with short answers: enough to see whether two models agree."""
-    return replace(fitted, task=fitted.task.brief())
-
-
-def _no_switch(option: str, value: object) -> str | None:
-    return None if isinstance(value, bool) else f"{option}={value!r:.60}: expected True or False"
-
-
-def _no_batch_size(value: object) -> str | None:
-    return None if value is None else whole_number("batch_size", value, at_least=1)
-
-
-def _each(task: Task, inputs: object) -> list[dict[str, Any]]:
-    """Every input as a row under role names; the error names the first row that is none."""
-    if isinstance(inputs, TaskDataset):
-        return [task.inputs_of({role: row[role] for role in inputs.inputs}) for row in inputs]
-    if hasattr(inputs, "columns"):
-        raise DataError(
-            f"predict: found a {type(inputs).__name__}; say which column is which: TaskDataset(frame, text=...)"
-        )
-    if isinstance(inputs, bytes | Set) or not isinstance(inputs, Iterable):
-        raise DataError(
-            f"predict: found {brief(inputs)} of type {type(inputs).__name__}, expected an input, a list of inputs, "
-            "or a TaskDataset"
-        )
-    rows = []
-    for number, example in enumerate(inputs):
-        try:
-            rows.append(task.inputs_of(example))
-        except DataError as error:
-            raise DataError(f"row {number}: {error}") from None
-    return rows

@@ -131,6 +131,16 @@ def whole_number(
     return f"{option}={value!r:.60}: expected {other}a whole number {bounds}"
 
 
+def true_or_false(option: str, value: object) -> str | None:
+    """The problem with ``value`` as True or False, or None when there is none.
+
+    Example:
+        >>> true_or_false("progress", "yes")
+        "progress='yes': expected True or False"
+    """
+    return None if isinstance(value, bool) else f"{option}={value!r:.60}: expected True or False"
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is an int or a float, of Python or numpy; a bool is not.
 

@@ -15,8 +15,8 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 GROUND = {"errors", "options", "extras", "display", "storage", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
 WIRING = (
-    *("arguments", "record", "fitted", "artifact", "report", "preview", "checks", "assembly"),
-    *("resuming", "self_check", "planning", "adaptation", "finetuner"),
+    *("arguments", "record", "fitted", "inputs", "artifact", "report", "preview", "checks", "assembly"),
+    *("resuming", "fitting", "keeping", "self_check", "planning", "adaptation", "finetuner"),
 )
 LAYERS: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),

@@ -29,7 +29,7 @@ from sftlib.models.opening import first_line
 from sftlib.models.sizes import typical_width
 from sftlib.models.strict import Stored, bounded
 from sftlib.models.structure import body_of
-from sftlib.options import checked_fields, real_number, whole_number
+from sftlib.options import checked_fields, real_number, true_or_false, whole_number
 
 _WORD = "lora"
 _EVERYTHING = "all-linear"
@@ -86,7 +86,7 @@ class LoRA:
             None
             if targets is None or named
             else f"targets={targets!r:.60}: expected a list of names of modules, or None",
-            None if isinstance(self.rslora, bool) else f"rslora={self.rslora!r:.60}: expected True or False",
+            true_or_false("rslora", self.rslora),
         ]
         problems = [f"LoRA: {problem}" for problem in found if problem]
         if problems:

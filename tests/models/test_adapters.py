@@ -160,11 +160,11 @@ def test_every_linear_layer_of_the_body_gets_one_and_the_head_is_trained_whole(f
 
 
 def test_nothing_else_has_an_optimizer_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sftlib import finetuner
+    from sftlib import fitting
 
     made: list[Any] = []
-    original = finetuner.make_optimizer
-    monkeypatch.setattr(finetuner, "make_optimizer", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
+    original = fitting.make_optimizer
+    monkeypatch.setattr(fitting, "make_optimizer", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
     tuner = fit()
     trained = [p for p in tuner.model.parameters() if p.requires_grad]
     assert len(made[0].state) == len(trained)
