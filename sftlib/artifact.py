@@ -31,9 +31,9 @@ from sftlib import storage
 from sftlib._version import __version__
 from sftlib.display import text_table
 from sftlib.errors import ArtifactError, OptionError
-from sftlib.models.adapter_config import SETTINGS
-from sftlib.models.adapter_folder import ADAPTER_FILES, read_adapter, write_adapter
 from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
+from sftlib.models.adapters.config import SETTINGS
+from sftlib.models.adapters.folder import ADAPTER_FILES, read_adapter, write_adapter
 from sftlib.models.backbone import add_tokens, longest_input, open_source, settle_padding
 from sftlib.models.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
 from sftlib.models.opening import check_vocabulary

@@ -474,7 +474,7 @@ MUTATIONS = (
     Mutation(
         "13",
         "merging leaves the adapter out",
-        "models/adapters.py",
+        "models/adapters/removal.py",
         "return _without(copy.deepcopy(model), merge=True)",
         "return _without(copy.deepcopy(model), merge=False)",
         f"{ADAPTERS} -k merged",
@@ -482,7 +482,7 @@ MUTATIONS = (
     Mutation(
         "13",
         "switched off, the adapter stays on",
-        "models/adapters.py",
+        "models/adapters/removal.py",
         "part.enable_adapters(False)",
         "part.enable_adapters(True)",
         f"{ADAPTERS} -k off",
@@ -498,7 +498,7 @@ MUTATIONS = (
     Mutation(
         "13",
         "the sum of the base leaves out its last weight",
-        "models/adapters.py",
+        "models/adapters/base.py",
         "in sorted(_base_weights(model, plain), key=itemgetter(0)):",
         "in sorted(_base_weights(model, plain), key=itemgetter(0))[:-1]:",
         f"{ADAPTERS} -k wrong_base",
@@ -506,7 +506,7 @@ MUTATIONS = (
     Mutation(
         "13",
         "numbers that are not finite are let in",
-        "models/adapter_folder.py",
+        "models/adapters/folder.py",
         "not torch.isfinite(value).all()",
         "False",
         f"{ADAPTERS} -k not_finite",
@@ -514,7 +514,7 @@ MUTATIONS = (
     Mutation(
         "13",
         "what is trained whole is not saved",
-        "models/adapters.py",
+        "models/adapters/insertion.py",
         "return {name: value.detach().cpu().contiguous() for name, value in found.items()}",
         'return {n: v.detach().cpu().contiguous() for n, v in found.items() if "lora" in n}',
         f"{ADAPTERS} -k opened_again",
@@ -850,7 +850,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "an adapter's settings are believed",
-        "models/adapter_folder.py",
+        "models/adapters/folder.py",
         "settings = read_settings(folder / SETTINGS)",
         "settings = storage.read_json(folder / SETTINGS)",
         f"{ADAPTERS} -k hostile",

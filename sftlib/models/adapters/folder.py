@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from sftlib import storage
-from sftlib.models.adapter_config import SETTINGS, read_settings
-from sftlib.models.adapters import SavedAdapter, adapter_settings, adapter_weights
+from sftlib.models.adapters.config import SETTINGS, read_settings
+from sftlib.models.adapters.insertion import adapter_settings, adapter_weights
+from sftlib.models.adapters.kinds import SavedAdapter
 from sftlib.models.folder import write_tokenizer
 from sftlib.models.strict import FILES, stored_weights
 

@@ -1,0 +1,140 @@
+"""An adapter on its way into a model, new or saved, and its weights on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from sftlib.errors import OptionError
+from sftlib.models.adapters.base import stamps
+from sftlib.models.adapters.config import settings_of
+from sftlib.models.adapters.kinds import SavedAdapter
+from sftlib.models.adapters.library import NAME, peft
+from sftlib.models.adapters.targets import add_tokens, settled
+from sftlib.models.backbone import seeded
+from sftlib.models.opening import first_line
+from sftlib.models.sizes import typical_width
+from sftlib.models.strict import Stored, bounded
+
+
+def adapt(
+    model: nn.Module, adapter: Any, *, head: str, drawn: Collection[str], new_tokens: Sequence[int], seed: int
+) -> None:
+    """Put an adapter into a model; afterwards nothing but the adapter and what is trained whole is trained.
+
+    Parameters that are frozen already get no adapter, and stay frozen where they belong to the head.
+
+    Args:
+        model: with its head; changed.
+        adapter: a value of ``adapter=``; None to leave the model as it is.
+        head: transformers' Auto class of the task.
+        drawn: names of weights that the source of the model does not hold.
+        new_tokens: numbers of tokens whose embeddings it does not hold; they are trained, and no others.
+        seed: of the new weights.
+
+    Raises:
+        OptionError: the adapter does not fit the model.
+    """
+    if adapter is None:
+        return
+    if hasattr(model, "peft_config"):
+        raise OptionError(
+            f"adapter={adapter!r:.60}: this model has an adapter already; merge it first, or leave it out"
+        )
+    frozen = {
+        name
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and parameter.is_floating_point()  # quantised weights are no sign of a wish
+    }
+    before = stamps(model)
+    if isinstance(adapter, SavedAdapter):
+        stored = {name: Stored(tuple(value.shape), value.dtype) for name, value in adapter.weights.items()}
+        with seeded(seed), bounded(stored):
+            _inject(model, adapter.config(), adapter, on_meta=True)
+        _fill(model, adapter.weights)
+    else:
+        config = settled(model, adapter, head, drawn, frozen)
+        add_tokens(model, config, new_tokens)
+        with seeded(seed):
+            _inject(model, config, adapter, on_meta=False)
+    if stamps(model) != before:
+        raise OptionError(f"adapter={adapter!r:.60}: it changes weights of the model underneath; use another start")
+    for name, parameter in model.named_parameters():
+        if name.replace(f".modules_to_save.{NAME}", "") in frozen:
+            parameter.requires_grad_(False)
+
+
+def _inject(model: Any, config: Any, adapter: object, *, on_meta: bool) -> None:
+    try:
+        peft().inject_adapter_in_model(config, model, adapter_name=NAME, low_cpu_mem_usage=on_meta)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise OptionError(
+            f"adapter={adapter!r:.80}: it does not fit {type(model).__name__}: {first_line(error)}"
+        ) from error
+    if hasattr(model, "_hf_peft_config_loaded"):
+        model._hf_peft_config_loaded = True  # so that the model's own disable_adapters() and save_pretrained() know
+
+
+def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put weights into a model's adapter.
+
+    Raises:
+        OptionError: names, shapes or number formats are not those of the adapter.
+    """
+    expected = peft().get_peft_model_state_dict(model, save_embedding_layers=False)
+    wrong = [f"{name} is not there" for name in expected if name not in weights]
+    wrong += [f"{name} is not here" for name in weights if name not in expected]
+    wrong += [
+        f"{name} has {tuple(weights[name].shape)} {weights[name].dtype} there, {tuple(value.shape)} {value.dtype} here"
+        for name, value in expected.items()
+        if name in weights and (weights[name].shape, weights[name].dtype) != (value.shape, value.dtype)
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise OptionError(f"the adapter's weights do not fit {type(model).__name__}: {'; '.join(wrong[:3])}{more}")
+    copies = {name: value.clone() for name, value in weights.items()}
+    peft().set_peft_model_state_dict(model, copies, low_cpu_mem_usage=True)
+    left = [name for name, value in model.state_dict().items() if value.device.type == "meta"]
+    if left:
+        raise OptionError(f"the adapter's weights do not fit {type(model).__name__}: {left[0]} is not there")
+
+
+def with_adapter_of(model: nn.Module, base: nn.Module) -> nn.Module:
+    """A base, in place, with the adapter of another model."""
+    adapter = SavedAdapter(adapter_settings(model), adapter_weights(model))
+    adapt(base, adapter, head="", drawn=(), new_tokens=(), seed=0)
+    return base
+
+
+def adapter_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Name in a PEFT folder, without its prefix -> weight: the adapter's, and those of what is trained whole."""
+    # Embeddings are saved where they are trained; nothing is looked up elsewhere to decide that.
+    found: dict[str, Tensor] = peft().get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: value.detach().cpu().contiguous() for name, value in found.items()}
+
+
+def adapter_settings(model: nn.Module) -> dict[str, Any]:
+    """The config of a model's adapter as JSON values: no place, and no path."""
+    config: Any = model.peft_config[NAME]  # type: ignore[index]
+    return {**settings_of(config), "base_model_name_or_path": None, "inference_mode": True}
+
+
+def rate_of_adapters(model: nn.Module) -> float:
+    """A good learning rate for an adapter: ten times the model's own, more in narrow models than in wide ones.
+
+    The rule is that of Schulman and others (LoRA Without Regret, 2025), which they fitted to Llamas; held to the range
+    that is usual in practice.
+
+    Example:
+        >>> [f"{_rate_at(width):.0e}" for width in (384, 2048, 4096)]
+        ['1e-03', '5e-04', '3e-04']
+    """
+    config = getattr(model, "config", None)
+    width = getattr(config, "hidden_size", None)
+    return _rate_at(width if isinstance(width, int) and width > 0 else max(typical_width(model), 1))
+
+
+def _rate_at(width: int) -> float:
+    return float(min(1e-3, max(1e-4, 5e-4 * (2000 / width) ** 0.78)))
