@@ -27,7 +27,7 @@ from sftlib.inputs import rows_of
 from sftlib.models.backbone import ModelSource, seeded
 from sftlib.models.prefix_store import PrefixStore
 from sftlib.models.vocabulary import compact_vocabulary
-from sftlib.resuming import Run
+from sftlib.runs import Run
 from sftlib.tasks.base import Task
 from sftlib.train.callbacks import Callback, Callbacks
 from sftlib.train.comm import Comm

@@ -16,7 +16,7 @@ GROUND = {"errors", "options", "extras", "display", "storage", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
 WIRING = (
     *("arguments", "record", "fitted", "inputs", "artifact", "report", "preview", "checks", "assembly"),
-    *("resuming", "fitting", "keeping", "self_check", "planning", "adaptation", "finetuner"),
+    *("identity", "runs", "resuming", "fitting", "keeping", "self_check", "planning", "adaptation", "finetuner"),
 )
 LAYERS: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),

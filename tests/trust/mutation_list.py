@@ -66,7 +66,7 @@ MUTATIONS = (
     Mutation(
         "1",
         "no history is restored",
-        "resuming.py",
+        "runs.py",
         'training.history = fitted.history = History(self._state["history"])',
         "pass",
         RESUME,
@@ -82,7 +82,7 @@ MUTATIONS = (
     Mutation(
         "1",
         "the run begins at its first step again",
-        "resuming.py",
+        "runs.py",
         '            training.step = self._state["position"]["step"]\n',
         "",
         RESUME,
@@ -106,7 +106,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "options and data are not compared",
-        "resuming.py",
+        "runs.py",
         '*differences(self._before["options"], given), *differences(self._before["data"], self._data)',
         "",
         OPTIONS,
@@ -114,7 +114,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "the starting weights are not compared",
-        "resuming.py",
+        "runs.py",
         'self._refuse(differences(self._before["start"], start))',
         "pass",
         OPTIONS,
@@ -922,7 +922,7 @@ MUTATIONS = (
     Mutation(
         "25",
         "secrets of options stand in a checkpoint",
-        "resuming.py",
+        "identity.py",
         'redacted({**options, "model": model, "callbacks": kinds})',
         '{**options, "model": model, "callbacks": kinds}',
         SECRETS,
