@@ -16,6 +16,7 @@ from sftlib.checks import with_supervision
 from sftlib.data.batching import BatchPlan
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.encoded import Encoded
+from sftlib.display import counted
 from sftlib.errors import OptionError
 from sftlib.fitted import Fitted
 from sftlib.models.adapters import adapt, described, rate_of_adapters
@@ -172,11 +173,12 @@ def opening_lines(
 ) -> Sequence[str]:
     """What to say before the first step: what is trained, on what, how; and what is wrong with the data."""
     trained, total = count_parameters(fitted.model)
-    rows = f"{len(train):,} rows" + (f" (+ {len(valid):,} valid)" if valid is not None else "")
+    rows = counted(len(train), "row") + (f" (+ {len(valid):,} valid)" if valid is not None else "")
     lines = [
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {fitted.settings['layout']}; "
-        f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; {rows}, {steps:,} steps"
+        f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
+        f"{rows}, {counted(steps, 'step')}"
     ]
     tokens = TokenReport.of(encoded, fitted.task.shortened(encoded))
     lines += [fitted.frozen] if fitted.frozen else []

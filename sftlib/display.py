@@ -19,6 +19,21 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things, in the words that go with it.
+
+    Args:
+        number: how many.
+        one: the word for one of them.
+        many: for several, where that is not ``one`` with an s.
+
+    Example:
+        >>> counted(1, "row"), counted(1200, "row"), counted(2, "process", "processes")
+        ('1 row', '1,200 rows', '2 processes')
+    """
+    return f"1 {one}" if number == 1 else f"{number:,} {many or one + 's'}"
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """An aligned table: text to the left, numbers to the right.
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.display import html_table, text_table
+from sftlib.display import counted, html_table, text_table
 from sftlib.errors import OptionError
 from sftlib.models.adapters import described
 from sftlib.train.callbacks import Callback
@@ -89,10 +89,11 @@ class Plan:
         ]
 
     def __str__(self) -> str:
-        return f"{self.report}\n\n{self.steps:,} steps, evaluation not counted:\n{text_table(_HEADER, self._rows())}"
+        steps = counted(self.steps, "step")
+        return f"{self.report}\n\n{steps}, evaluation not counted:\n{text_table(_HEADER, self._rows())}"
 
     def _repr_html_(self) -> str:
-        return self.report._repr_html_() + html_table(_HEADER, self._rows(), caption=f"{self.steps:,} steps")
+        return self.report._repr_html_() + html_table(_HEADER, self._rows(), caption=counted(self.steps, "step"))
 
 
 _HEADER = ["trained", "parameters", "s a step", "s, longest rows", "peak GiB", "in all", "done by"]

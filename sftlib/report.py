@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sftlib.data.encoded import Encoded
 from sftlib.data.report import DataReport
-from sftlib.display import html_table, text_table
+from sftlib.display import counted, html_table, text_table
 
 #: Rows that a report names; all of them are counted.
 NAMED = 100
@@ -83,16 +83,16 @@ class TokenReport:
         """
         where = f" of {name}" if name else ""
         if self.windows > self.rows:
-            yield f"{_rows(self.rows)}{where} read in {self.windows:,} windows of at most {limit} tokens"
+            yield f"{counted(self.rows, 'row')}{where} read in {self.windows:,} windows of at most {limit} tokens"
         if self.unsupervised:
             named = _named(self.unsupervised_rows, self.unsupervised)
             end = "its end" if self.unsupervised == 1 else "their end"
-            yield f"{_rows(self.unsupervised)}{where} lost supervision with {end}: {named}"
+            yield f"{counted(self.unsupervised, 'row')}{where} lost supervision with {end}: {named}"
         if self.truncated:
             share, lost = self.truncated / self.rows, self.tokens_lost / self.lengths["total"]
             named = _named(self.truncated_rows, self.truncated)
             yield (
-                f"{_rows(self.truncated)}{where} ({share:.1%}) cut to {limit} tokens, "
+                f"{counted(self.truncated, 'row')}{where} ({share:.1%}) cut to {limit} tokens, "
                 f"{lost:.1%} of all tokens lost: {named}"
             )
 
@@ -140,7 +140,7 @@ class TrainingReport:
         return [
             *lines,
             ("longest input, tokens", self.max_length),
-            (f"padding at {self.batch_size} rows", self.padding),
+            (f"padding at {counted(self.batch_size, 'row')}", self.padding),
         ]
 
     def _token_lines(self, prefix: str, tokens: TokenReport) -> list[tuple[str, object]]:
@@ -178,10 +178,6 @@ def padding_share(lengths: Rows, passes: Iterable[Rows]) -> float:
         used += int(lengths[rows].sum())
         positions += len(rows) * int(lengths[rows].max())
     return 1 - used / positions if positions else 0.0
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _named(rows: tuple[int, ...], count: int) -> str:

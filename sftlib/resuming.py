@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sftlib.display import counted
 from sftlib.errors import CheckpointError
 from sftlib.identity import differences, libraries
 from sftlib.options import raise_together
@@ -114,7 +115,10 @@ def _lines_on_processes(state: Parts | None, comm: Comm) -> list[str]:
     before = comm.size if state is None else int(state["run"]["resolved"].get("processes", 1))
     if before == comm.size:
         return []
-    return [f"begun in {before} processes and goes on in {comm.size}: sums are added up in another order from here"]
+    return [
+        f"begun in {counted(before, 'process', 'processes')} and goes on in {comm.size}: "
+        "sums are added up in another order from here"
+    ]
 
 
 def _lines_on_versions(manifest: Mapping[str, Any]) -> list[str]:

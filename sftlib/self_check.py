@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.display import html_table, text_table
+from sftlib.display import counted, html_table, text_table
 from sftlib.train.callbacks import Callback
 from sftlib.train.state import Training
 
@@ -121,7 +121,7 @@ def self_check(tuner: FineTuner, data: TaskDataset, *, steps: int) -> CheckRepor
     bound = _BOUNDS[whole.precision]
 
     def losses(name: str, other: FineTuner, expected: FineTuner = whole) -> Check:
-        return Check(name, f"losses of {steps} steps", _apart(_losses(expected), _losses(other)), bound)
+        return Check(name, f"losses of {counted(steps, 'step')}", _apart(_losses(expected), _losses(other)), bound)
 
     return CheckReport(
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final, overload
 
-from sftlib.display import html_table, text_table
+from sftlib.display import counted, html_table, text_table
 from sftlib.extras import require
 
 Record = dict[str, Any]
@@ -108,7 +108,7 @@ class History(Sequence[Record]):
         return text_table(header, rows) if rows else "History: no steps yet"
 
     def __repr__(self) -> str:
-        return f"History({len(self.steps)} steps, {len(self.evaluations)} evaluations)"
+        return f"History({counted(len(self.steps), 'step')}, {counted(len(self.evaluations), 'evaluation')})"
 
     def _repr_html_(self) -> str:
         header, rows = self._table()
