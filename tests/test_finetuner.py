@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +288,15 @@ def test_truncation_is_said(capfd: pytest.CaptureFixture[str]) -> None:
     shown = capfd.readouterr()
     assert "2 rows" in shown.out + shown.err
     assert "8 tokens" in shown.out + shown.err
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_tokenizer_that_is_handed_over_is_never_changed(family: str) -> None:
+    given = copy.deepcopy(tiny_tokenizer(family))
+    before = given.backend_tokenizer.to_str(), len(given), given.padding_side, given.pad_token_id
+    tuner = FineTuner(tiny_model(family, 3), tokenizer=given, max_steps=1).fit(data(), progress=False)
+    tuner.predict("a film")
+    assert (given.backend_tokenizer.to_str(), len(given), given.padding_side, given.pad_token_id) == before
 
 
 def test_one_is_said_of_one(capfd: pytest.CaptureFixture[str]) -> None:
