@@ -27,6 +27,7 @@ from sftlib.models.attention import (
 )
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.fused import StandIn, cast, product_type
+from sftlib.models.products import into_input, linear
 from sftlib.models.sequences import Group, Sequences
 from sftlib.models.sizes import dropout_rates
 
@@ -238,7 +239,7 @@ class _Attention:
     def project(self, low: Tensor) -> list[list[Tensor]]:
         """(N, H) -> queries, keys and values of each group: (G * K, A / K * L, D) and twice (G * K, L, D)."""
         weight = self.weights[0]
-        flat = torch.mm(low, weight.t()) if self.bias is None else torch.addmm(self.bias, low, weight.t())
+        flat = linear(low, weight, self.bias)
         parts = flat.view(len(low), self.heads + 2 * self.shared, -1)  # (N, A + 2 * K, D)
         queries, keys, values = torch.split(parts, self._heads, 1)
         turned_queries, turned_keys = torch.empty_like(queries), torch.empty_like(keys)
@@ -313,7 +314,7 @@ class _AttentionHalf(torch.autograd.Function):
         saved = [tensor for side, weight in zip(sides, weights, strict=True) for tensor in (*side, weight)]
         ctx.save_for_backward(x, root, low, scale, attended, *saved)
         ctx.parts, ctx.sizes = parts, [len(weight) for weight in learned[:3]]
-        return x + torch.mm(attended, parts.weights[1].t())
+        return x + linear(attended, parts.weights[1], None)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -322,8 +323,8 @@ class _AttentionHalf(torch.autograd.Function):
         inward, output = parts.weights
         added = gradients[0].to(low.dtype)
         to_output = added.t() @ attended
-        flat = parts.back(added @ output, [saved[i : i + 4] for i in range(0, len(saved), 4)])
-        to_x, to_scale = _norm_backward(flat @ inward, x, root, scale, gradients[0])
+        flat = parts.back(into_input(added, output), [saved[i : i + 4] for i in range(0, len(saved), 4)])
+        to_x, to_scale = _norm_backward(into_input(flat, inward), x, root, scale, gradients[0])
         kind = scale.dtype
         to_inward = torch.split((flat.t() @ low).to(kind), ctx.sizes)
         to_bias = () if parts.bias is None else torch.split(flat.sum(0).to(kind), ctx.sizes)
@@ -352,12 +353,12 @@ class _FeedHalf(torch.autograd.Function):
         """(N, H) -> (N, H); the learned parameters are there for their gradients."""
         inward, down = parts.weights
         low, root = _normed(y, scale, parts.eps, inward.dtype)
-        both = torch.mm(low, inward.t())  # (N, 2 * F)
+        both = linear(low, inward, None)  # (N, 2 * F)
         gate, up = both.chunk(2, 1)
         bent = nn.functional.silu(gate).mul_(up)
         ctx.save_for_backward(y, root, low, scale, both)
         ctx.parts = parts
-        return y + torch.mm(bent, down.t())
+        return y + linear(bent, down, None)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -367,14 +368,14 @@ class _FeedHalf(torch.autograd.Function):
         open_ = nn.functional.silu(gate)
         added = gradients[0].to(low.dtype)
         to_down = added.t() @ (open_ * up)
-        to_bent = added @ down
+        to_bent = into_input(added, down)
         to_both = torch.empty_like(both)
         to_gate, to_up = to_both.chunk(2, 1)
         torch.mul(to_bent, open_, out=to_up)
         to_gate.copy_(torch.ops.aten.silu_backward(to_bent.mul_(up), gate))
         kind = scale.dtype
         to_inward = (to_both.t() @ low).to(kind)
-        to_y, to_scale = _norm_backward(to_both @ inward, y, root, scale, gradients[0])
+        to_y, to_scale = _norm_backward(into_input(to_both, inward), y, root, scale, gradients[0])
         return (to_y, None, to_scale, *to_inward.chunk(2), to_down.to(kind))
 
 

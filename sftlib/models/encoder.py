@@ -29,6 +29,7 @@ from sftlib.models.attention import (
 )
 from sftlib.models.dropout import DropoutMasks, RowDropout, Windows
 from sftlib.models.fused import StandIn, cast_all, product_type
+from sftlib.models.products import into_input, linear, linear_gelu
 from sftlib.models.sequences import Group, Sequences
 
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
@@ -165,6 +166,7 @@ class FusedLayer(StandIn):
             y = _AttentionHalf.apply(x, attention, *learned)  # type: ignore[no-untyped-call]
             feed = _Feed(
                 weights=cast_all(dtype, (parts.up,), (parts.down,)),
+                learns=torch.is_grad_enabled(),
                 after=drops.of(parts.down_dropout, parts.down.out_features),
                 eps=parts.down_norm.eps,
             )
@@ -237,11 +239,11 @@ class _Attention:
         """(N, H) -> queries, keys and values of each group, (G * A, M', D) and twice (G * A, L, D)."""
         weight, bias = self.weights[:2]
         if self.only is None:
-            flat = torch.addmm(bias, x, weight.t())
+            flat = linear(x, weight, bias)
             return [list(g.spread(flat[g.start : g.stop], self.heads, 3).flatten(1, 2)) for g in self.groups]
         width = len(bias) // 3
-        flat = torch.addmm(bias[width:], x, weight[width:].t())
-        firsts = torch.addmm(bias[:width], x.index_select(0, self.only), weight[:width].t())
+        flat = linear(x, weight[width:], bias[width:])
+        firsts = linear(x.index_select(0, self.only), weight[:width], bias[:width])
         firsts = firsts.view(len(firsts), self.heads, 1, -1)
         return [
             [
@@ -301,11 +303,12 @@ class _Attention:
         weight = self.weights[0]
         if self.only is None:
             (flat,) = gradients
-            return flat.t() @ x, flat.sum(0), [flat @ weight]
+            return flat.t() @ x, flat.sum(0), [into_input(flat, weight)]
         flat, firsts = gradients
         width = firsts.shape[1]
         to_weight = torch.cat([firsts.t() @ x.index_select(0, self.only), flat.t() @ x])
-        return to_weight, torch.cat([firsts.sum(0), flat.sum(0)]), [flat @ weight[width:], firsts @ weight[:width]]
+        entered = [into_input(flat, weight[width:]), into_input(firsts, weight[:width])]
+        return to_weight, torch.cat([firsts.sum(0), flat.sum(0)]), entered
 
 
 class _AttentionHalf(torch.autograd.Function):
@@ -314,12 +317,11 @@ class _AttentionHalf(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, parts: _Attention, *learned: Tensor) -> Tensor:
         """(N, H) -> (M, H); the learned parameters are there for their gradients, but for the norm's."""
-        output, output_bias = parts.weights[2:]
         scale, shift = learned[8:]
-        low = x.to(output.dtype)
+        low = x.to(parts.weights[0].dtype)
         sides = parts.project(low)
         attended, weights = parts.attend(sides)
-        added = torch.addmm(output_bias, attended, output.t())
+        added = linear(attended, *parts.weights[2:])
         if parts.after is not None:
             added.mul_(parts.after.like(added))
         total = (x if parts.only is None else x.index_select(0, parts.only)) + added
@@ -338,7 +340,7 @@ class _AttentionHalf(torch.autograd.Function):
         to_total, to_scale, to_shift = _norm_backward(gradients[0], total, mean, deviation, scale, shift)
         added = _masked(to_total, low.dtype, parts.after)
         to_output, to_output_bias = added.t() @ attended, added.sum(0)
-        sides = parts.back(added @ output, [saved[i : i + 4] for i in range(0, len(saved), 4)])
+        sides = parts.back(into_input(added, output), [saved[i : i + 4] for i in range(0, len(saved), 4)])
         to_inward, to_bias, entered = parts.into_input(low, sides)
         kind = scale.dtype
         return (
@@ -356,11 +358,27 @@ class _AttentionHalf(torch.autograd.Function):
 @final
 @dataclass(frozen=True)
 class _Feed:
-    """What the feed-forward half needs besides its learned parameters; see `_Attention`."""
+    """What the feed-forward half needs besides its learned parameters; see `_Attention`.
+
+    Attributes:
+        weights: (F, H), (F,), (H, F), (H,).
+        learns: whether gradients will be asked for.
+        after: masks of what is added to the input.
+        eps: of the norm.
+    """
 
     weights: tuple[Tensor, ...]
+    learns: bool
     after: Windows | None
     eps: float
+
+    def bent(self, low: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(M, H) -> what `down` takes, (M, F), and what it was bent from, where a gradient will need it."""
+        up, bias = self.weights[:2]
+        if not self.learns:
+            return linear_gelu(low, up, bias), None
+        raised = linear(low, up, bias)
+        return nn.functional.gelu(raised), raised
 
 
 class _FeedHalf(torch.autograd.Function):
@@ -369,12 +387,10 @@ class _FeedHalf(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, parts: _Feed, *learned: Tensor) -> Tensor:
         """(M, H) -> (M, H); the learned parameters are there for their gradients, but for the norm's."""
-        up, up_bias, down, down_bias = parts.weights
         scale, shift = learned[4:]
-        low = y.to(up.dtype)
-        raised = torch.addmm(up_bias, low, up.t())
-        bent = nn.functional.gelu(raised)
-        added = torch.addmm(down_bias, bent, down.t())
+        low = y.to(parts.weights[0].dtype)
+        bent, raised = parts.bent(low)
+        added = linear(bent, *parts.weights[2:])
         if parts.after is not None:
             added.mul_(parts.after.like(added))
         total = y + added
@@ -391,10 +407,10 @@ class _FeedHalf(torch.autograd.Function):
         to_total, to_scale, to_shift = _norm_backward(gradients[0], total, mean, deviation, scale, shift)
         added = _masked(to_total, low.dtype, ctx.parts.after)
         to_down, to_down_bias = added.t() @ bent, added.sum(0)
-        to_raised = torch.ops.aten.gelu_backward(added @ down, raised)
+        to_raised = torch.ops.aten.gelu_backward(into_input(added, down), raised)
         kind = scale.dtype
         return (
-            to_total.add_(to_raised @ up),
+            to_total.add_(into_input(to_raised, up)),
             None,
             (to_raised.t() @ low).to(kind),
             to_raised.sum(0).to(kind),
