@@ -26,7 +26,7 @@ _LAID_OUT_FROM = 1536  # tokens; below, laying out a weight (0.2 ms for 384 x 1,
 def _found() -> bool:
     """Whether this torch has the functions, and this processor is one that they were measured on."""
     there = all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
-    return there and platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
+    return there and platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 _ONEDNN = _found()

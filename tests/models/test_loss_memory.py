@@ -43,16 +43,21 @@ class Storages(TorchDispatchMode):
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        before = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if _is_open(t)}
         made = func(*args, **(kwargs or {}))
         self._alive = {key: pair for key, pair in self._alive.items() if not pair[0].expired()}
         for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in before:
+            if _is_open(tensor) and tensor.untyped_storage()._cdata not in before:
                 storage = tensor.untyped_storage()
                 self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
                 self.largest = max(self.largest, storage.nbytes())
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return made
+
+
+def _is_open(x: Any) -> bool:
+    """Whether it is a tensor with a storage; weights laid out for oneDNN show none, and live for one product."""
+    return isinstance(x, Tensor) and not x.is_mkldnn
 
 
 class Taken(NamedTuple):
