@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from sftlib.models.dropout import DropoutMasks, Windows
+from sftlib.models.kernels import Look, kernel_of
 from sftlib.models.sequences import Group, Sequences
 
 PADDED = "sftlib"
@@ -86,6 +87,8 @@ def attend_flat(
 ) -> tuple[Tensor, None]:
     """Softmax attention over rows laid end to end; no token ever attends to another row.
 
+    By one kernel where the device has one and no weight is dropped, otherwise by groups of rows of like length.
+
     Args:
         module: the attention module; its training flag is read, and ``is_causal`` where the argument is None.
         query: (1, A, N, D); key and value may have fewer heads.
@@ -105,6 +108,10 @@ def attend_flat(
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     rate = dropout if module.training and dropout_masks.active else 0.0
     heads, width = query.shape[1], value.shape[-1]
+    kernel = None if rate else kernel_of(value.device, value.dtype, width)
+    if kernel is not None:
+        q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))  # (N, heads, D)
+        return kernel(q, k, v, sequences, Look(_factor(query, scaling), causal, sliding_window))[None], None
     flat = [_shared(x, heads)[0].transpose(0, 1).flatten(1).to(value.dtype) for x in (query, key, value)]  # (N, A * D)
     offsets = dropout_masks.offsets_of_heads(heads, ATTENTION) if rate else None  # (N, A)
     attended = []

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _COST_OF_A_GROUP = 2**12  # what its calls cost, in scores of a dozen heads; more groups are less padding
 _LARGEST_GROUP = 2**21  # G * L * L at most, since the weights of a group are held for the backward pass
@@ -111,6 +112,28 @@ class Sequences:
         self.positions = self.tokens % longest
         self.starts = torch.cumsum(lengths, 0) - lengths
         self._lengths = lengths
+        self._made: dict[object, Any] = {}
+
+    @functools.cached_property
+    def bounds(self) -> Tensor:
+        """(B + 1,) int32: where rows begin, and where the last ends; as kernels of varying length want it."""
+        return functional.pad(torch.cumsum(self._lengths, 0), (1, 0)).to(torch.int32)
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """(N,) the row of each token."""
+        return self.tokens // self.longest
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First token of each row, and one beyond its last."""
+        return list(itertools.pairwise(self.bounds.tolist()))
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        """What all layers share, made when the first asks."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def side_by_side(self, x: Tensor) -> Tensor:
         """(N, H) -> (B, T, H), zeros on padding."""

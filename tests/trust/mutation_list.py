@@ -44,6 +44,8 @@ TEMPLATES = "tests/trust/test_hostile_templates.py"
 PROCESSES = "tests/trust/test_processes.py"
 SECRETS = "tests/trust/test_secrets.py tests/trust/test_options.py"
 CHAT = "tests/models/test_chat.py"
+KERNELS = "tests/models/test_kernels.py"
+PRODUCTS = "tests/models/test_products.py"
 KEPT = "tests/contracts/test_kept_tokens.py"
 
 MUTATIONS = (
@@ -382,6 +384,46 @@ MUTATIONS = (
         "batch.rows[:, None].expand(rows, longest)",
         "torch.arange(rows)[:, None].expand(rows, longest)",
         f"{LAYOUTS} -k test_09",
+    ),
+    Mutation(
+        "9",
+        "a kernel draws dropout masks that know no row",
+        "models/attention.py",
+        "None if rate else kernel_of(",
+        "kernel_of(",
+        KERNELS,
+    ),
+    Mutation(
+        "9",
+        "a window of FlashAttention reaches a token too far",
+        "models/kernels.py",
+        "else look.window - 1",
+        "else look.window",
+        KERNELS,
+    ),
+    Mutation(
+        "9",
+        "in FlexAttention rows see each other",
+        "models/kernels.py",
+        "found = rows[place] == rows[other]",
+        "found = rows[place] >= 0",
+        KERNELS,
+    ),
+    Mutation(
+        "9",
+        "a kernel is taken by its outputs alone",
+        "models/kernels.py",
+        "return [found.detach(), *torch.autograd.grad(found, sides, above)]",
+        "return [found.detach()]",
+        KERNELS,
+    ),
+    Mutation(
+        "9",
+        "the fused GELU is the one by a hyperbolic tangent",
+        "models/products.py",
+        '"gelu", [], "none"',
+        '"gelu", [], "tanh"',
+        PRODUCTS,
     ),
     Mutation(
         "9",
