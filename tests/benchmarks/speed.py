@@ -56,7 +56,6 @@ def _ours_and_theirs(rows: Sequence[c.Row], steps: int, limit: int = 512) -> dic
     return {
         "sftlib": lambda seed: c.our_step(rows, steps, seed=seed, max_length=limit),
         "sftlib, fp32": lambda seed: c.our_step(rows, steps, seed=seed, max_length=limit, precision="fp32"),
-        "sftlib, bf16": lambda seed: c.our_step(rows, steps, seed=seed, max_length=limit, precision="bf16"),
         HF: lambda seed: c.hf_step(rows, steps, limit, seed=seed),
         HF_BEST: lambda seed: c.hf_step(rows, steps, limit, seed=seed, best=True),
     }
@@ -93,7 +92,7 @@ def predicting(asked: Asked) -> Figures:
 def _predictors(rows: Sequence[c.Row], chosen: Sequence[str]) -> dict[str, Any]:
     """Ways to predict the same texts with a model tuned for two steps: name -> call."""
     train = TaskDataset(rows, text="text", label="label")
-    tuners = {name: c.ours(2, precision=name).fit(train, progress=False) for name in ("auto", "fp32", "bf16")}
+    tuners = {name: c.ours(2, precision=name).fit(train, progress=False) for name in ("auto", "fp32")}
     data = c.Encoded(rows, 512)
     model = c.hf_model(len(data.names)).eval()
     unlabelled = c.Encoded([{"text": text, "label": data.names[0]} for text in chosen], 512)
@@ -102,7 +101,6 @@ def _predictors(rows: Sequence[c.Row], chosen: Sequence[str]) -> dict[str, Any]:
     return {
         "sftlib": lambda: tuners["auto"].predict(list(chosen)),
         "sftlib, fp32": lambda: tuners["fp32"].predict(list(chosen)),
-        "sftlib, bf16": lambda: tuners["bf16"].predict(list(chosen)),
         "HF Trainer.predict, default (batch 8), tokenised before": lambda: default.predict(unlabelled),
         "HF Trainer.predict, bf16, batch 128, by length, tokenised before": lambda: best.predict(unlabelled),
         "HF pipeline": lambda: pipe(list(chosen), truncation=True),

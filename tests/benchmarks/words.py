@@ -107,7 +107,6 @@ def entities(asked: Asked) -> Figures:
     found = interleaved(
         {
             "sftlib": ours,
-            "sftlib, bf16": lambda seed: ours(seed, precision="bf16"),
             "HF Trainer, default": theirs,
             "HF Trainer, bf16, grouped by length": lambda seed: theirs(seed, best=True),
         },
@@ -251,7 +250,6 @@ def questions(asked: Asked) -> Figures:
     found = interleaved(
         {
             "sftlib": ours,
-            "sftlib, bf16": lambda seed: ours(seed, precision="bf16"),
             "HF Trainer, default": theirs,
             "HF Trainer, bf16, grouped by length": lambda seed: theirs(seed, best=True),
         },
