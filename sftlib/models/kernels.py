@@ -5,7 +5,8 @@ numbers; FlexAttention is compiled for the device and takes any. Neither can be 
 row, so both serve only where no weight is dropped: everywhere but in training with dropout on attention weights.
 
 A kernel is not believed but tried: `kernel_of` compares outputs and gradients with attention written out, once for
-each device, type and width of heads, and takes the first that agrees. Processors have none: their groups are faster.
+each device, type and width of heads, and takes the first that agrees. Processors have none: they attend by
+groups. A kernel that fails is named in a warning.
 
 Letters: ``N`` tokens of all rows, ``B`` rows, ``A`` query heads, ``K`` heads of keys, ``D`` features of a head.
 """
@@ -13,6 +14,7 @@ Letters: ``N`` tokens of all rows, ``B`` rows, ``A`` query heads, ``K`` heads of
 from __future__ import annotations
 
 import functools
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple, final
@@ -43,14 +45,7 @@ class Kernel(ABC):
     """Softmax attention in which no token sees another row."""
 
     @abstractmethod
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        sequences: Sequences,
-        look: Look,
-    ) -> Tensor:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, look: Look) -> Tensor:
         """(N, A, D), (N, K, D) and (N, K, D) of one type -> (N, A, D).
 
         Args:
@@ -73,18 +68,10 @@ class Flash(Kernel):
     def __init__(self, attend: Attend) -> None:
         self._attend = attend
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        sequences: Sequences,
-        look: Look,
-    ) -> Tensor:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, look: Look) -> Tensor:
         """See `Kernel`."""
-        far = (
-            -1 if look.window is None else look.window - 1
-        )  # how many tokens it looks back, itself not counted; -1 for all
+        # How many tokens a token sees on either side, itself not counted; -1 for all.
+        far = -1 if look.window is None else look.window - 1
         found: Tensor = self._attend(
             query,
             key,
@@ -111,14 +98,7 @@ class Flex(Kernel):
     def __init__(self, attend: Attend) -> None:
         self._attend = attend
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        sequences: Sequences,
-        look: Look,
-    ) -> Tensor:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, look: Look) -> Tensor:
         """See `Kernel`."""
         mask = sequences.once((look.causal, look.window), lambda: _seen_blocks(sequences, look))
         q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))  # (1, heads, N, D)
@@ -194,7 +174,9 @@ def agrees(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int)
         expected = _with_gradients(row_by_row, query, key, value, above, sequences, look)
         try:
             found = _with_gradients(kernel, query, key, value, above, sequences, look)
-        except Exception:  # whatever a compiler or a driver says: this kernel is not for this machine
+        except Exception as error:  # whatever a compiler or a driver says: this kernel is not for this machine
+            failed = f"{type(kernel).__name__} attention does not run on {device} in {dtype}"
+            warnings.warn(f"{failed}, so rows attend in another way, with the same results: {error}", stacklevel=2)
             return False
         for one, other in zip(found, expected, strict=True):
             if not (one - other).norm() <= _TOLERANCE[dtype] * other.norm():  # also false for NaN
@@ -202,13 +184,7 @@ def agrees(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int)
     return True
 
 
-def row_by_row(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    sequences: Sequences,
-    look: Look,
-) -> Tensor:
+def row_by_row(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, look: Look) -> Tensor:
     """What every kernel must give, row by row and written out, in the way of `Kernel`."""
     found = []
     for start, stop in sequences.spans:

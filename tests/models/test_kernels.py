@@ -138,13 +138,16 @@ class TestTrial:
             Broken(window=None),
             Leaking(),
             NoGradient(),
-            Failing(),
         ],
-        ids=["factor", "all", "causal", "window", "leak", "gradient", "failure"],
+        ids=["factor", "all", "causal", "window", "leak", "gradient"],
     )
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
     def test_any_other_does_not(self, kernel: Kernel, dtype: torch.dtype) -> None:
         assert not agrees(kernel, CPU, dtype, 8)
+
+    def test_one_that_fails_is_named_with_the_reason(self) -> None:
+        with pytest.warns(UserWarning, match=r"Failing attention does not run on cpu.*: no such kernel"):
+            assert not agrees(Failing(), CPU, torch.float32, 8)
 
     def test_processors_have_none(self) -> None:
         assert kernel_of(CPU, torch.float32, 8) is None
