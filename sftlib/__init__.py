@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
     from sftlib.models.adapters import LoRA
-    from sftlib.models.generation import Generation
+    from sftlib.models.language.generation import Generation
     from sftlib.train.callbacks import Callback, EarlyStopping
     from sftlib.train.history import History
 
@@ -38,7 +38,7 @@ _HOME = {
     "DataReport": "sftlib.data",
     "EarlyStopping": "sftlib.train.callbacks",
     "FineTuner": "sftlib.finetuner",
-    "Generation": "sftlib.models.generation",
+    "Generation": "sftlib.models.language.generation",
     "History": "sftlib.train.history",
     "LoRA": "sftlib.models.adapters",
     "Metrics": "sftlib.metrics",

@@ -12,11 +12,11 @@ import torch
 
 from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import gguf_problem, quantize_problem
-from sftlib.models.freezing import BACKBONE, Freeze, freeze_problem
-from sftlib.models.generation import Generation
-from sftlib.options import choice, raise_together, real_number, whole_number
+from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
+from sftlib.models.language.generation import Generation
+from sftlib.support.checking import choice, raise_together, real_number, whole_number
 from sftlib.tasks import TASKS
-from sftlib.tasks.text_embedding import LOSSES
+from sftlib.tasks.text.text_embedding import LOSSES
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 

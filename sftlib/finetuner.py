@@ -11,42 +11,42 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from sftlib import artifact
-from sftlib.adaptation import adapted
 from sftlib.arguments import Arguments
-from sftlib.assembly import (
+from sftlib.data.dataset import TaskDataset
+from sftlib.encoders.report import TrainingReport
+from sftlib.encoders.text.preview import Preview
+from sftlib.errors import DataError, OptionError
+from sftlib.metrics import Metrics
+from sftlib.models.adapters import LoRA
+from sftlib.models.device import resolve_device
+from sftlib.models.frozen.freezing import Freeze
+from sftlib.models.frozen.prefix_store import PrefixStore
+from sftlib.models.language.generation import Generation
+from sftlib.models.sources import ModelSource, open_source
+from sftlib.preflight.plan import Plan, plan
+from sftlib.preflight.self_check import CheckReport, self_check
+from sftlib.run.adapt import adapted
+from sftlib.run.assemble import (
     assemble,
     training_report,
 )
-from sftlib.checks import (
+from sftlib.run.choose import (
     check_data,
     choose_task,
     metric_names,
     require_labelled,
 )
-from sftlib.data.dataset import TaskDataset
-from sftlib.errors import DataError, OptionError
-from sftlib.fitted import Fitted
-from sftlib.fitting import Call, prepare
-from sftlib.inputs import rows_of
-from sftlib.keeping import opened, plain_model, save
-from sftlib.metrics import Metrics
-from sftlib.models.adapters import LoRA
-from sftlib.models.backbone import ModelSource, open_source
-from sftlib.models.device import resolve_device
-from sftlib.models.freezing import Freeze
-from sftlib.models.generation import Generation
-from sftlib.models.prefix_store import PrefixStore
-from sftlib.options import checked, nearest, raise_together, true_or_false, whole_number
-from sftlib.planning import Plan, plan
-from sftlib.preview import Preview
-from sftlib.report import TrainingReport
-from sftlib.resuming import open_run
-from sftlib.self_check import CheckReport, self_check
+from sftlib.run.encodings import Encodings
+from sftlib.run.fitted import Fitted
+from sftlib.run.inputs import rows_of
+from sftlib.run.open_run import open_run
+from sftlib.run.prepare import Call, prepare
+from sftlib.saved import artifact
+from sftlib.saved.round_trip import opened, plain_model, save
+from sftlib.support.checking import checked, nearest, raise_together, true_or_false, whole_number
 from sftlib.tasks.base import Label, Task
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
 from sftlib.train.comm import open_comm, together
-from sftlib.train.encodings import Encodings
 from sftlib.train.history import History
 
 _OF_THE_SOURCE = {"model", "gguf_file", "quantize"}

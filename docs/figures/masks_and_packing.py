@@ -17,10 +17,10 @@ import transformers
 from numpy.typing import NDArray
 
 from sftlib import FineTuner, TaskDataset
-from sftlib.assembly import assemble
-from sftlib.fitted import Fitted
-from sftlib.tasks.causal_lm import CausalLM
-from sftlib.train.inference import Budget
+from sftlib.run.assemble import assemble
+from sftlib.run.fitted import Fitted
+from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
 from tests.tiny import tiny_config
 

@@ -7,21 +7,22 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from sftlib.data.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.columns import Nothing, joined
-from sftlib.data.duplicates import Inputs
+from sftlib.data.files.tables import from_mappings, open_rows
 from sftlib.data.from_files import FromFiles
-from sftlib.data.kinds import Label
-from sftlib.data.labels import check_label_names, holds, union
+from sftlib.data.kinds.base import Label
+from sftlib.data.kinds.label_names import check_label_names, holds, union
+from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
+from sftlib.data.look.duplicates import Inputs
+from sftlib.data.look.report import DataReport, check_other, comparable
 from sftlib.data.problems import brief
-from sftlib.data.report import DataReport, check_other, comparable
-from sftlib.data.roles import resolve, roles_of
+from sftlib.data.roles.resolve import resolve
+from sftlib.data.roles.schemas import roles_of
 from sftlib.data.rows import Row, Rows
 from sftlib.data.splitting import Index, check_fractions, keys, numbered, sides
 from sftlib.data.store import Store, build
-from sftlib.data.tables import from_mappings, open_rows
 from sftlib.errors import DataError, OptionError
-from sftlib.options import checked, choice, raise_together
+from sftlib.support.checking import checked, choice, raise_together
 
 
 @final

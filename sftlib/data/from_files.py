@@ -8,14 +8,14 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Self
 
-from sftlib.data import readers
-from sftlib.data.kinds import Label
-from sftlib.data.read_conll import read_conll
-from sftlib.data.read_instructions import read_alpaca, read_sharegpt
-from sftlib.data.read_json import read_json
-from sftlib.data.read_squad import read_squad
+from sftlib.data.files import readers
+from sftlib.data.files.conll import read_conll
+from sftlib.data.files.instructions import read_alpaca, read_sharegpt
+from sftlib.data.files.json import read_json
+from sftlib.data.files.squad import read_squad
+from sftlib.data.kinds.base import Label
 from sftlib.data.rows import Rows
-from sftlib.options import checked
+from sftlib.support.checking import checked
 
 
 class FromFiles(Rows):

@@ -11,14 +11,14 @@ from typing import Any, Self, TypeAlias, overload
 import numpy as np
 
 from sftlib.data.columns import View
-from sftlib.data.kinds import Label, RoleKind
+from sftlib.data.kinds.base import Label, RoleKind
 from sftlib.data.plain import copied
 from sftlib.data.problems import brief
 from sftlib.data.splitting import Index, digest
 from sftlib.data.store import Store
-from sftlib.display import html_table
 from sftlib.errors import OptionError, RoleError
-from sftlib.options import nearest
+from sftlib.support.checking import nearest
+from sftlib.support.display import html_table
 
 Row: TypeAlias = dict[str, Any]
 

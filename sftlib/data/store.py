@@ -11,14 +11,14 @@ from typing import Any, final
 import numpy as np
 
 from sftlib.data.columns import Column, chosen
-from sftlib.data.filed import kept, opened
-from sftlib.data.kinds import Label, RoleKind
-from sftlib.data.labels import fit_label_names, outside
+from sftlib.data.files.filed import kept, opened
+from sftlib.data.files.tables import Table
+from sftlib.data.kinds.base import Label, RoleKind
+from sftlib.data.kinds.label_names import fit_label_names, outside
 from sftlib.data.problems import Findings, Found, raise_findings
-from sftlib.data.relations import check_relations
-from sftlib.data.roles import Assignment
+from sftlib.data.roles.relations import check_relations
+from sftlib.data.roles.resolve import Assignment
 from sftlib.data.splitting import Index
-from sftlib.data.tables import Table
 from sftlib.errors import OptionError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from sftlib.options import choice, raise_together
+from sftlib.support.checking import choice, raise_together
 
 Label = str | int
 

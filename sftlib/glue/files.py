@@ -15,7 +15,7 @@ from typing import Any, final
 from sftlib.data import TaskDataset
 from sftlib.errors import DataError
 from sftlib.glue.board import GlueTask, Split, find
-from sftlib.options import folder_path, nearest
+from sftlib.support.checking import folder_path, nearest
 
 MOST_SKIPPED = 0.01  # share of broken lines beyond which a file is another one
 

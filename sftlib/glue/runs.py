@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, final
 
-from sftlib.display import html_table, text_table
 from sftlib.errors import OptionError
 from sftlib.finetuner import FineTuner
 from sftlib.glue.board import AVERAGED, TASKS, find
 from sftlib.glue.files import GlueData, load
 from sftlib.glue.submission import submit
-from sftlib.options import checked
+from sftlib.support.checking import checked
+from sftlib.support.display import html_table, text_table
 
 TITLES = {"mcc": "Matthews", "f1": "F1", "accuracy": "accuracy", "pearson": "Pearson", "spearman": "Spearman"}
 

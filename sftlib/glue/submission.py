@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sftlib.errors import DataError
 from sftlib.glue.files import GlueData
-from sftlib.options import folder_path
+from sftlib.support.checking import folder_path
 
 if TYPE_CHECKING:
     from sftlib.finetuner import FineTuner

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sftlib.display import html_table, text_table
 from sftlib.errors import DataError, OptionError
-from sftlib.extras import require
 from sftlib.metrics import bootstrap
 from sftlib.metrics.base import Family
 from sftlib.metrics.bound import Bound, Kind
@@ -29,7 +27,9 @@ from sftlib.metrics.inputs import (
 )
 from sftlib.metrics.labels import Label
 from sftlib.metrics.sums import ExactSum
-from sftlib.options import checked, nearest, raise_together
+from sftlib.support.checking import checked, nearest, raise_together
+from sftlib.support.display import html_table, text_table
+from sftlib.support.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from sftlib.metrics.regression import Regression
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.texts import Texts
-from sftlib.options import nearest, raise_together
+from sftlib.support.checking import nearest, raise_together
 
 FAMILIES: tuple[Kind, ...] = (
     Spans,

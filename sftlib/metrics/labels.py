@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.errors import DataError, LabelError
-from sftlib.options import nearest
+from sftlib.support.checking import nearest
 
 Label: TypeAlias = str | int  # bool is an int
 Codes: TypeAlias = NDArray[np.int64]

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, final
 
-from sftlib.extras import require
 from sftlib.metrics.edits import common_length, edit_distance
 from sftlib.metrics.summed import rate, ratio
+from sftlib.support.extras import require
 
 Numbers = Mapping[str, float]
 

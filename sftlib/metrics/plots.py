@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sftlib.extras import require
 from sftlib.metrics.labels import Label
+from sftlib.support.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from sftlib.metrics.cells import AVERAGES, RATES
 from sftlib.metrics.classification import Classification
 from sftlib.metrics.labels import Label
 from sftlib.metrics.summed import rate
-from sftlib.options import nearest
+from sftlib.support.checking import nearest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from sftlib.models.dropout import DropoutMasks
-from sftlib.models.encoder_decoder import is_encoder_decoder
+from sftlib.models.language.encoder_decoder import is_encoder_decoder
 
 
 def can_checkpoint(model: nn.Module) -> bool:

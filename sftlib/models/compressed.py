@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from sftlib.errors import ArtifactError, OptionError
-from sftlib.extras import require
-from sftlib.options import choice, nearest
+from sftlib.support.checking import choice, nearest
+from sftlib.support.extras import require
 
 _SUFFIX = ".gguf"
 

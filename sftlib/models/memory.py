@@ -12,7 +12,7 @@ from torch import nn
 _FEWEST, _MOST_CPU, _MOST_GPU = 2**9, 2**14, 2**17
 _SHARE = 0.6  # of the memory, for weights, optimizer and activations; the rest is for data, caches and other people
 _MOMENTS = 3  # beside a trained weight: its gradient and two moments, all of its size
-_CHUNK_OF_SCORES = 10 * 2**24  # bytes; see `sftlib.models.chunked_loss`
+_CHUNK_OF_SCORES = 10 * 2**24  # bytes; see `sftlib.models.language.chunked_loss`
 _VECTORS_A_LAYER = 34  # hidden vectors a layer keeps for the backward pass (Korthikanti et al., 2022, at 1 byte a unit)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
-from sftlib.options import nearest_folder
+from sftlib.support.checking import nearest_folder
 
 CONFIG = "config.json"
 _WANTED = "expected a transformers tokenizer, or the folder or name of one"

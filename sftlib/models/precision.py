@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sftlib.errors import OptionError
 from sftlib.models.sizes import NARROW, typical_width
-from sftlib.options import choice
+from sftlib.support.checking import choice
 
 
 class Precision(ABC):

@@ -1,21 +1,21 @@
-"""Every task, one line each; its roles stand in `sftlib.data.roles`."""
+"""Every task, one line each; its roles stand in `sftlib.data.roles.schemas`."""
 
 from __future__ import annotations
 
-from sftlib.data.roles import SCHEMAS
+from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
-from sftlib.options import nearest
+from sftlib.support.checking import nearest
 from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.causal_lm import CausalLM
-from sftlib.tasks.masked_lm import MaskedLM
-from sftlib.tasks.multi_label_classification import MultiLabelClassification
-from sftlib.tasks.question_answering import QuestionAnswering
-from sftlib.tasks.relation_extraction import RelationExtraction
-from sftlib.tasks.seq2seq import Seq2Seq
-from sftlib.tasks.text_classification import TextClassification
-from sftlib.tasks.text_embedding import TextEmbedding
-from sftlib.tasks.text_regression import TextRegression
-from sftlib.tasks.token_classification import TokenClassification
+from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.multi_label import MultiLabelClassification
+from sftlib.tasks.regression import TextRegression
+from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.tasks.text.masked_lm import MaskedLM
+from sftlib.tasks.text.question_answering import QuestionAnswering
+from sftlib.tasks.text.relation_extraction import RelationExtraction
+from sftlib.tasks.text.seq2seq import Seq2Seq
+from sftlib.tasks.text.text_embedding import TextEmbedding
+from sftlib.tasks.text.token_classification import TokenClassification
 
 TASKS: tuple[type[Task], ...] = (
     TextClassification,

@@ -21,15 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.encoded import Encoded
-from sftlib.data.tokens import TokenWriter
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.writer import TokenWriter
 from sftlib.errors import OptionError
 from sftlib.metrics import Kind, Metrics
-from sftlib.models.backbone import Head, ModelSource
-from sftlib.models.generation import Generation
-from sftlib.models.tokenizer import TextEncoder
+from sftlib.models.language.generation import Generation
+from sftlib.models.sources import Head, ModelSource
 
 Label = str | int | bool
 

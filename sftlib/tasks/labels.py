@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sftlib.errors import LabelError
-from sftlib.options import nearest
+from sftlib.support.checking import nearest
 
 
 def check_labels(labels: Sequence[Any], known: Sequence[Any], *, column: str) -> None:

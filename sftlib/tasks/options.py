@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sftlib.errors import OptionError
-from sftlib.options import is_number, nearest
+from sftlib.support.checking import is_number, nearest
 from sftlib.tasks.base import Label
 
 
@@ -59,24 +59,3 @@ def label_weights(
     if problems:
         raise OptionError("\n".join(problems))
     return [float(option[name]) for name in names]
-
-
-def window_room(room: int, max_length: int, stride: int | None) -> int:
-    """Tokens of the data that a window holds.
-
-    Args:
-        room: what the control tokens leave of the limit.
-        max_length: the limit.
-        stride: as it was given.
-
-    Raises:
-        OptionError: there is no room, or two windows would share more than half of it.
-    """
-    if room < 1:
-        raise OptionError(f"max_length={max_length}: the control tokens of this model leave no room for words")
-    if stride is not None and stride > room // 2 and stride > 0:
-        raise OptionError(
-            f"stride={stride}: two windows may share half of their {room} tokens at most, {room // 2}; lower it, or "
-            f"raise max_length={max_length}"
-        )
-    return room

@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import LabelError
-from sftlib.models.backbone import Head
+from sftlib.models.sources import Head
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import check_labels
 from sftlib.tasks.options import label_weights
-from sftlib.tasks.sequence import as_tensor
+from sftlib.tasks.vector import as_tensor
 
 
 @final

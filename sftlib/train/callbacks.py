@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sftlib.errors import OptionError
 from sftlib.metrics.directions import higher_is_better
-from sftlib.options import checked, raise_together, real_number, whole_number
+from sftlib.support.checking import checked, raise_together, real_number, whole_number
 from sftlib.train.state import Training, changing_weights, put_back
 
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor, nn
 
-from sftlib.data.collate import Batch
+from sftlib.encoders.batch import Batch
 from sftlib.models.checkpointing import checkpointed
 from sftlib.models.dropout import DropoutMasks, row_dropout
-from sftlib.models.layout import Layout, choose_layout
+from sftlib.models.layouts.layout import Layout, choose_layout
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, Precision
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final, overload
 
-from sftlib.display import counted, html_table, text_table
-from sftlib.extras import require
+from sftlib.support.display import counted, html_table, text_table
+from sftlib.support.extras import require
 
 Record = dict[str, Any]
 

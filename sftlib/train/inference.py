@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftlib.data.batching import cut, pack
-from sftlib.data.collate import Batch
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.encoded import Encoded
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.metrics import Metrics
-from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
 from sftlib.train.comm import Comm
 from sftlib.train.forward import Forward
-
-
-@final
-@dataclass(frozen=True)
-class Budget:
-    """How much one pass may hold.
-
-    Attributes:
-        rows: at most.
-        tokens: rows times the largest row, at most.
-        flat: whether rows lie end to end, and only their own tokens count.
-    """
-
-    rows: int
-    tokens: int
-    flat: bool = False
-
-    def cut(self, rows: NDArray[np.int64], encoded: Encoded) -> list[NDArray[np.int64]]:
-        """Cut rows into parts of like size that keep to the budget."""
-        parts = pack if self.flat else cut
-        return parts(rows, encoded.sizes, max_rows=self.rows, max_tokens=self.tokens)
+from sftlib.train.plan import Budget
 
 
 @final

@@ -30,14 +30,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sftlib.data.batching import BatchPlan
-from sftlib.data.collate import Batch
+from sftlib.encoders.batch import Batch
 from sftlib.models.memory import is_out_of_memory
 from sftlib.tasks.base import LossSum, Task
 from sftlib.train.callbacks import Callback
 from sftlib.train.comm import Comm
+from sftlib.train.feed import MicroBatches
 from sftlib.train.forward import Forward
-from sftlib.train.micro_batches import MicroBatches
+from sftlib.train.plan import BatchPlan
 from sftlib.train.schedules import Schedule
 from sftlib.train.state import Training
 

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from tqdm.auto import tqdm
 
-from sftlib.display import cell
+from sftlib.support.display import cell
 from sftlib.train.callbacks import Callback
 from sftlib.train.state import Training
 

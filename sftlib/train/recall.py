@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sftlib.data.collate import Batch
-from sftlib.data.encoded import Encoded
-from sftlib.models.encoder_decoder import is_encoder_decoder
-from sftlib.models.freezing import Frozen, constant_parts
-from sftlib.models.layout import Layout
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.models.frozen.freezing import Frozen, constant_parts
+from sftlib.models.frozen.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
+from sftlib.models.frozen.prefix_store import PrefixStore, Shelf, row_digest
+from sftlib.models.language.encoder_decoder import is_encoder_decoder
+from sftlib.models.layouts.layout import Layout
 from sftlib.models.outputs import logits
-from sftlib.models.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
-from sftlib.models.prefix_store import PrefixStore, Shelf, row_digest
 from sftlib.models.structure import body_of
-from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
 from sftlib.train.forward import Forward, of_tokens
-from sftlib.train.inference import Budget
+from sftlib.train.plan import Budget
 
 _TOLERANCE = 1e-5  # of the largest score: the same numbers go into the same products
 

@@ -21,8 +21,9 @@ from unittest import mock
 import numpy as np
 import torch
 
-from sftlib import TaskDataset, storage
-from sftlib.train.checkpoint import Checkpoints
+from sftlib import TaskDataset
+from sftlib.support import storage
+from sftlib.train.disk.checkpoint import Checkpoints
 from sftlib.train.loop import clip_gradients
 from tests.benchmarks.measure import table
 

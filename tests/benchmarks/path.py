@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from sftlib import TaskDataset
-from sftlib.data.batching import BatchPlan
-from sftlib.data.collate import pad
+from sftlib.encoders.batch import pad
+from sftlib.train.plan import BatchPlan
 from tests.benchmarks import contenders as c
 from tests.benchmarks import rows as big
 from tests.benchmarks import texts

@@ -88,9 +88,9 @@ def measure(path: Path, file_limit: int | None) -> dict[str, float]:
     import torch
 
     from sftlib import FineTuner, TaskDataset
-    from sftlib.data import spool
-    from sftlib.data.collate import pad
     from sftlib.data.dataset import Rows
+    from sftlib.data.files import spool
+    from sftlib.encoders.batch import pad
     from tests.tiny import tiny_model, tiny_tokenizer
 
     torch.set_num_threads(1)
@@ -165,7 +165,7 @@ def in_process(path: Path, *more: str) -> dict[str, float]:
 
 
 def main() -> None:
-    from sftlib.display import text_table
+    from sftlib.support.display import text_table
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])

@@ -12,7 +12,7 @@ from tests.benchmarks.measure import in_fresh_process, table
 _CODE = """
 import json, time
 from sftlib import Callback, FineTuner, TaskDataset
-from sftlib.models import vocabulary
+from sftlib.models.language import vocabulary
 from tests.benchmarks.measure import peak_mebibytes, mean_step
 from tests.multilingual import multilingual_model, multilingual_rows, multilingual_tokenizer
 vocabulary._SMALLEST_TABLE = {smallest}

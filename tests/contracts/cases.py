@@ -19,13 +19,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sftlib import FineTuner, Generation, TaskDataset
-from sftlib.data.collate import Batch
-from sftlib.models.chunked_loss import OutputLayer
-from sftlib.models.language_model import Hidden
-from sftlib.models.tokenizer import TextEncoder
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.models.language.chunked_loss import OutputLayer
+from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
-from sftlib.tasks.masked_lm import GapScores
+from sftlib.tasks.text.masked_lm import GapScores
 from tests.tiny import (
     ENCODERS,
     FAMILIES,

@@ -14,7 +14,7 @@ import transformers
 from packaging.version import Version
 
 from sftlib import FineTuner, TaskDataset
-from sftlib.models.layout import OwnAttention
+from sftlib.models.layouts.layout import OwnAttention
 from tests.contracts.cases import NAMES, case_of, having, losses, tuner_for
 from tests.tiny import FAMILIES
 

@@ -15,16 +15,16 @@ from transformers import PreTrainedTokenizerBase
 
 from sftlib import TaskDataset
 from sftlib.data import scratch
-from sftlib.data.encoded import Encoded, Ragged
 from sftlib.data.scratch import in_memory
-from sftlib.data.tokens import TokenWriter
+from sftlib.encoders.encoded import Encoded, Ragged
+from sftlib.encoders.text import templates
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.writer import TokenWriter
 from sftlib.errors import SftlibError
-from sftlib.models import templates
-from sftlib.models.tokenizer import TextEncoder
+from sftlib.run import encodings as module
+from sftlib.run.encodings import Encodings
 from sftlib.tasks.base import Task
-from sftlib.tasks.sequence import SequenceTask
-from sftlib.train import encodings as module
-from sftlib.train.encodings import Encodings
+from sftlib.tasks.text.texts import SequenceTask
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
 from tests.tiny import MAX_LENGTH, tiny_tokenizer
 

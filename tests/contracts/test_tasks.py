@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from sftlib import FineTuner, TaskDataset
-from sftlib.data.collate import Batch
-from sftlib.data.encoded import Encoded, Ragged
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded, Ragged
+from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, LabelError, OptionError
-from sftlib.models.tokenizer import TextEncoder
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import LossSum, Task
 from tests.contracts.cases import NAMES, case_of, encoder_for, task_class, tuner_for, weights

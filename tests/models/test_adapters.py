@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from sftlib import Callback, FineTuner, LoRA, TaskDataset
-from sftlib.assembly import assemble
 from sftlib.errors import MissingExtraError, OptionError
 from sftlib.models import memory
 from sftlib.models.adapters import (
@@ -29,6 +28,7 @@ from sftlib.models.adapters import (
 )
 from sftlib.models.dropout import DropoutMasks, RowDropout, row_dropout
 from sftlib.models.sizes import typical_width
+from sftlib.run.assemble import assemble
 from sftlib.tasks import find_task
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
@@ -160,7 +160,7 @@ def test_every_linear_layer_of_the_body_gets_one_and_the_head_is_trained_whole(f
 
 
 def test_nothing_else_has_an_optimizer_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sftlib import fitting
+    from sftlib.run import prepare as fitting
 
     made: list[Any] = []
     original = fitting.make_optimizer
@@ -424,7 +424,7 @@ def test_only_what_is_trained_is_in_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_vocabularies_and_plans_and_self_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sftlib.models import vocabulary
+    from sftlib.models.language import vocabulary
 
     data = case_of(NAME).data()
     whole = fit()

@@ -12,7 +12,7 @@ import torch
 
 from sftlib import FineTuner, TaskDataset
 from sftlib.errors import ArtifactError, MissingExtraError, OptionError
-from sftlib.models.backbone import Head, open_source
+from sftlib.models.sources import Head, open_source
 from tests.tiny import SENTENCES, tiny_model
 
 gguf = pytest.importorskip("gguf")

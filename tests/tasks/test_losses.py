@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib import TaskDataset
-from sftlib.data.collate import Batch
+from sftlib.encoders.batch import Batch
 from sftlib.errors import OptionError
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
-from sftlib.tasks.multi_label_classification import MultiLabelClassification
-from sftlib.tasks.text_classification import TextClassification
-from sftlib.tasks.text_regression import TextRegression
+from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.multi_label import MultiLabelClassification
+from sftlib.tasks.regression import TextRegression
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
 
 NAMES = ("a", "b", "c", "d")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sftlib import Callback, TaskDataset
-from sftlib.data.batching import BatchPlan
 from sftlib.errors import NonFiniteError, SftlibError
+from sftlib.train.plan import BatchPlan
 from sftlib.train.state import Training
 from tests.contracts.cases import case_of, same_weights, tuner_for, weights
 

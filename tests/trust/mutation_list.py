@@ -43,16 +43,16 @@ CHECKPOINTS = "tests/trust/test_hostile_checkpoints.py"
 TEMPLATES = "tests/trust/test_hostile_templates.py"
 PROCESSES = "tests/trust/test_processes.py"
 SECRETS = "tests/trust/test_secrets.py tests/trust/test_options.py"
-CHAT = "tests/models/test_chat.py"
-KERNELS = "tests/models/test_kernels.py"
-PRODUCTS = "tests/models/test_products.py"
+CHAT = "tests/encoders/text/test_chat.py"
+KERNELS = "tests/models/layouts/test_kernels.py"
+PRODUCTS = "tests/models/layouts/test_products.py"
 KEPT = "tests/contracts/test_kept_tokens.py"
 
 MUTATIONS = (
     Mutation(
         "1",
         "no optimizer state is restored",
-        "train/saving.py",
+        "train/disk/saving.py",
         '        self.optimizer.load_state_dict(state["optimizer"])\n',
         "",
         RESUME,
@@ -60,7 +60,7 @@ MUTATIONS = (
     Mutation(
         "1",
         "no weights are restored",
-        "train/saving.py",
+        "train/disk/saving.py",
         '        put_back(training.model, state["model"])\n',
         "",
         RESUME,
@@ -68,7 +68,7 @@ MUTATIONS = (
     Mutation(
         "1",
         "no history is restored",
-        "runs.py",
+        "run/on_disk.py",
         'training.history = fitted.history = History(self._state["history"])',
         "pass",
         RESUME,
@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "1",
         "callbacks' states are not restored",
-        "train/saving.py",
+        "train/disk/saving.py",
         "            member.load_state_dict(saved)\n",
         "            pass\n",
         RESUME,
@@ -84,7 +84,7 @@ MUTATIONS = (
     Mutation(
         "1",
         "the run begins at its first step again",
-        "runs.py",
+        "run/on_disk.py",
         '            training.step = self._state["position"]["step"]\n',
         "",
         RESUME,
@@ -92,7 +92,7 @@ MUTATIONS = (
     Mutation(
         "2",
         "no generator is restored",
-        "train/saving.py",
+        "train/disk/saving.py",
         '        set_generator_states(state["generators"])\n',
         "",
         f"{RESUME} -k test_02",
@@ -100,7 +100,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "an evaluation that was due is forgotten",
-        "train/saving.py",
+        "train/disk/saving.py",
         '        training.epoch_end_due = state["position"]["epoch_end_due"]\n',
         "",
         f"{RESUME} -k test_03",
@@ -108,7 +108,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "options and data are not compared",
-        "runs.py",
+        "run/on_disk.py",
         '*differences(self._before["options"], given), *differences(self._before["data"], self._data)',
         "",
         OPTIONS,
@@ -116,7 +116,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "the starting weights are not compared",
-        "runs.py",
+        "run/on_disk.py",
         'self._refuse(differences(self._before["start"], start))',
         "pass",
         OPTIONS,
@@ -124,7 +124,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens know only how many rows they are of",
-        "train/encodings.py",
+        "run/encodings.py",
         '"rows": rows.digest(self.roles)',
         '"rows": len(rows)',
         KEPT,
@@ -132,7 +132,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know their tokenizer",
-        "train/encodings.py",
+        "run/encodings.py",
         '            "tokenizer": tokenizer,\n',
         "",
         KEPT,
@@ -140,7 +140,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know the length limit",
-        "train/encodings.py",
+        "run/encodings.py",
         '            "max_length": encoder.max_length,\n',
         "",
         KEPT,
@@ -148,7 +148,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know the options of their task",
-        "train/encodings.py",
+        "run/encodings.py",
         '            "options": task.token_options(encoder),\n',
         "",
         KEPT,
@@ -156,7 +156,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know what wrote them",
-        "train/encodings.py",
+        "run/encodings.py",
         '"writes": [writes.__module__, writes.__qualname__, __version__]',
         '"writes": __version__',
         KEPT,
@@ -164,7 +164,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know their chat template",
-        "models/dialogues.py",
+        "encoders/text/dialogues.py",
         "self._has_template, self._format.facts]",
         "self._has_template]",
         KEPT,
@@ -172,7 +172,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know what of a row is learned",
-        "models/dialogues.py",
+        "encoders/text/dialogues.py",
         "return [self._train_on, self._end,",
         "return [self._end,",
         KEPT,
@@ -180,7 +180,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens do not know how long rows are read",
-        "tasks/causal_lm.py",
+        "tasks/text/causal_lm.py",
         '"split": self._over_long == "split", ',
         "",
         KEPT,
@@ -188,7 +188,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens of tags do not know what windows share",
-        "tasks/token_classification.py",
+        "tasks/text/token_classification.py",
         'return {"stride": self._stride}',
         "return {}",
         KEPT,
@@ -196,7 +196,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens of questions do not know what windows share",
-        "tasks/question_answering.py",
+        "tasks/text/question_answering.py",
         'return {"stride": self._stride}',
         "return {}",
         KEPT,
@@ -204,7 +204,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens of questions do not know the answers",
-        "tasks/question_answering.py",
+        "tasks/text/question_answering.py",
         'return ("question", "context", "answers")',
         'return ("question", "context")',
         KEPT,
@@ -212,7 +212,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept targets do not know their length limit",
-        "tasks/seq2seq.py",
+        "tasks/text/seq2seq.py",
         '"max_target_length": self._limit(encoder), ',
         "",
         KEPT,
@@ -220,7 +220,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept targets do not know their language",
-        "tasks/seq2seq.py",
+        "tasks/text/seq2seq.py",
         ", *encoder.around_targets()]",
         "]",
         KEPT,
@@ -228,7 +228,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "questions are answered with kept tokens",
-        "tasks/causal_lm.py",
+        "tasks/text/causal_lm.py",
         "return self.tokenised(data, encoder).with_targets({})",
         "return (tokens or self.tokenised(data, encoder)).with_targets({})",
         KEPT,
@@ -236,7 +236,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "rows that cannot be encoded stop data that does not hold them",
-        "train/encodings.py",
+        "run/encodings.py",
         "except (DataError, ArtifactError):",
         "except KeyError:",
         KEPT,
@@ -244,7 +244,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "windows of kept rows keep their old owners",
-        "data/encoded.py",
+        "encoders/encoded.py",
         "found.owners = np.repeat(np.arange(len(rows)), windows)",
         "found.owners = np.repeat(rows, windows)",
         KEPT,
@@ -252,7 +252,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept rows lose their later windows",
-        "data/encoded.py",
+        "encoders/encoded.py",
         "windows = counts[rows]",
         "windows = np.minimum(counts[rows], 1)",
         KEPT,
@@ -260,7 +260,7 @@ MUTATIONS = (
     Mutation(
         "4",
         "written in its place, not beside",
-        "storage.py",
+        "support/storage.py",
         'temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"',
         "temporary = target",
         f"{CRASHES} -k 'test_04 or test_05'",
@@ -268,7 +268,7 @@ MUTATIONS = (
     Mutation(
         "4",
         "what a killed run left stays",
-        "train/checkpoint.py",
+        "train/disk/checkpoint.py",
         "                if found and not _is_running(int(found[1])):\n",
         "                if False:\n",
         f"{CRASHES} -k test_04",
@@ -276,7 +276,7 @@ MUTATIONS = (
     Mutation(
         "4",
         "deleted in its place, not renamed first",
-        "train/checkpoint.py",
+        "train/disk/checkpoint.py",
         'going = self._place(step).rename(self.folder / f".{self._place(step).name}.old-{os.getpid()}")',
         "going = self._place(step)",
         f"{CRASHES} -k test_04",
@@ -284,7 +284,7 @@ MUTATIONS = (
     Mutation(
         "5",
         "a failed save leaves its half",
-        "storage.py",
+        "support/storage.py",
         "        _swap(temporary, target)\n    finally:\n        shutil.rmtree(temporary, ignore_errors=True)",
         "        _swap(temporary, target)\n    finally:\n        pass",
         f"{CRASHES} -k test_05",
@@ -292,7 +292,7 @@ MUTATIONS = (
     Mutation(
         "5",
         "what the system refuses passes through",
-        "train/checkpoint.py",
+        "train/disk/checkpoint.py",
         '        except OSError as error:\n            raise CheckpointError(f"output_dir=',
         '        except ZeroDivisionError as error:\n            raise CheckpointError(f"output_dir=',
         f"{CRASHES} -k test_05",
@@ -300,7 +300,7 @@ MUTATIONS = (
     Mutation(
         "6",
         "hashes are not compared",
-        "storage.py",
+        "support/storage.py",
         'if sha256(path) != facts.get("sha256"):',
         "if False:",
         DAMAGE,
@@ -308,7 +308,7 @@ MUTATIONS = (
     Mutation(
         "6",
         "the manifest does not cover itself",
-        "storage.py",
+        "support/storage.py",
         "if not (is_whole and as_written):",
         "if False:",
         DAMAGE,
@@ -316,7 +316,7 @@ MUTATIONS = (
     Mutation(
         "7",
         "handlers are not put back",
-        "train/signals.py",
+        "train/disk/signals.py",
         "            signal.signal(number, before)\n",
         "            pass\n",
         SIGNALS,
@@ -324,7 +324,7 @@ MUTATIONS = (
     Mutation(
         "7",
         "ignored signals are caught",
-        "train/signals.py",
+        "train/disk/signals.py",
         "if before in (signal.SIG_IGN, None):",
         "if before is None:",
         SIGNALS,
@@ -332,7 +332,7 @@ MUTATIONS = (
     Mutation(
         "7",
         "a second signal waits too",
-        "train/signals.py",
+        "train/disk/signals.py",
         "        if self.received is not None:\n            self._end(signal.Signals(number), frame)",
         "        if False:\n            self._end(signal.Signals(number), frame)",
         SIGNALS,
@@ -340,7 +340,7 @@ MUTATIONS = (
     Mutation(
         "7",
         "the signal ends the run before its step is saved",
-        "train/saving.py",
+        "train/disk/saving.py",
         "        if self._is_signalled() or wanted:\n            self._save(training, epoch_end_due=due)\n",
         "        if self._is_signalled() or wanted:\n",
         SIGNALS,
@@ -348,7 +348,7 @@ MUTATIONS = (
     Mutation(
         "8",
         "the best is deleted",
-        "train/checkpoint.py",
+        "train/disk/checkpoint.py",
         "            if step != best_step:\n",
         "            if True:\n",
         f"{CRASHES} -k test_08",
@@ -356,7 +356,7 @@ MUTATIONS = (
     Mutation(
         "8",
         "the folder above is not flushed",
-        "storage.py",
+        "support/storage.py",
         "    _sync(target.parent)\n",
         "",
         f"{CRASHES} -k test_08",
@@ -364,7 +364,7 @@ MUTATIONS = (
     Mutation(
         "8",
         "a folder is not locked",
-        "resuming.py",
+        "run/open_run.py",
         "    comm.on_first(lock.take)\n",
         "",
         "tests/trust/test_locks.py",
@@ -388,7 +388,7 @@ MUTATIONS = (
     Mutation(
         "9",
         "a kernel draws dropout masks that know no row",
-        "models/attention.py",
+        "models/layouts/attention.py",
         "None if rate else kernel_of(",
         "kernel_of(",
         KERNELS,
@@ -396,7 +396,7 @@ MUTATIONS = (
     Mutation(
         "9",
         "a window of FlashAttention reaches a token too far",
-        "models/kernels.py",
+        "models/layouts/kernels.py",
         "else look.window - 1",
         "else look.window",
         KERNELS,
@@ -404,7 +404,7 @@ MUTATIONS = (
     Mutation(
         "9",
         "in FlexAttention rows see each other",
-        "models/kernels.py",
+        "models/layouts/kernels.py",
         "found = rows[place] == rows[other]",
         "found = rows[place] >= 0",
         KERNELS,
@@ -412,7 +412,7 @@ MUTATIONS = (
     Mutation(
         "9",
         "a kernel is taken by its outputs alone",
-        "models/kernels.py",
+        "models/layouts/kernels.py",
         "return [found.detach(), *torch.autograd.grad(found, sides, above)]",
         "return [found.detach()]",
         KERNELS,
@@ -420,7 +420,7 @@ MUTATIONS = (
     Mutation(
         "9",
         "the fused GELU is the one by a hyperbolic tangent",
-        "models/products.py",
+        "models/layouts/products.py",
         '"gelu", [], "none"',
         '"gelu", [], "tanh"',
         PRODUCTS,
@@ -428,7 +428,7 @@ MUTATIONS = (
     Mutation(
         "9",
         "what fills rows up counts in the loss of tags",
-        "data/collate.py",
+        "encoders/batch.py",
         "targets=_laid_out(encoded.targets, rows, IGNORED)",
         "targets=_laid_out(encoded.targets, rows, 0)",
         f"{LAYOUTS} -k test_09",
@@ -484,7 +484,7 @@ MUTATIONS = (
     Mutation(
         "11",
         "tokens see what fills rows up",
-        "data/collate.py",
+        "encoders/batch.py",
         "torch.from_numpy(mask.astype(np.int64))",
         "torch.ones(mask.shape, dtype=torch.int64)",
         f"{LAYOUTS} -k test_11",
@@ -492,7 +492,7 @@ MUTATIONS = (
     Mutation(
         "12",
         "tokens end to end see what fills rows up",
-        "models/attention.py",
+        "models/layouts/attention.py",
         "places[None, None, :] < 0 if group.padding is None else group.padding[:, None, :]",
         "places[None, None, :] < 0",
         f"{LAYOUTS} -k test_12",
@@ -500,7 +500,7 @@ MUTATIONS = (
     Mutation(
         "12",
         "positions run on over the ends of rows",
-        "models/layout.py",
+        "models/layouts/layout.py",
         "(sequences.positions + first_position)[None]",
         "(torch.arange(len(sequences.positions)) % 30 + first_position)[None]",
         f"{LAYOUTS} -k test_12",
@@ -508,7 +508,7 @@ MUTATIONS = (
     Mutation(
         "12",
         "attention end to end drops nothing",
-        "models/attention.py",
+        "models/layouts/attention.py",
         "rate = dropout if module.training and dropout_masks.active else 0.0",
         "rate = 0.0",
         f"{LAYOUTS} -k test_12",
@@ -532,7 +532,7 @@ MUTATIONS = (
     Mutation(
         "13",
         "the sum of the base is not compared",
-        "artifact.py",
+        "saved/artifact.py",
         'if base_digest(base) != record["base"]:',
         "if False:",
         f"{ADAPTERS} -k wrong_base",
@@ -628,7 +628,7 @@ MUTATIONS = (
     Mutation(
         "15",
         "frozen parameters are trained",
-        "models/freezing.py",
+        "models/frozen/freezing.py",
         "parameter.requires_grad_(False)",
         "parameter.requires_grad_(True)",
         f"{CONTROLS} -k frozen",
@@ -644,7 +644,7 @@ MUTATIONS = (
     Mutation(
         "17",
         "the order of rows hangs on the hash seed",
-        "data/batching.py",
+        "train/plan.py",
         "key=np.array([self._seed, epoch], dtype=np.uint64)",
         'key=np.array([self._seed + hash("seed") % 2**32, epoch], dtype=np.uint64)',
         OBSERVERS,
@@ -692,7 +692,7 @@ MUTATIONS = (
     Mutation(
         "18",
         "a part of a loss has no gradient",
-        "tasks/question_answering.py",
+        "tasks/text/question_answering.py",
         "chosen = torch.log_softmax(scores, dim=1)",
         "chosen = (scores - scores.detach().logsumexp(dim=1, keepdim=True))",
         f"{DATA} -k 18",
@@ -700,15 +700,15 @@ MUTATIONS = (
     Mutation(
         "18",
         "the written-out gradient ignores what comes from above",
-        "models/chunked_loss.py",
+        "models/language/chunked_loss.py",
         "plain = float(factor) == 1.0",
         "plain = True",
-        f"{DATA} tests/models/test_chunked_loss.py",
+        f"{DATA} tests/models/language/test_chunked_loss.py",
     ),
     Mutation(
         "20",
         "rows that are cut are not counted",
-        "data/encoded.py",
+        "encoders/encoded.py",
         "np.flatnonzero(self.uncut_lengths > self.lengths)",
         "np.flatnonzero(self.uncut_lengths < self.lengths)",
         f"{DATA} -k 20",
@@ -716,7 +716,7 @@ MUTATIONS = (
     Mutation(
         "20",
         "nobody looks whether anything is left to learn from",
-        "checks.py",
+        "run/choose.py",
         "    lost = task.unsupervised(encoded)\n    if len(lost) and task.every_row_counts:",
         "    lost = np.empty(0)\n    if len(lost) and task.every_row_counts:",
         f"{DATA} -k 20",
@@ -724,7 +724,7 @@ MUTATIONS = (
     Mutation(
         "20",
         "windows of lost answers are trained on",
-        "checks.py",
+        "run/choose.py",
         "some = 0 < len(lost) < len(encoded)",
         "some = False",
         f"{DATA} -k 20",
@@ -732,7 +732,7 @@ MUTATIONS = (
     Mutation(
         "21",
         "missing texts pass",
-        "data/kinds.py",
+        "data/kinds/base.py",
         '            findings.add(row, "a missing value", None, DROP_OR_FILL)\n        elif isinstance(value, bytes)',
         "            pass\n        elif isinstance(value, bytes)",
         f"{DATA} -k 21",
@@ -740,7 +740,7 @@ MUTATIONS = (
     Mutation(
         "21",
         "lone surrogates pass",
-        "data/kinds.py",
+        "data/kinds/base.py",
         "        elif not encodable(value):",
         "        elif False:",
         f"{DATA} -k 21",
@@ -748,7 +748,7 @@ MUTATIONS = (
     Mutation(
         "21",
         "infinite targets pass",
-        "data/kinds.py",
+        "data/kinds/base.py",
         "if type(value) is not float or not math.isfinite(value):",
         "if type(value) is not float:",
         f"{DATA} -k 21",
@@ -756,7 +756,7 @@ MUTATIONS = (
     Mutation(
         "21",
         "ragged lines are left out in silence",
-        "data/readers.py",
+        "data/files/readers.py",
         "                if len(cells) != len(header):\n",
         "                if False:\n",
         f"{DATA} -k 21",
@@ -772,15 +772,15 @@ MUTATIONS = (
     Mutation(
         "22",
         "zero-width characters make texts different",
-        "data/duplicates.py",
+        "data/look/duplicates.py",
         '_INVISIBLE.sub("", text)',
         "text",
-        f"{DATA} tests/data/test_report.py -k '22 or duplicat'",
+        f"{DATA} tests/data/look/test_report.py -k '22 or duplicat'",
     ),
     Mutation(
         "22",
         "capitals make texts different",
-        "data/duplicates.py",
+        "data/look/duplicates.py",
         "text.lower().split()",
         "text.split()",
         f"{DATA} -k 22",
@@ -788,7 +788,7 @@ MUTATIONS = (
     Mutation(
         "22",
         "every seventh row is not looked at",
-        "data/duplicates.py",
+        "data/look/duplicates.py",
         "same = other.filled & (exact < limit)",
         "same = other.filled & (exact < limit) & (np.arange(len(exact)) % 7 != 0)",
         f"{DATA} -k 22",
@@ -796,7 +796,7 @@ MUTATIONS = (
     Mutation(
         "22",
         "what is exactly the same counts as normalised too",
-        "data/duplicates.py",
+        "data/look/duplicates.py",
         "_pairs(loose, other.filled & ~same & (loose < limit))",
         "_pairs(loose, other.filled & (loose < limit))",
         f"{DATA} -k 22",
@@ -820,7 +820,7 @@ MUTATIONS = (
     Mutation(
         "23",
         "the smallest micro-batches are taken at once",
-        "train/micro_batches.py",
+        "train/feed.py",
         "rows=(len(largest) + 1) // 2)",
         "rows=1)",
         MEMORY,
@@ -836,7 +836,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "settings that import code are let in",
-        "models/strict.py",
+        "models/files/strict.py",
         'if _REFUSED.fullmatch(place.rpartition(".")[2]):',
         "if False:",
         FOLDERS,
@@ -844,7 +844,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "nothing bounds the size of a model",
-        "models/strict.py",
+        "models/files/strict.py",
         "if made[0] > most or value.numel() > largest:",
         "if False:",
         f"{FOLDERS} -k given_up",
@@ -852,7 +852,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "links are followed",
-        "storage.py",
+        "support/storage.py",
         "return path.is_file() and not path.is_symlink()",
         "return path.is_file()",
         FOLDERS,
@@ -860,7 +860,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "a key that stands twice is no error",
-        "storage.py",
+        "support/storage.py",
         "        if key in found:\n",
         "        if False:\n",
         FOLDERS,
@@ -868,7 +868,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "any number of files is hashed",
-        "artifact.py",
+        "saved/artifact.py",
         "_require_plain_names(folder, ADAPTER_FILES if is_adapter else FILES)",
         "pass",
         FOLDERS,
@@ -876,7 +876,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "code of strangers is trusted",
-        "models/folder.py",
+        "models/files/folder.py",
         "local_files_only=True, trust_remote_code=False)",
         "local_files_only=True, trust_remote_code=True)",
         f"{FOLDERS} tests/test_source_rules.py",
@@ -884,7 +884,7 @@ MUTATIONS = (
     Mutation(
         "24",
         "strides of a checkpoint are believed",
-        "train/packed.py",
+        "train/disk/packed.py",
         "    if not _is_dense(tuple(value.shape), stride):\n",
         "    if False:\n",
         f"{CHECKPOINTS} -k strides",
@@ -900,7 +900,7 @@ MUTATIONS = (
     Mutation(
         "24, chat templates",
         "no sandbox",
-        "models/template_child.py",
+        "encoders/text/template_child.py",
         "environment = ImmutableSandboxedEnvironment(",
         "environment = jinja2.Environment(",
         TEMPLATES,
@@ -908,7 +908,7 @@ MUTATIONS = (
     Mutation(
         "24, chat templates",
         "a sandbox whose data can be changed",
-        "models/template_child.py",
+        "encoders/text/template_child.py",
         "environment = ImmutableSandboxedEnvironment(",
         "environment = jinja2.sandbox.SandboxedEnvironment(",
         TEMPLATES,
@@ -916,7 +916,7 @@ MUTATIONS = (
     Mutation(
         "24, chat templates",
         "files, sockets and memory are not given up",
-        "models/template_child.py",
+        "encoders/text/template_child.py",
         '    confine(settings["memory"])\n',
         "",
         TEMPLATES,
@@ -924,7 +924,7 @@ MUTATIONS = (
     Mutation(
         "24, chat templates",
         "names that Python gives a meaning can be set",
-        "models/template_child.py",
+        "encoders/text/template_child.py",
         'if isinstance(name, str) and name.startswith("_"):',
         "if False:",
         TEMPLATES,
@@ -932,7 +932,7 @@ MUTATIONS = (
     Mutation(
         "24, chat templates",
         "the functions of jinja2 are all there",
-        "models/template_child.py",
+        "encoders/text/template_child.py",
         "            **kept,\n",
         "            **environment.globals,\n",
         TEMPLATES,
@@ -940,7 +940,7 @@ MUTATIONS = (
     Mutation(
         "chat templates",
         "control strings that a user types stay",
-        "models/chat.py",
+        "encoders/text/chat.py",
         "turns = [_neutral(row, self.controls) for row in",
         "turns = [list(row) for row in",
         CHAT,
@@ -948,7 +948,7 @@ MUTATIONS = (
     Mutation(
         "chat templates",
         "the end of an answer is not learned",
-        "models/chat.py",
+        "encoders/text/chat.py",
         "return _Answer(start, closing.end(), True)\n\n    def _by_marks",
         "return _Answer(start, end, False)\n\n    def _by_marks",
         CHAT,
@@ -956,7 +956,7 @@ MUTATIONS = (
     Mutation(
         "chat templates",
         "what names the speaker is learned",
-        "models/chat.py",
+        "encoders/text/chat.py",
         "start, said = len(invited), ",
         "start, said = max(0, len(invited) - 9), ",
         CHAT,
@@ -964,7 +964,7 @@ MUTATIONS = (
     Mutation(
         "25",
         "secrets of options stand in a checkpoint",
-        "identity.py",
+        "run/identity.py",
         'redacted({**options, "model": model, "callbacks": kinds})',
         '{**options, "model": model, "callbacks": kinds}',
         SECRETS,
@@ -972,7 +972,7 @@ MUTATIONS = (
     Mutation(
         "25",
         "secrets are known by their names alone",
-        "train/redaction.py",
+        "support/redaction.py",
         "_SECRET_LOOKS.sub(REDACTED, value)",
         "value",
         SECRETS,
@@ -980,7 +980,7 @@ MUTATIONS = (
     Mutation(
         "25",
         "control tokens that a user types become some",
-        "models/tokenizer.py",
+        "encoders/text/tokenizer.py",
         "split_special_tokens=True",
         "split_special_tokens=False",
         SECRETS,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
-from sftlib.train.checkpoint import Checkpoints
+from sftlib.train.disk.checkpoint import Checkpoints
 from tests.contracts.cases import case_of
 from tests.tiny import tiny_model, tiny_tokenizer
 

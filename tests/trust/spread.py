@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sftlib import Callback, FineTuner
-from sftlib.identity import digest_of_weights
+from sftlib.run.identity import digest_of_weights
 from sftlib.train.comm import open_comm
 from sftlib.train.loop import Loop
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for

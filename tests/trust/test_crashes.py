@@ -20,8 +20,8 @@ import torch
 
 from sftlib import Callback
 from sftlib.errors import CheckpointError
-from sftlib.storage import verify
-from sftlib.train.checkpoint import Checkpoints
+from sftlib.support.storage import verify
+from sftlib.train.disk.checkpoint import Checkpoints
 from tests.trust.conftest import Figure
 from tests.trust.faults import count_calls, fail_at, intercepted, kill_at
 from tests.trust.runs import (

@@ -11,7 +11,7 @@ import pytest
 
 from sftlib import FineTuner
 from sftlib.errors import ArtifactError
-from sftlib.train.checkpoint import Checkpoints
+from sftlib.train.disk.checkpoint import Checkpoints
 from tests.trust.conftest import Figure
 from tests.trust.runs import SignalAt, assert_same, fit, raising
 

@@ -17,18 +17,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib import Callback, FineTuner, TaskDataset
-from sftlib.data.collate import IGNORED
-from sftlib.data.encoded import Ragged
+from sftlib.encoders.batch import IGNORED
+from sftlib.encoders.encoded import Ragged
+from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, NonFiniteError, SftlibError
-from sftlib.models.language_model import Hidden
-from sftlib.models.tokenizer import TextEncoder
+from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS, find_task
-from sftlib.tasks.text_classification import TextClassification
+from sftlib.tasks.classification import TextClassification
 from tests.chat_templates import byte_tokenizer
 from tests.contracts.cases import case_of, encoder_for, tuner_for
-from tests.data.test_report import disguised, sentences
-from tests.tasks.test_causal_lm import byte_model, chat
+from tests.data.look.test_report import disguised, sentences
 from tests.tasks.test_losses import LOSSES, NAMES, ROWS, batch_of, labels, loss_of, scores
+from tests.tasks.text.test_causal_lm import byte_model, chat
 from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 

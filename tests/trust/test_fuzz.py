@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sftlib import FineTuner
+from sftlib.encoders.text.templates import Limits, TemplateRenderer
 from sftlib.errors import ArtifactError, CheckpointError, DataError, SftlibError
-from sftlib.models.templates import Limits, TemplateRenderer
 from tests.trust import test_hostile_artifacts, test_hostile_checkpoints
 from tests.trust.conftest import Figure
 from tests.trust.runs import SignalAt, fit

@@ -19,8 +19,9 @@ import pytest
 import torch
 from torch import nn
 
-from sftlib import FineTuner, TaskDataset, storage
-from sftlib.models import strict
+from sftlib import FineTuner, TaskDataset
+from sftlib.models.files import strict
+from sftlib.support import storage
 from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.sandbox import watched

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from sftlib import storage
-from sftlib.train.checkpoint import Checkpoints
-from sftlib.train.locking import LOCK
-from sftlib.train.packed import pack, unpack
+from sftlib.support import storage
+from sftlib.train.disk.checkpoint import Checkpoints
+from sftlib.train.disk.locking import LOCK
+from sftlib.train.disk.packed import pack, unpack
 from tests.trust.conftest import Figure
 from tests.trust.runs import SignalAt, fit, raising
 from tests.trust.sandbox import watched

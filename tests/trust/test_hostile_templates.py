@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sftlib.encoders.text import templates
+from sftlib.encoders.text.templates import Limits, TemplateRenderer
 from sftlib.errors import ArtifactError, DataError
-from sftlib.models import templates
-from sftlib.models.templates import Limits, TemplateRenderer
 from tests.trust.conftest import Figure
 
 MESSAGES = [{"role": "user", "content": "Hello"}]

@@ -17,10 +17,10 @@ import pytest
 from torch import Tensor
 
 from sftlib import FineTuner
-from sftlib.assembly import assemble
-from sftlib.models.layout import Flat, Padded
-from sftlib.models.tokenizer import TextEncoder
-from sftlib.train.inference import Budget
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.models.layouts.layout import Flat, Padded
+from sftlib.run.assemble import assemble
+from sftlib.train.plan import Budget
 from tests.contracts.cases import NAMES, case_of, having, task_class, tuner_for
 from tests.trust.conftest import Figure
 

@@ -15,7 +15,7 @@ import pytest
 
 from sftlib import Callback
 from sftlib.errors import CheckpointError
-from sftlib.train.locking import LOCK, FolderLock
+from sftlib.train.disk.locking import LOCK, FolderLock
 from tests.trust.conftest import Figure
 from tests.trust.runs import BreakAt, Interrupted, assert_same, fit, in_child, raising
 
@@ -118,7 +118,7 @@ def test_08_of_many_that_ask_at_once_one_gets_it(tmp_path: Path) -> None:
     script = (
         "import sys, os, pathlib\n"
         "from sftlib.errors import CheckpointError\n"
-        "from sftlib.train.locking import FolderLock\n"
+        "from sftlib.train.disk.locking import FolderLock\n"
         "folder, held = pathlib.Path(sys.argv[1]), 0\n"
         "while held < 200:\n"
         "    lock = FolderLock(folder)\n"

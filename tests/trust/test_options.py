@@ -12,7 +12,7 @@ import torch
 
 from sftlib import Callback, FineTuner, Generation, TaskDataset
 from sftlib.errors import CheckpointError, OptionError
-from sftlib.train.redaction import redacted
+from sftlib.support.redaction import redacted
 from tests.contracts.cases import case_of, tuner_for
 from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from tests.trust.runs import STEPS, SignalAt, assert_same, data, fit, raising, tuner, undisturbed
@@ -158,7 +158,7 @@ def test_03_where_nothing_is_a_resume_starts_at_0(tmp_path: Path) -> None:
 def test_03_other_versions_are_said(
     half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sftlib import resuming
+    from sftlib.run import open_run as resuming
 
     now = resuming.libraries()
     monkeypatch.setattr(resuming, "libraries", lambda: {**now, "torch": "9.9"})

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from sftlib import FineTuner
-from sftlib.data.batching import BatchPlan
 from sftlib.train import wire
+from sftlib.train.plan import BatchPlan
 from tests.contracts.cases import NAMES, case_of, tuner_for
 from tests.trust import spread
 from tests.trust.conftest import Figure

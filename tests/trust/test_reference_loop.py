@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sftlib import FineTuner
-from sftlib.data.batching import BatchPlan
+from sftlib.train.plan import BatchPlan
 from sftlib.train.schedules import SCHEDULES
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer

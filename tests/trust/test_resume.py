@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from sftlib import Callback, FineTuner
+from sftlib.train.feed import MicroBatches
 from sftlib.train.loop import Loop
-from sftlib.train.micro_batches import MicroBatches
 from tests.contracts.cases import NAMES, case_of, tuner_for
 from tests.tiny import tiny_tokenizer
 from tests.trust.conftest import Figure

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sftlib import Callback, FineTuner, TaskDataset
+from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import SftlibError
-from sftlib.models.tokenizer import TextEncoder
 from tests.tiny import FAMILIES, SENTENCES, SPECIAL, tiny_folder, tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.runs import Interrupted

@@ -13,9 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sftlib import storage
-from sftlib.extras import require
-from sftlib.options import is_number, nearest
+from sftlib.support import storage
+from sftlib.support.checking import is_number, nearest
+from sftlib.support.extras import require
 
 SETTINGS = "adapter_config.json"
 _BYTES = 2**20

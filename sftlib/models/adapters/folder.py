@@ -9,12 +9,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sftlib import storage
 from sftlib.models.adapters.config import SETTINGS, read_settings
 from sftlib.models.adapters.insertion import adapter_settings, adapter_weights
 from sftlib.models.adapters.kinds import SavedAdapter
-from sftlib.models.folder import write_tokenizer
-from sftlib.models.strict import FILES, stored_weights
+from sftlib.models.files.folder import write_tokenizer
+from sftlib.models.files.strict import FILES, stored_weights
+from sftlib.support import storage
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # what the model is called inside peft's own wrapper

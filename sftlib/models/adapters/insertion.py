@@ -13,10 +13,10 @@ from sftlib.models.adapters.config import settings_of
 from sftlib.models.adapters.kinds import SavedAdapter
 from sftlib.models.adapters.library import NAME, peft
 from sftlib.models.adapters.targets import add_tokens, settled
-from sftlib.models.backbone import seeded
+from sftlib.models.files.strict import Stored, bounded
 from sftlib.models.opening import first_line
 from sftlib.models.sizes import typical_width
-from sftlib.models.strict import Stored, bounded
+from sftlib.models.sources import seeded
 
 
 def adapt(

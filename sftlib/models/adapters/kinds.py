@@ -12,7 +12,7 @@ from torch import Tensor
 from sftlib.errors import OptionError
 from sftlib.models.adapters.config import config_from, config_problem, settings_of
 from sftlib.models.adapters.library import peft
-from sftlib.options import checked_fields, real_number, true_or_false, whole_number
+from sftlib.support.checking import checked_fields, real_number, true_or_false, whole_number
 
 EVERYTHING = "all-linear"
 _WORD = "lora"

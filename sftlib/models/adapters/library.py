@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from sftlib.extras import require
+from sftlib.support.extras import require
 
 NAME = "default"  # peft's own name for the only adapter
 

@@ -1,0 +1,1 @@
+"""Readers: from a file, a folder or a table to columns."""

@@ -1,0 +1,128 @@
+"""Files that people name: found or not, opened, decoded, and the lines of them that cannot be used."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, final
+
+from sftlib.data.problems import SHOWN, brief, listed
+from sftlib.errors import DataError, OptionError
+from sftlib.support.checking import nearest
+
+
+@final
+class BadLines:
+    """The lines of a file that cannot be used: all counted, the first few kept."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._count = 0
+        self._shown: list[str] = []
+
+    def add(self, line: int, problem: str) -> None:
+        """Note a line, with what is wrong with it."""
+        self._count += 1
+        if self._count <= SHOWN:
+            self._shown.append(f"  line {line} {problem}")
+
+    def raise_any(self) -> None:
+        """Raise everything that was noted, or nothing.
+
+        Raises:
+            DataError: some lines cannot be used.
+        """
+        if self._count:
+            count = "1 line" if self._count == 1 else f"{self._count:,} lines"
+            more = [f"  and {self._count - SHOWN:,} more"] if self._count > SHOWN else []
+            raise DataError("\n".join([f"{self._file}: {count} cannot be used:", *self._shown, *more]))
+
+
+def existing(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
+    """The path, if it is there and of the right sort."""
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"path={brief(path)}: expected a path, as a string or a pathlib.Path")
+    found = Path(path)
+    if found.is_dir() if folder else found.is_file():
+        return found
+    if found.exists():
+        found_kind, reader = ("a folder", "from_folder") if found.is_dir() else ("a file", "from_csv or from_jsonl")
+        raise DataError(f"{found} is {found_kind}: use TaskDataset.{reader}")
+    parent = found.parent
+    if not parent.is_dir():
+        raise DataError(f"{found}: there is no such folder as {parent}")
+    names = [entry.name for entry in entries(parent) if entry.is_dir() == folder]
+    hint = nearest(found.name, names) if names else f"{parent} holds none"
+    raise DataError(f"{found}: there is no such {'folder' if folder else 'file'}: {hint}")
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, sorted, the same on every file system."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def opened(file: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
+    """The file, open; what the system says of it is a `DataError`."""
+    try:
+        stream = open(file, mode, **options)  # noqa: SIM115 - closed below; only opening may fail here
+    except OSError as error:
+        raise DataError(f"{file} cannot be opened: {error.strerror}") from error
+    try:
+        with stream:
+            yield stream
+    except OSError as error:  # of the file, or of the scratch that a large one is copied to
+        raise DataError(
+            f"{file} cannot be read to its end: {error}; a large file needs its own size free in "
+            f"{tempfile.gettempdir()} (the environment variable TMPDIR names another folder)"
+        ) from error
+
+
+def with_mark(encoding: str) -> str:
+    """The encoding, checked; UTF-8 with or without a byte order mark."""
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(encoding)  # refuses the codecs that do not make text, such as base64
+    except (LookupError, TypeError, ValueError):
+        raise OptionError(f"encoding={encoding!r}: Python knows no such encoding; try 'utf-8' or 'cp1252'") from None
+    return "utf-8-sig" if name == "utf-8" else encoding
+
+
+def undecodable(file: Path, encoding: str, error: UnicodeDecodeError) -> str:
+    """Where a file is not in its encoding: the reader decodes in blocks, so the line is looked for again."""
+    name = encoding.removesuffix("-sig")
+    where = ""
+    with open(file, "rb") as stream:
+        start = stream.read(2)
+        stream.seek(0)
+        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return f"{file} is not {name}, it begins with the mark of UTF-16: give encoding='utf-16'"
+        for line, raw in enumerate(stream, 1):
+            try:
+                raw.decode(name)
+            except UnicodeDecodeError as exact:
+                where, error = f" in line {line}", exact
+                break
+    byte = error.object[error.start]
+    return f"{file} is not {name}: byte 0x{byte:02x}{where}; give its encoding, often encoding='cp1252' or 'latin-1'"
+
+
+def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object of these keys and values, for `json`'s ``object_pairs_hook``.
+
+    Raises:
+        ValueError: a key that stands there twice.
+    """
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise ValueError(f"the key {listed(twice)} stands there more than once")
+    return row

@@ -1,0 +1,1 @@
+"""Looking at rows before training: reports, duplicates, cleaning."""

@@ -1,0 +1,1 @@
+"""Which columns a task needs, and which column plays which role."""

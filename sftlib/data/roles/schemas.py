@@ -1,0 +1,140 @@
+"""Which columns a task needs: one `Schema` per task, and the matching of columns to its roles.
+
+A task is one line in `SCHEMAS`. Roles are given by keyword (``text="review"``) or borne by the column itself (a column
+called ``text``); they are never guessed from the order of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+from sftlib.data.kinds.answers import AnswersRole
+from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
+from sftlib.data.kinds.labels import LabelListRole, LabelRole
+from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.spans import SpanRole
+from sftlib.data.kinds.values import FilledTextRole
+from sftlib.data.kinds.words import TagsRole, TokensRole
+from sftlib.data.roles.relations import AnswersInside, Differ, Relation, SameLength, SpanInside
+from sftlib.support.checking import choice, raise_together
+
+Roles: TypeAlias = dict[str, RoleKind]
+
+#: Keywords of `TaskDataset` that are not roles.
+OPTIONS = ("task", "label_names", "on_invalid")
+
+
+@final
+@dataclass(frozen=True)
+class Schema:
+    """The roles of one task and the kind of each.
+
+    Args:
+        name: the task.
+        inputs: roles that every row needs, also for predicting.
+        optional_inputs: roles that a data set may have.
+        targets: roles that supervise; without them the data set is unlabelled. A schema that has none supervises
+            itself: its rows are labelled, unless a kind says otherwise (`RoleKind.has_target`).
+        relations: what holds between two roles of every row.
+        named_only: the task is not inferred from the names of columns, only taken when ``task=`` names it or the roles
+            that are given by keyword belong to no other.
+    """
+
+    name: str
+    inputs: Mapping[str, RoleKind]
+    optional_inputs: Mapping[str, RoleKind] = field(default_factory=dict)
+    targets: Mapping[str, RoleKind] = field(default_factory=dict)
+    relations: Sequence[Relation] = ()
+    named_only: bool = False
+
+    @property
+    def roles(self) -> dict[str, RoleKind]:
+        """Every role, in the order inputs, optional inputs, targets."""
+        return {**self.inputs, **self.optional_inputs, **self.targets}
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The roles of a labelled data set."""
+        return (*self.inputs, *self.targets)
+
+
+@final
+class Schemas:
+    """The known schemas. A task may have several: one for each set of roles that it can be given in.
+
+    Example:
+        >>> schemas = Schemas()
+        >>> schemas.register(Schema("copying", inputs={"source": TextRole()}))
+        >>> schemas.tasks, len(schemas.get("copying"))
+        (('copying',), 1)
+    """
+
+    def __init__(self) -> None:
+        self._schemas: list[Schema] = []
+
+    def register(self, schema: Schema) -> None:
+        """Add a schema; the order decides nothing but how messages list them."""
+        self._schemas.append(schema)
+
+    def get(self, task: str) -> tuple[Schema, ...]:
+        """The schemas of a task.
+
+        Raises:
+            OptionError: there is no such task; the message names the nearest one.
+        """
+        raise_together([choice("task", task, self.tasks)])
+        return tuple(schema for schema in self._schemas if schema.name == task)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of all tasks, each once."""
+        return tuple(dict.fromkeys(schema.name for schema in self._schemas))
+
+    def __iter__(self) -> Iterator[Schema]:
+        return iter(self._schemas)
+
+
+_TEXT: Roles = {"text": TextRole()}
+_PAIR: Roles = {"text_pair": TextRole()}
+_TOKENS: Roles = {"tokens": TokensRole()}
+_SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
+_QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
+
+
+def _spans(where: str) -> tuple[Relation, ...]:
+    return SpanInside(where, "head"), SpanInside(where, "tail"), Differ("head", "tail")
+
+
+SCHEMAS = Schemas()
+SCHEMAS.register(Schema("text-classification", _TEXT, _PAIR, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-classification", _TEXT, _PAIR, {"labels": LabelListRole()}))
+SCHEMAS.register(Schema("text-regression", _TEXT, _PAIR, {"target": NumberRole()}))
+SCHEMAS.register(
+    Schema("token-classification", _TOKENS, {}, {"tags": TagsRole()}, relations=[SameLength("tokens", "tags")])
+)
+SCHEMAS.register(
+    Schema("relation-extraction", _TEXT | _SPANS, {}, {"label": LabelRole()}, relations=_spans("text")),
+)
+SCHEMAS.register(
+    Schema("relation-extraction", _TOKENS | _SPANS, {}, {"label": LabelRole()}, relations=_spans("tokens"))
+)
+SCHEMAS.register(
+    Schema(
+        "question-answering", _QUESTION, {}, {"answers": AnswersRole()}, relations=[AnswersInside("context", "answers")]
+    )
+)
+SCHEMAS.register(Schema("seq2seq", {"source": TextRole()}, {}, {"target": FilledTextRole()}))
+SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}))
+SCHEMAS.register(Schema("causal-lm", {"prompt": TextRole()}, {}, {"completion": FilledTextRole()}))
+SCHEMAS.register(Schema("causal-lm", _TEXT, named_only=True))
+SCHEMAS.register(Schema("masked-lm", _TEXT, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"text_negative": TextRole()}, named_only=True))
+SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRole()}, named_only=True))
+
+
+def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:
+    """Every role of a task, or of all tasks for None."""
+    return {role for schema in (schemas if task is None else schemas.get(task)) for role in schema.roles}

@@ -1,0 +1,1 @@
+"""How the inputs of rows become what a model sees; one folder a modality."""

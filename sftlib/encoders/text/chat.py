@@ -1,0 +1,303 @@
+"""Conversations as text: what a chat template makes of them, and where in it the assistant speaks.
+
+Templates do not say where an answer begins and ends. It is found by rendering: what is there with an answer and not
+before it is the answer (*prefixes*). Where a template writes earlier turns anew when later ones come, marks around the
+answers find them instead. Both look at the text the template makes of the whole conversation, and never change it.
+
+Control strings in what people said are marked before rendering, so that the text tells those of the template from
+those of the people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, final
+
+from sftlib.encoders.text.templates import TemplateRenderer
+from sftlib.errors import DataError
+
+#: For models that come without a template: ``Role: text`` a line, and an end of text after each answer.
+PLAIN = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' }}\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+#: Stands inside a control string that somebody typed; a character that no text has.
+MARK = "\U000f5f70"
+_OPEN, _CLOSE = "\U000f5f71", "\U000f5f72"
+_FIXED = datetime(2025, 1, 1)  # what training rows are told of the time: the same tokens on every day
+_CHUNK = 256  # conversations at a time
+_SHOWN = 5
+
+Turns = Sequence[Mapping[str, Any]]
+Span = tuple[int, int]
+
+
+@final
+@dataclass(frozen=True)
+class Rendering:
+    """A conversation as text.
+
+    Attributes:
+        text: with `MARK` inside the control strings that people typed.
+        answers: (start, end) in characters of each answer, its end of turn included.
+        prompt: characters before the last answer; all where the assistant has not answered yet.
+        ended: whether the last answer is followed by a control string of the template that ends the turn.
+    """
+
+    text: str
+    answers: tuple[Span, ...]
+    prompt: int
+    ended: bool
+
+
+class _Answer(NamedTuple):
+    start: int
+    end: int
+    ended: bool
+
+
+@final
+class ChatFormat:
+    """Renders conversations with the template of a tokenizer.
+
+    Args:
+        template: its source.
+        special_tokens: name -> text, for the template.
+        controls: texts that are control tokens.
+    """
+
+    def __init__(self, template: str, special_tokens: Mapping[str, str], controls: Sequence[str]) -> None:
+        self._template = template
+        self._special_tokens = dict(special_tokens)
+        longest_first = sorted(filter(None, controls), key=lambda text: (-len(text), text))
+        self.controls = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._has_blocks = re.search(r"{%[-+]?\s*generation\b", template) is not None
+
+    @property
+    def facts(self) -> list[Any]:
+        """All that decides the text of an answered conversation, as JSON values."""
+        return [self._template, self._special_tokens, self.controls.pattern]
+
+    def render(self, conversations: Sequence[Turns]) -> Iterator[Rendering]:
+        """The text of each conversation; those in which the assistant is to speak next end with what invites it to.
+
+        Raises:
+            DataError: conversations that the template cannot render, or in which no answer can be found; all of them.
+            ArtifactError: a template that breaks a limit, or is none.
+        """
+        problems: dict[int, str] = {}
+        training = TemplateRenderer(self._template, self._special_tokens, now=_FIXED)
+        asking = TemplateRenderer(self._template, self._special_tokens)
+        with training, asking:
+            for first in range(0, len(conversations), _CHUNK):
+                turns = [_neutral(row, self.controls) for row in conversations[first : first + _CHUNK]]
+                for row, found in enumerate(self._chunk(turns, training, asking)):
+                    if isinstance(found, str):
+                        problems[first + row] = found
+                    elif not problems:
+                        yield found
+        if problems:
+            shown = [f"row {row}: {said}" for row, said in sorted(problems.items())[:_SHOWN]]
+            more = [f"and {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
+            raise DataError("\n".join(["the chat template cannot be used on every conversation", *shown, *more]))
+
+    def _chunk(
+        self, turns: Sequence[Turns], training: TemplateRenderer, asking: TemplateRenderer
+    ) -> list[Rendering | str]:
+        """A rendering of each, or what is wrong with it."""
+        found: list[Rendering | str] = [""] * len(turns)
+        answered = [i for i, row in enumerate(turns) if row[-1]["role"] == "assistant"]
+        unanswered = [i for i, row in enumerate(turns) if row[-1]["role"] != "assistant"]
+        for i, result in zip(answered, self._answered([turns[i] for i in answered], training), strict=True):
+            found[i] = result
+        texts = _texts(asking, [turns[i] for i in unanswered], invite=True)
+        for i, text in zip(unanswered, texts, strict=True):
+            found[i] = text.said if isinstance(text, _Refused) else self._open(text)
+        return found
+
+    def _open(self, text: str) -> Rendering:
+        return Rendering(text, (), len(text), ended=False)
+
+    def _answered(self, turns: Sequence[Turns], renderer: TemplateRenderer) -> list[Rendering | str]:
+        places = [[k for k, turn in enumerate(row) if turn["role"] == "assistant"] for row in turns]
+        texts = _texts(renderer, turns)
+        before = iter(
+            _texts(renderer, [row[:k] for row, ks in zip(turns, places, strict=True) for k in ks], invite=True)
+        )
+        after = iter(_texts(renderer, [row[: k + 1] for row, ks in zip(turns, places, strict=True) for k in ks[:-1]]))
+        spans = iter(self._blocks(turns, texts, renderer))
+        results: list[Rendering | str] = []
+        for row, ks, text in zip(turns, places, texts, strict=True):
+            invited, closed = [next(before) for _ in ks], [next(after) for _ in ks[:-1]]
+            blocks = next(spans)
+            if isinstance(text, _Refused):
+                results.append(text.said)
+                continue
+            if len(blocks) == len(ks):
+                results.append(_rendering(text, self._by_blocks(text, blocks)))
+                continue
+            limits = [_agree(text, other) for other in closed]
+            limits = [self._outside_controls(text, limit) for limit in limits] + [len(text)]
+            answers = [
+                self._between(text, turn, start, limit)
+                for turn, start, limit in zip([row[k] for k in ks], invited, limits, strict=True)
+            ]
+            if any(answer is None for answer in answers):
+                answers = self._by_marks(text, row, ks, renderer)
+            results.append(_rendering(text, answers))
+        return results
+
+    def _blocks(
+        self, turns: Sequence[Turns], texts: Sequence[str | _Refused], renderer: TemplateRenderer
+    ) -> list[tuple[Span, ...]]:
+        """The template's own generation blocks, where it has any."""
+        if not self._has_blocks:
+            return [() for _ in turns]
+        fine = [not isinstance(text, _Refused) for text in texts]
+        found = renderer.stream((row for row, ok in zip(turns, fine, strict=True) if ok), spans=True)
+        return [next(found).spans if ok else () for ok in fine]
+
+    def _by_blocks(self, text: str, blocks: Sequence[Span]) -> list[_Answer | None]:
+        """Answers as the template marks them, with the end of the turn where that stands right behind."""
+        found: list[_Answer | None] = []
+        limits = [start for start, _ in blocks[1:]] + [len(text)]
+        for (start, end), limit in zip(blocks, limits, strict=True):
+            inside = [match.end() for match in self.controls.finditer(text, start, end)]
+            ended = bool(inside) and not text[inside[-1] : end].strip()
+            found.append(_Answer(start, inside[-1], True) if ended else self._closed(text, start, end, limit))
+        return found
+
+    def _between(self, text: str, turn: Mapping[str, Any], invited: str | _Refused, limit: int) -> _Answer | None:
+        """An answer that follows what invites it; None where the text does not begin with that."""
+        if isinstance(invited, _Refused) or not text.startswith(invited) or len(invited) >= limit:
+            return None
+        start, said = len(invited), turn["content"].strip() if isinstance(turn["content"], str) else ""
+        place = text.find(said, start, limit) if said and not turn.get("tool_calls") else -1
+        if place < 0:  # calls of tools, or words that the template writes in its own way
+            closing = [match.end() for match in self.controls.finditer(text, start, limit)]
+            return _Answer(start, closing[-1], True) if closing else None
+        heading = text[start:place]
+        if self.controls.search(heading):  # a template that does not invite: what names the speaker is not an answer
+            start = place
+        return self._closed(text, start, place + len(said), limit)
+
+    def _closed(self, text: str, start: int, end: int, limit: int) -> _Answer:
+        """An answer up to and with the control string that ends its turn, where there is one."""
+        closing = self.controls.search(text, end, limit)
+        if closing is None or text[end : closing.start()].strip():
+            return _Answer(start, end, False)
+        return _Answer(start, closing.end(), True)
+
+    def _by_marks(
+        self, text: str, row: Turns, places: Sequence[int], renderer: TemplateRenderer
+    ) -> list[_Answer | None]:
+        """Answers found by marks around their words, inside of the white space that a template may trim."""
+        marked = [{**turn, "content": _wrapped(turn["content"])} if k in places else turn for k, turn in enumerate(row)]
+        (found,) = _texts(renderer, [marked])
+        if isinstance(found, _Refused) or found.replace(_OPEN, "").replace(_CLOSE, "") != text:
+            return [None]
+        pairs = [(match.start(), match.end()) for match in re.finditer(f"{_OPEN}.*?{_CLOSE}", found, re.DOTALL)]
+        if len(pairs) != len(places):
+            return [None]
+        spans = [(start - 2 * i, end - 2 * i - 2) for i, (start, end) in enumerate(pairs)]
+        limits = [start for start, _ in spans[1:]] + [len(text)]
+        return [self._closed(text, start, end, limit) for (start, end), limit in zip(spans, limits, strict=True)]
+
+    def _outside_controls(self, text: str, place: int) -> int:
+        """A place that lies in no control string: before one that it would cut."""
+        longest = 80
+        for match in self.controls.finditer(text, max(0, place - longest), min(len(text), place + longest)):
+            if match.start() < place < match.end():
+                return match.start()
+        return place
+
+
+def template_of(tokenizer: Any) -> str | None:
+    """The chat template of a tokenizer, or None."""
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, Mapping):
+        template = template.get("default") or next(iter(template.values()), None)
+    return template or None
+
+
+def chat_format(tokenizer: Any) -> ChatFormat:
+    """The format of a tokenizer: its own template, or the plain one."""
+    special = {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    return ChatFormat(template_of(tokenizer) or plain_template(tokenizer), special, control_strings(tokenizer))
+
+
+def plain_template(tokenizer: Any) -> str:
+    """`PLAIN`, with the beginning of text where the tokenizer begins texts with one."""
+    begins = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    return ("{{ bos_token }}" if begins else "") + PLAIN
+
+
+def control_strings(tokenizer: Any) -> list[str]:
+    """Texts that the tokenizer would read as control tokens."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*added, *tokenizer.all_special_tokens})
+
+
+def _rendering(text: str, answers: Sequence[_Answer | None]) -> Rendering | str:
+    known = [answer for answer in answers if answer is not None]
+    if len(known) < len(answers):
+        return (
+            "the template writes earlier turns anew when later ones come, and the assistant's words cannot be found "
+            "in its text; give a template with {% generation %} blocks, or one turn of the assistant a row"
+        )
+    return Rendering(text, tuple(answer[:2] for answer in known), known[-1].start, known[-1].ended)
+
+
+@final
+@dataclass(frozen=True)
+class _Refused:
+    """What the template said instead of a text."""
+
+    said: str
+
+
+def _texts(renderer: TemplateRenderer, conversations: Sequence[Turns], *, invite: bool = False) -> list[str | _Refused]:
+    """The text of each, or what was said against it: then each is rendered by itself."""
+    try:
+        return list(renderer.render(conversations, add_generation_prompt=invite))
+    except DataError as error:
+        if len(conversations) == 1:
+            return [_Refused(str(error).splitlines()[-1].removeprefix("row 0: "))]
+        middle = len(conversations) // 2
+        halves = (conversations[:middle], conversations[middle:])
+        return [text for half in halves for text in _texts(renderer, half, invite=invite)]
+
+
+def _neutral(turns: Turns, controls: re.Pattern[str]) -> list[dict[str, Any]]:
+    """The same turns with a mark inside every control string that somebody typed."""
+    return [
+        {key: value if key == "role" else _marked(value, controls) for key, value in turn.items()} for turn in turns
+    ]
+
+
+def _marked(value: Any, controls: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return controls.sub(lambda match: match[0][0] + MARK + match[0][1:], value.replace(MARK, ""))
+    if isinstance(value, Mapping):
+        return {_marked(key, controls): _marked(item, controls) for key, item in value.items()}
+    return [_marked(item, controls) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _wrapped(content: str) -> str:
+    core = content.strip()
+    left = content[: len(content) - len(content.lstrip())]
+    return f"{left}{_OPEN}{core}{_CLOSE}{content[len(left) + len(core) :]}"
+
+
+def _agree(left: str, right: str | _Refused) -> int:
+    """How many characters two texts begin with in common."""
+    other = "" if isinstance(right, _Refused) else right
+    low, high = 0, min(len(left), len(other))
+    while low < high:  # the longest common beginning, by halving
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if left[:middle] == other[:middle] else (low, middle - 1)
+    return low

@@ -1,0 +1,1 @@
+"""Folders that transformers opens, read strictly and written whole."""

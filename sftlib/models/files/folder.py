@@ -1,0 +1,173 @@
+"""A model's own files in a saved folder, in the layout that transformers opens too."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor, nn
+
+from sftlib.models.files.strict import (
+    GENERATION,
+    bounded,
+    check_tokenizer,
+    check_weights_fit,
+    is_own_tokenizer,
+    read_config,
+    read_generation,
+    stored_weights,
+    told,
+    without_refused,
+)
+from sftlib.models.language.generation import settings_of, take_settings
+from sftlib.models.opening import CONFIG, quiet
+from sftlib.models.sources import Head, seeded
+from sftlib.support import storage
+
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer_config.json"
+
+
+def is_transformers_model(model: nn.Module) -> bool:
+    """Whether transformers can build the model from its config alone."""
+    return isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers.")
+
+
+def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write weights, config and tokenizer; never a pickle."""
+    safetensors.torch.save_file(_once(model), str(folder / WEIGHTS), metadata={"format": "pt"})
+    if is_transformers_model(model):
+        model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
+        generating = settings_of(model)
+        if generating is not None:
+            storage.write_json(folder / GENERATION, generating)
+        model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        _leave_out_refused(folder / CONFIG)
+    write_tokenizer(tokenizer, folder)
+
+
+def _leave_out_refused(path: Path) -> None:
+    """Leave out what the base brought along and no folder may have, such as ``auto_map`` or the name in a GGUF file."""
+    if path.is_file():
+        settings = storage.read_json(path)
+        if (allowed := without_refused(settings)) != settings:
+            path.write_text(json.dumps(allowed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer's files."""
+    tokenizer.save_pretrained(folder)
+    settings = folder / TOKENIZER
+    _leave_out_refused(settings)
+    if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in
+        known = {**storage.read_json(settings), "tokenizer_class": "PreTrainedTokenizerFast"}
+        settings.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _once(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight under the first of its names; of tied ones safetensors itself would choose by a hash."""
+    first: dict[tuple[Any, ...], str] = {}
+    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    for name, weight in weights.items():
+        place = (weight.data_ptr(), tuple(weight.shape), weight.stride()) if weight.numel() else (name,)
+        first.setdefault(place, name)
+    return {name: weights[name].contiguous() for name in first.values()}
+
+
+def read_model(folder: Path, head: Head) -> nn.Module:
+    """Build a model from its config and fill it; nothing in the folder is executed.
+
+    Args:
+        folder: verified already.
+        head: what the folder's task needs; decides the class, whatever the folder says.
+
+    Raises:
+        ValueError: the config asks for something else, or the weights do not fit.
+    """
+    stored = stored_weights(folder / WEIGHTS)
+    config = read_config(folder, stored)
+    _check_labels(config, head)
+    plain = {key: value for key, value in config.items() if key != "model_type"}
+    with quiet(), seeded(0):  # weights are drawn before they are filled: not from the user's generator
+        with told(f"{CONFIG} cannot be used"), bounded(stored):
+            built = transformers.AutoConfig.for_model(config["model_type"], **plain)
+            with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
+                check_weights_fit(_from_config(built, head), stored)
+        with told(f"{CONFIG} cannot be used"):
+            model = _from_config(built, head)
+    fill_model(model, folder)
+    generating = read_generation(folder)
+    if generating is not None:
+        with told(f"{GENERATION} cannot be used"):
+            take_settings(model, generating)
+    return model
+
+
+def _from_config(config: Any, head: Head) -> nn.Module:
+    auto_class = getattr(transformers, head.auto_class)
+    model: nn.Module = auto_class.from_config(copy.deepcopy(config), dtype=torch.float32, trust_remote_code=False)
+    return model
+
+
+def _check_labels(config: Mapping[str, Any], head: Head) -> None:
+    """Refuse a config whose outputs are not those of the task."""
+    if head.outputs is None:
+        return  # the output layer is the model's own
+    config = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, **config}  # what transformers leaves out
+    labels = config["id2label"]
+    if not isinstance(labels, dict) or len(labels) != head.outputs:
+        raise ValueError(f"{CONFIG} does not have the {head.outputs:,} outputs of the task")
+    wanted = head.settings()
+    names = {str(number): name for number, name in wanted["id2label"].items()}
+    expected = {**wanted, "id2label": names}
+    wrong = [name for name, value in expected.items() if name in config and config[name] != value]
+    if wrong:
+        raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
+
+
+def fill_model(model: nn.Module, folder: Path) -> None:
+    """Put the folder's weights into a model.
+
+    Raises:
+        ValueError: names or shapes do not fit.
+    """
+    try:
+        safetensors.torch.load_model(model, str(folder / WEIGHTS), strict=True)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{WEIGHTS} does not fit {type(model).__name__}{_difference(model, folder)}") from error
+
+
+def _difference(model: nn.Module, folder: Path) -> str:
+    """The first weights by which a model and a file differ."""
+    try:
+        with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        return f": {error}"
+    own = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    shapes = [
+        f"{name} has {stored[name]} there, {own[name]} here"
+        for name in own
+        if name in stored and stored[name] != own[name]
+    ]
+    only = [f"{name} is not there" for name in own if name not in stored]
+    more = [f"{name} is not here" for name in stored if name not in own]
+    found = [*shapes, *only, *more]
+    return f": {'; '.join(found[:3])}" + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer.
+
+    Raises:
+        ValueError: its files ask for more than data, or cannot be used.
+    """
+    check_tokenizer(folder)
+    with quiet(), told("the tokenizer cannot be opened"):
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

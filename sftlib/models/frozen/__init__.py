@@ -1,0 +1,1 @@
+"""What is frozen, and what can therefore be computed once."""

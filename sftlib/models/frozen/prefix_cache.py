@@ -1,0 +1,361 @@
+"""Outputs of a frozen prefix of a model, computed once for each row and given in its place ever after.
+
+The prefix is either the whole body under the head or its lowest layers. While the model is called, and only then,
+stand-ins take the places of the modules that need not run; they return what is known of the rows. Hooks on the model
+put them there and take them away, so that weights, their names and the list of modules are the model's own whenever
+anybody looks. A batch with a row that is not known runs as if all this did not exist.
+
+Letters: ``B`` rows, ``T`` positions, ``N`` tokens of all rows, ``H`` features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sftlib.models.dropout import DropoutMasks
+from sftlib.models.frozen.prefix_store import Place, Shelf, row_digest
+from sftlib.models.layouts.layout import Layout
+from sftlib.models.sizes import dropout_rates
+from sftlib.models.structure import body_of, layers_of
+
+_NOT_TOKENS = ("attention_mask", "dropout_masks", "sequences")
+_ABOVE = ("id2label", "label2id", "problem_type")  # fields of a config that the body does not read
+
+Where = tuple[nn.Module, str]  # a parent, and the name of its child
+
+#: Which hidden states of a row the head reads, from the least to the most.
+KEEPS = ("none", "first", "last", "all")
+
+
+@final
+@dataclass(frozen=True)
+class Prefix:
+    """The constant part of a model that is computed once.
+
+    Attributes:
+        model: with its head.
+        layers: how many of the lowest layers; None for the whole body.
+        keep: which hidden states are kept, of `KEEPS`; ``"all"`` unless the whole body is constant.
+    """
+
+    model: nn.Module
+    layers: int | None
+    keep: str = "all"
+
+    def keeping(self, keep: str) -> Prefix:
+        """The same with other hidden states kept."""
+        return replace(self, keep=keep)
+
+    @property
+    def last(self) -> nn.Module:
+        """The module whose output is kept."""
+        if self.layers is None:
+            body = body_of(self.model)
+            assert body is not None
+            return body
+        return self._layers[self.layers - 1]
+
+    @property
+    def _layers(self) -> nn.ModuleList:
+        layers = layers_of(self.model)
+        assert layers is not None
+        return layers
+
+    @contextmanager
+    def captured(self, *, whole: bool = False) -> Iterator[Outputs]:
+        """Within this context every pass leaves the prefix's outputs behind.
+
+        Args:
+            whole: whether the layers above run too.
+        """
+        outputs = Outputs()
+
+        def look(_: nn.Module, __: object, found: Any) -> None:
+            outputs.take(found)
+
+        hooks = [self.last.register_forward_hook(look)]
+        above = [] if self.layers is None or whole else self._numbered(self.layers, len(self._layers))
+        if above:
+            hooks += _swapping(self.model, above, outputs, lambda: True)
+        try:
+            yield outputs
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def places(self) -> list[Where]:
+        """The modules that need not run when the output is known."""
+        if self.layers is not None:
+            return self._numbered(0, self.layers)
+        model: Any = self.model
+        return [(model, model.base_model_prefix)]
+
+    def _numbered(self, start: int, stop: int) -> list[Where]:
+        return [(self._layers, str(i)) for i in range(start, stop)]
+
+    def key(self, *facts: str) -> str:
+        """A digest of everything that the outputs depend on, the rows apart.
+
+        Args:
+            facts: what else: precision, layout, device.
+        """
+        digest = hashlib.sha256(repr((type(self.model).__name__, self.layers, self.keep, facts)).encode())
+        config: Any = self.model.config
+        settings = {name: value for name, value in config.to_dict().items() if name not in _ABOVE}
+        for name in dropout_rates(config):
+            del settings[name]
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        for weight in self.weights():
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def weights(self) -> list[Tensor]:
+        """Frozen parameters of the body, and its buffers."""
+        body = body_of(self.model)
+        assert body is not None
+        return [*(p for p in body.parameters() if not p.requires_grad), *body.buffers()]
+
+
+def constant_prefix(model: nn.Module, constant: Sequence[str]) -> Prefix | None:
+    """The longest prefix that is constant and worth keeping; None without one.
+
+    Args:
+        model: with its head.
+        constant: names of modules whose outputs are constant, from `sftlib.models.frozen.freezing.constant_parts`.
+    """
+    body, layers = body_of(model), layers_of(model)
+    covered = {child for name in constant for child in model.get_submodule(name).modules()}
+    if body is None:
+        return None
+    if body in covered:
+        return Prefix(model, None)
+    count = 0 if layers is None else next((i for i, layer in enumerate(layers) if layer not in covered), len(layers))
+    return Prefix(model, count) if count else None
+
+
+@final
+class Outputs:
+    """What a prefix put out, as its own module put it.
+
+    Attributes:
+        hidden: (B, T, H), or (1, N, H) where rows lie end to end.
+        pooled: (B, H), or None.
+    """
+
+    def __init__(self) -> None:
+        self.hidden: Tensor | None = None
+        self.pooled: Tensor | None = None
+        self._form: Any = None
+
+    def take(self, found: Any) -> None:
+        """Remember an output, and what it looks like.
+
+        Raises:
+            TypeError: it is of no form that could be given again.
+        """
+        if isinstance(found, Tensor):
+            self.hidden, self._form = found, None
+        elif isinstance(found, Mapping) and isinstance(found.get("last_hidden_state"), Tensor):
+            self.hidden, self.pooled = found["last_hidden_state"], found.get("pooler_output")
+            self._form = type(found)
+        elif isinstance(found, tuple) and isinstance(found[0], Tensor) and all(item is None for item in found[1:]):
+            self.hidden, self._form = found[0], len(found)
+        else:
+            raise TypeError(f"an output of type {type(found).__name__} cannot be kept")
+
+    def like(self, other: Outputs) -> None:
+        """Give in the form of another."""
+        self._form = other._form
+
+    def give(self) -> Any:
+        """The output again."""
+        if self._form is None:
+            return self.hidden
+        if isinstance(self._form, int):
+            return (self.hidden, *[None] * (self._form - 1))
+        pooled = {} if self.pooled is None else {"pooler_output": self.pooled}
+        return self._form(last_hidden_state=self.hidden, **pooled)
+
+
+@final
+class _StandIn(nn.Module):
+    """Returns what is known; other than that it looks like the module whose place it takes."""
+
+    def __init__(self, original: nn.Module, outputs: Outputs) -> None:
+        super().__init__()
+        self._original = (original,)  # in a tuple, so that it is no child
+        self._outputs = outputs
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._original[0], name)
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        return self._outputs.give()
+
+
+@final
+class Recalling(Layout):
+    """A layout in which a prefix of known rows does not run.
+
+    Args:
+        inner: how rows lie, and how unknown rows are computed.
+        prefix: what is known of them.
+        form: an output of the prefix.
+        shelf: their outputs.
+        filler: what stands where the head is not known to look; anything but 0 is for trying that out.
+    """
+
+    def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf, *, filler: float = 0.0) -> None:
+        self.name = inner.name
+        self.inner = inner
+        self.prefix = prefix
+        self.form = form
+        self.shelf = shelf
+        self._filler = filler
+
+    @contextmanager
+    def installed(self, model: nn.Module) -> Iterator[None]:
+        outputs = Outputs()
+        outputs.like(self.form)
+
+        def recall(_: nn.Module, __: object, inputs: dict[str, Any]) -> None:
+            outputs.hidden = outputs.pooled = None
+            lengths = inputs["attention_mask"].sum(1).tolist()
+            places = self.shelf.find(digests(inputs, lengths))
+            if places is not None:
+                self._lay_out(outputs, places, lengths, inputs)
+
+        hooks = [
+            model.register_forward_pre_hook(recall, with_kwargs=True),
+            *_swapping(model, self.prefix.places(), outputs, lambda: outputs.hidden is not None),
+        ]
+        try:
+            with self.inner.installed(model):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+        return self.inner.arguments(masks, lengths, longest)
+
+    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
+        return self.inner.watching(masks)
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return self.inner.lifted(model)
+
+    def _lay_out(
+        self, outputs: Outputs, places: Sequence[Place], lengths: Sequence[int], inputs: Mapping[str, Any]
+    ) -> None:
+        """Turn stored vectors into what the prefix would have put out for this batch."""
+        device, (rows, longest) = inputs["input_ids"].device, inputs["input_ids"].shape
+        pooled = self.shelf.pooled(places)
+        outputs.pooled = None if pooled is None else pooled.to(device)
+        keep = self.prefix.keep
+        if keep == "none":
+            outputs.hidden = self._empty(rows, 1, device)
+            return
+        stored = self.shelf.hidden(places).to(device)
+        if keep == "first":
+            outputs.hidden = stored[:, None]
+        elif keep == "last":
+            outputs.hidden = self._empty(rows, longest, device)
+            outputs.hidden[torch.arange(rows, device=device), torch.tensor(lengths, device=device) - 1] = stored
+        elif self.prefix.layers is not None and "sequences" in inputs:
+            outputs.hidden = stored[None]  # (1, N, H)
+        else:
+            inside = (inputs["attention_mask"] != 0).flatten().nonzero()[:, 0]
+            hidden = stored.new_zeros(rows * longest, stored.shape[1])
+            outputs.hidden = hidden.index_copy_(0, inside, stored).view(rows, longest, -1)
+
+    def _empty(self, rows: int, longest: int, device: torch.device) -> Tensor:
+        block = self.shelf.blocks[0]
+        width = self.form.hidden.shape[-1] if self.form.hidden is not None else 0
+        return torch.full((rows, longest, width), self._filler, dtype=block.hidden.dtype, device=device)
+
+
+def digests(inputs: Mapping[str, Any], lengths: Sequence[int]) -> list[bytes]:
+    """What each row of a batch is known by.
+
+    Args:
+        inputs: keywords of the model; those that are (B, T) integers count, but for the mask.
+        lengths: (B,) tokens of each row.
+    """
+    tokens = [inputs[name].cpu().numpy().astype(np.int32) for name in token_names(inputs)]
+    views = [(part.shape[1] * part.itemsize, part.tobytes()) for part in tokens]
+    return [
+        row_digest(*(bytes_[i * wide : i * wide + 4 * length] for wide, bytes_ in views))
+        for i, length in enumerate(lengths)
+    ]
+
+
+def token_names(inputs: Mapping[str, Any]) -> list[str]:
+    """The inputs that say something about tokens, in the order in which they are digested."""
+    return sorted(name for name, value in inputs.items() if name not in _NOT_TOKENS and value is not None)
+
+
+def kept(outputs: Outputs, prefix: Prefix, lengths: Tensor, longest: int) -> tuple[list[int], Tensor, Tensor | None]:
+    """What of an output is to be stored.
+
+    Args:
+        outputs: of a pass.
+        prefix: says which hidden states.
+        lengths: (B,) tokens of each row.
+        longest: T
+
+    Returns:
+        How many vectors of each row, the vectors one after the other, and the pooled output.
+    """
+    hidden, rows = outputs.hidden, len(lengths)
+    assert hidden is not None
+    if prefix.keep == "none":
+        return [0] * rows, hidden.new_zeros(0, hidden.shape[-1]), outputs.pooled
+    if prefix.keep in ("first", "last"):
+        place = lengths * 0 if prefix.keep == "first" else lengths - 1
+        return [1] * rows, hidden[torch.arange(rows, device=hidden.device), place], outputs.pooled
+    if hidden.shape[:2] == (rows, longest):
+        inside = torch.arange(longest, device=hidden.device) < lengths[:, None]
+        hidden = hidden[inside][None]
+    return lengths.tolist(), hidden[0], outputs.pooled
+
+
+def _swapping(model: nn.Module, places: Sequence[Where], outputs: Outputs, when: Callable[[], bool]) -> list[Any]:
+    """Hooks that put stand-ins in the place of children while the model is called.
+
+    Args:
+        model: the hooks are its.
+        places: of the children.
+        outputs: what the stand-ins give.
+        when: whether to do so in the call that begins.
+    """
+    originals = [getattr(parent, name) for parent, name in places]
+    stand_ins = [_StandIn(original, outputs) for original in originals]
+
+    def put(modules: Sequence[nn.Module]) -> None:
+        for (parent, name), module in zip(places, modules, strict=True):
+            setattr(parent, name, module)
+
+    def before(_: nn.Module, __: object, ___: object) -> None:
+        if when():
+            put(stand_ins)
+
+    def after(_: nn.Module, __: object, ___: object) -> None:
+        put(originals)
+
+    return [
+        model.register_forward_pre_hook(before, with_kwargs=True),
+        model.register_forward_hook(after, always_call=True),
+    ]

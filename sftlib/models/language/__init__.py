@@ -1,0 +1,1 @@
+"""Vocabularies: output layers, their loss in chunks, generating."""

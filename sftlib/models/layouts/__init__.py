@@ -1,0 +1,1 @@
+"""How rows lie inside a model, and what it takes to lay them so."""

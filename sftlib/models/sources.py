@@ -1,0 +1,355 @@
+"""The one import boundary to transformers: from what a user calls "a model" to a module with the right head.
+
+A `ModelSource` remembers where a model comes from and builds a fresh, seeded copy of it as often as asked, so that a
+second ``fit`` starts from the original weights and a model object that was passed in is never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import transformers
+from torch import nn
+
+from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.compressed import check_gguf, gguf_hint, is_gguf, weights_as
+from sftlib.models.opening import (
+    CONFIG,
+    check_weights,
+    first_line,
+    found_in,
+    looks_like_a_path,
+    neighbours,
+    open_tokenizer,
+    opening,
+    quiet,
+)
+from sftlib.models.sizes import dropout_rates, parts_of
+from sftlib.support.checking import nearest_folder
+
+
+@final
+@dataclass(frozen=True)
+class Head:
+    """What a task wants on top of a pretrained body.
+
+    Attributes:
+        auto_class: transformers' Auto class, such as ``"AutoModelForSequenceClassification"``.
+        outputs: width of a new output layer; None where the model brings the one it was trained with.
+        problem_type: transformers' name of the problem, stored for its pipelines, where it has one.
+        labels: the label of each output as a string; empty when outputs are not classes.
+        advice: what a user may do whose model has no such head, to end a message with.
+    """
+
+    auto_class: str
+    outputs: int | None = None
+    problem_type: str | None = None
+    labels: tuple[str, ...] = ()
+    advice: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of a transformers config that say the same."""
+        if self.outputs is None:
+            return {}
+        names = self.labels or tuple(f"LABEL_{i}" for i in range(self.outputs))
+        return {
+            "num_labels": self.outputs,
+            **({} if self.problem_type is None else {"problem_type": self.problem_type}),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: i for i, name in enumerate(names)},
+        }
+
+
+class ModelSource(ABC):
+    """Where a model comes from.
+
+    Attributes:
+        drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
+    """
+
+    drawn: frozenset[str] = frozenset()
+
+    @property
+    def config(self) -> Any:
+        """The config of a model of transformers, None for any other."""
+        return None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What to call it in messages."""
+
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The tokenizer that belongs to the model, or None."""
+
+    @abstractmethod
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        """A fresh fp32 copy with the head; what the weights do not hold is drawn from ``seed``.
+
+        Args:
+            head: what the task wants.
+            dropout: replaces every dropout rate of the model when not None.
+            seed: of newly initialised weights.
+
+        Raises:
+            ArtifactError: the weights cannot be opened.
+            OptionError: the model has no such head.
+        """
+
+
+@final
+class PretrainedSource(ModelSource):
+    """A local folder or the name of a model on the hub."""
+
+    def __init__(self, name: str, *, gguf_file: str | None = None, quantize: str | None = None) -> None:
+        self._name = os.path.expanduser(name)
+        self._from = {} if gguf_file is None else {"gguf_file": gguf_file}
+        self._quantize = quantize
+        self._local = os.path.isdir(self._name)
+        self._config: Any = None
+        if not name.strip():
+            raise OptionError(f"model={name!r}: expected a model's name, its folder, or a torch.nn.Module")
+        if os.path.isfile(self._name):
+            hint = (
+                f"; FineTuner({(os.path.dirname(name) or '.')!r}, gguf_file={os.path.basename(name)!r})"
+                if is_gguf(name)
+                else ""
+            )
+            raise ArtifactError(f"model={name!r} is a file; expected the folder that holds a model's {CONFIG}{hint}")
+        if self._local and gguf_file is not None:
+            check_gguf(self._name, gguf_file)
+        elif self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
+            raise ArtifactError(
+                f"model={name!r}: the folder holds no {CONFIG}, so it is no model{found_in(self._name)}"
+                f"{gguf_hint(self._name)}"
+            )
+        if not self._local and looks_like_a_path(name):
+            raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")
+
+    @property
+    def name(self) -> str:
+        return Path(self._name).name if self._local else self._name
+
+    def tokenizer(self) -> Any:
+        self._read_config()  # a model that is not there is to be told as that
+        return open_tokenizer(self._name, option="model", more=self._from)
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        config = copy.deepcopy(self._read_config())
+        _adjust(config, head, dropout)
+        with quiet(), seeded(seed), opening(self._name, head.auto_class, config, head.advice):
+            model, facts = getattr(transformers, head.auto_class).from_pretrained(
+                self._name,
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                local_files_only=self._local,
+                ignore_mismatched_sizes=True,  # of the head; those of the body are refused
+                output_loading_info=True,
+                **self._from,
+                **weights_as(self._quantize, gguf=bool(self._from)),
+            )
+        check_weights(self._name, model, facts)
+        self.drawn = frozenset([*facts["missing_keys"], *(item[0] for item in facts["mismatched_keys"])])
+        return model  # type: ignore[no-any-return]
+
+    @property
+    def config(self) -> Any:
+        return self._read_config()
+
+    def _read_config(self) -> Any:
+        if self._config is None:
+            try:
+                with quiet():
+                    self._config = transformers.AutoConfig.from_pretrained(
+                        self._name, trust_remote_code=False, local_files_only=self._local, **self._from
+                    )
+            except Exception as error:  # whatever it is that transformers stumbles over
+                raise ArtifactError(f"model={self._name!r}{self._trouble()}: {first_line(error)}") from error
+        return self._config
+
+    def _trouble(self) -> str:
+        if self._local:
+            return f": its {CONFIG} cannot be used"
+        near = nearest_folder(Path(self._name))
+        return f" is neither a folder here{f' ({near})' if near else ''} nor a model that the hub can give"
+
+
+@final
+class ObjectSource(ModelSource):
+    """A transformers model object; it is copied, never changed."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @property
+    def config(self) -> Any:
+        return self._model.config
+
+    @property
+    def name(self) -> str:
+        return type(self._model).__name__
+
+    def tokenizer(self) -> Any:
+        return None
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        config = copy.deepcopy(self._model.config)
+        _adjust(config, head, dropout)
+        with quiet(), seeded(seed), opening(self.name, head.auto_class, config, head.advice):
+            model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
+        copied = _copy_weights(self._model, model)
+        self.drawn = frozenset(name for name, _ in model.named_parameters() if name not in copied)
+        if not copied:
+            raise OptionError(
+                f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder"
+            )
+        if all(getattr(one, "generation_config", None) is not None for one in (self._model, model)):
+            model.generation_config = copy.deepcopy(self._model.generation_config)  # its config does not hold it
+        return model  # type: ignore[no-any-return]
+
+
+@final
+class ModuleSource(ModelSource):
+    """Any other `torch.nn.Module`: called with ``input_ids`` and what else its ``forward`` names."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    @property
+    def name(self) -> str:
+        return type(self._module).__name__
+
+    def tokenizer(self) -> Any:
+        return None
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        module = copy.deepcopy(self._module).float()
+        for child in module.modules():
+            if dropout is not None and isinstance(child, nn.Dropout):
+                child.p = dropout
+        return module
+
+
+@final
+class AdaptedSource(ModelSource):
+    """A model whose body went on learning from texts; what that body lacks comes from where the model came from.
+
+    Args:
+        origin: of the model.
+        model: the body as it is now, under another head; kept in memory.
+    """
+
+    def __init__(self, origin: ModelSource, model: nn.Module) -> None:
+        self._origin = origin
+        self._model = model.cpu().eval()
+
+    @property
+    def config(self) -> Any:
+        return self._origin.config
+
+    @property
+    def name(self) -> str:
+        name = self._origin.name
+        return name if name.endswith(_ADAPTED) else name + _ADAPTED
+
+    def tokenizer(self) -> Any:
+        return self._origin.tokenizer()
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        model = self._origin.build(head, dropout=dropout, seed=seed)
+        self.drawn = self._origin.drawn - _copy_weights(self._model, model)
+        return model
+
+
+def pretraining_of(source: ModelSource) -> str:
+    """How a model goes on learning from plain texts: encoders by ``"masked-lm"``, decoders by ``"causal-lm"``.
+
+    Raises:
+        OptionError: it can do neither.
+    """
+    config = source.config
+    if config is not None and not getattr(config, "is_encoder_decoder", False):
+        if type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+            return "masked-lm"
+        if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+            return "causal-lm"
+    raise OptionError(
+        f"adapt: model={source.name} cannot go on learning from plain texts; that takes an encoder or a decoder of "
+        "transformers with a head for its vocabulary"
+    )
+
+
+_ADAPTED = " (adapted)"
+
+
+def open_source(model: object, *, gguf_file: str | None = None, quantize: str | None = None) -> ModelSource:
+    """What a user calls a model: a name, a folder, a transformers model, or any module.
+
+    Args:
+        model: as the user gave it.
+        gguf_file: name of a GGUF file in that folder or repository, to be opened in place of other weights.
+        quantize: ``"4bit"`` or ``"8bit"`` to hold the pretrained weights so.
+
+    Raises:
+        ArtifactError: a path that does not exist.
+        OptionError: something that is not a model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return PretrainedSource(os.fspath(model), gguf_file=gguf_file, quantize=quantize)
+    given = {"gguf_file": gguf_file, "quantize": quantize}
+    odd = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    if odd and isinstance(model, nn.Module):
+        raise OptionError(f"{', '.join(odd)}: for a model that is opened by name or folder, not for an object")
+    if isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers."):
+        return ObjectSource(model)
+    if isinstance(model, nn.Module):
+        return ModuleSource(model)
+    kind = "a class; pass an object" if isinstance(model, type) else type(model).__name__
+    raise OptionError(f"model={model!r:.60}: expected a model's name, its folder, or a torch.nn.Module, not {kind}")
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's generators start from ``seed`` inside and are put back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _adjust(config: Any, head: Head, dropout: float | None) -> None:
+    config.update(head.settings())
+    if dropout is None:
+        return
+    for part in (config, *parts_of(config)):
+        for name in dropout_rates(part):
+            setattr(part, name, dropout)
+
+
+def _copy_weights(source: nn.Module, target: Any) -> Set[str]:
+    """Copy every weight of the same name, with or without the body's prefix, and the same shape; return their names.
+
+    What is frozen in the source is frozen in the target.
+    """
+    prefix = f"{target.base_model_prefix}."
+    own = target.state_dict()
+    frozen = {name for name, parameter in source.named_parameters() if not parameter.requires_grad}
+    copied = {}
+    for name, weight in source.state_dict().items():
+        for candidate in (name, prefix + name, name.removeprefix(prefix)):
+            if candidate in own and own[candidate].shape == weight.shape:
+                copied[candidate] = weight
+                if name in frozen:
+                    target.get_parameter(candidate).requires_grad_(False)
+                break
+    target.load_state_dict(copied, strict=False)
+    return copied.keys()

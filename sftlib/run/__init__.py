@@ -1,0 +1,1 @@
+"""One call of `fit`, from options to a tuned model."""

@@ -1,0 +1,67 @@
+"""Going on with pretraining on unlabelled texts of the target domain, before anything is learned from labels.
+
+Built on `FineTuner`'s public methods and on where models come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sftlib.arguments import TASK_OPTIONS
+from sftlib.data.dataset import TaskDataset
+from sftlib.data.problems import brief
+from sftlib.errors import DataError
+from sftlib.models.sources import AdaptedSource, ModelSource, pretraining_of
+
+if TYPE_CHECKING:
+    from sftlib.finetuner import FineTuner
+
+#: Options that belong to what is learned afterwards, and what they are meanwhile.
+_MEANWHILE: Mapping[str, Any] = {
+    **dict.fromkeys(("task", "freeze", "adapter", "metrics", "early_stopping", "keep_best", *TASK_OPTIONS)),
+    "label_smoothing": 0.0,
+}
+_BY_TASK: Mapping[str, Mapping[str, Any]] = {"masked-lm": {}, "causal-lm": {"over_long": "split"}}
+
+
+def adapted(tuner: FineTuner, source: ModelSource, texts: object, options: Mapping[str, Any], *, progress: bool) -> Any:
+    """The source of a model whose body has learned from texts.
+
+    Args:
+        tuner: with the options of what is learned afterwards; it is not changed.
+        source: of its model.
+        texts: strings, or a data set whose texts are taken.
+        options: that replace the tuner's; those that are None do not.
+        progress: of the run.
+
+    Returns:
+        An `AdaptedSource`.
+
+    Raises:
+        DataError: there are no texts.
+        OptionError: a model that cannot learn from plain texts.
+    """
+    task = pretraining_of(source)
+    data = TaskDataset({"text": _texts(texts)}, task=task)
+    given = {name: value for name, value in options.items() if value is not None}
+    learner = tuner.clone().set_params(**{**_MEANWHILE, **_BY_TASK[task], **given})
+    learner.fit(data, progress=progress)
+    return AdaptedSource(source, learner.model)
+
+
+def _texts(texts: object) -> list[str]:
+    """Every text that is not blank."""
+    if isinstance(texts, TaskDataset):
+        found = [value for role in texts.inputs for value in texts.column(role)]
+    elif isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+        raise DataError(f"adapt: found {brief(texts)}; expected a list of texts, or a TaskDataset")
+    else:
+        found = list(texts)
+    odd = next((row for row, text in enumerate(found) if not isinstance(text, str)), None)
+    if odd is not None:
+        raise DataError(f"adapt: row {odd} is {brief(found[odd])} of type {type(found[odd]).__name__}, expected a text")
+    filled = [text for text in found if text.strip()]
+    if not filled:
+        raise DataError("adapt: there is no text to learn from")
+    return filled

@@ -1,0 +1,127 @@
+"""The run that `FineTuner.fit` is asked for: in memory, or in a folder that is empty or holds what is to go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sftlib.errors import CheckpointError
+from sftlib.run.identity import differences, libraries
+from sftlib.run.on_disk import Run, RunInMemory, RunOnDisk
+from sftlib.support.checking import raise_together
+from sftlib.support.display import counted
+from sftlib.train.comm import Comm
+from sftlib.train.disk.checkpoint import Checkpoints, Parts
+from sftlib.train.disk.locking import LOCK, FolderLock
+from sftlib.train.disk.saving import check_state
+from sftlib.train.disk.signals import Signals
+
+
+def open_run(
+    output_dir: str | os.PathLike[str] | None, *, resume: bool, save_every: int | None, quiet: bool, comm: Comm
+) -> Run:
+    """The run that `FineTuner.fit` was asked for.
+
+    Args:
+        output_dir: where checkpoints go; None to write nothing.
+        resume: whether to go on from the newest complete checkpoint.
+        save_every: optimizer steps between two checkpoints; None for every end of an epoch.
+        quiet: whether nobody reads what is told.
+        comm: the processes of the run.
+
+    Raises:
+        OptionError: options that need an ``output_dir`` without one, or values they cannot have.
+        CheckpointError: a folder that cannot be written, that a living run uses, or that is not empty although
+            ``resume`` is False.
+    """
+    _check(output_dir, resume, save_every)
+    if output_dir is None:
+        return RunInMemory()
+    checkpoints, lock = Checkpoints(Path(output_dir)), FolderLock(Path(output_dir))
+    comm.on_first(checkpoints.open)
+    comm.on_first(lock.take)
+    try:
+        return _open_on_disk(checkpoints, lock, resume=resume, save_every=save_every, quiet=quiet, comm=comm)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_on_disk(
+    checkpoints: Checkpoints, lock: FolderLock, *, resume: bool, save_every: int | None, quiet: bool, comm: Comm
+) -> RunOnDisk:
+    """The run in a folder that is this run's own."""
+    if not resume:
+        _require_empty(checkpoints)
+    found = checkpoints.newest()
+    state = None if found.folder is None else checkpoints.read(found.folder)
+    if state is not None:
+        check_state(state, found.step)
+    lines = [f"skipped {name}: {why}" for name, why in found.skipped.items()]
+    if quiet and lines:
+        logging.getLogger("sftlib").warning("%s", "; ".join(lines))
+    if resume:
+        lines.append("nothing to resume: starts at step 0" if state is None else f"resumes after step {found.step}")
+    return RunOnDisk(
+        checkpoints,
+        state=state,
+        damaged=found.skipped,
+        save_every=save_every,
+        lines=[*lines, *_lines_on_versions(found.manifest), *_lines_on_processes(state, comm), *_lines_on_signals()],
+        quiet=quiet,
+        comm=comm,
+        lock=lock,
+    )
+
+
+def _check(output_dir: object, resume: object, save_every: object) -> None:
+    problems = []
+    if not isinstance(output_dir, str | os.PathLike | None):
+        problems.append(f"output_dir={output_dir!r}: expected the path of a folder, or None")
+    if not isinstance(resume, bool):
+        problems.append(f"resume={resume!r}: expected True or False")
+    elif resume and output_dir is None:
+        problems.append("resume=True: say where the checkpoints are, with output_dir=...")
+    if save_every is not None and (not isinstance(save_every, int) or save_every is True or save_every < 1):
+        problems.append(f"save_every={save_every!r}: expected a whole number of at least 1")
+    elif save_every is not None and output_dir is None:
+        problems.append(f"save_every={save_every}: say where to save, with output_dir=...")
+    raise_together(problems)
+
+
+def _require_empty(checkpoints: Checkpoints) -> None:
+    names = [name for name in checkpoints.names() if name != LOCK]
+    if names:
+        steps = checkpoints.steps()
+        holds = f"checkpoints up to step {steps[-1]}" if steps else f"{', '.join(map(repr, names[:5]))}"
+        raise CheckpointError(
+            f"output_dir={os.fspath(checkpoints.folder)!r} is not empty (it holds {holds}): pass resume=True to "
+            "continue the run in it, or choose another folder"
+        )
+
+
+def _lines_on_signals() -> list[str]:
+    if Signals.can_be_caught():
+        return []
+    return [
+        "not in the main thread, so SIGTERM and SIGINT are not caught: the steps since the last checkpoint are lost"
+    ]
+
+
+def _lines_on_processes(state: Parts | None, comm: Comm) -> list[str]:
+    before = comm.size if state is None else int(state["run"]["resolved"].get("processes", 1))
+    if before == comm.size:
+        return []
+    return [
+        f"begun in {counted(before, 'process', 'processes')} and goes on in {comm.size}: "
+        "sums are added up in another order from here"
+    ]
+
+
+def _lines_on_versions(manifest: Mapping[str, Any]) -> list[str]:
+    saved = manifest.get("libraries")
+    changed = differences(saved, libraries()) if isinstance(saved, dict) else []
+    return [f"other versions than when it was saved, so not to the bit: {'; '.join(changed)}"] if changed else []

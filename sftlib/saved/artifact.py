@@ -1,0 +1,317 @@
+"""The saved folder: the only place that knows its layout.
+
+::
+
+    config.json model.safetensors tokenizer*      as transformers lays them out
+    adapter_config.json adapter_model.safetensors in place of the first two, for an adapter: as peft lays them out
+    sftlib.json                                   task and labels, length limit, options, metrics
+    README.md                                     a model card; the one file that people may edit
+    manifest.json                                 size and SHA-256 of every other file, and of itself
+
+A folder is verified before anything in it is read, and nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+from collections.abc import Container, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from sftlib._version import __version__
+from sftlib.encoders.text.agreement import add_tokens, longest_input, settle_padding
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
+from sftlib.models.adapters.config import SETTINGS
+from sftlib.models.adapters.folder import ADAPTER_FILES, read_adapter, write_adapter
+from sftlib.models.files.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
+from sftlib.models.files.strict import FILES, told
+from sftlib.models.opening import check_vocabulary
+from sftlib.models.sources import open_source
+from sftlib.saved.record import NOT_TAKEN, read_record
+from sftlib.support import storage
+from sftlib.support.checking import folder_path, nearest_folder
+from sftlib.support.display import text_table
+from sftlib.tasks import find_task
+from sftlib.tasks.base import Task
+
+_KIND, _ADAPTER = "sftlib model", "sftlib adapter"
+_RECORD = "sftlib.json"
+_CARD = "README.md"
+_OWN = {_RECORD, _CARD, storage.MANIFEST}
+
+
+@final
+@dataclass
+class Contents:
+    """What a saved folder holds.
+
+    Attributes:
+        task: with its labels.
+        model: with its weights.
+        tokenizer: as it was trained with.
+        max_length: tokens of a row.
+        settings: every option as it was resolved.
+        metrics: of the last evaluation.
+        adapter: the adapter that was read and put into the model; None for a plain model.
+        base: its base in full precision, when the model holds it in fewer bits.
+    """
+
+    task: Task
+    model: nn.Module
+    tokenizer: Any
+    max_length: int
+    settings: dict[str, Any]
+    metrics: dict[str, float]
+    adapter: SavedAdapter | None = None
+    base: nn.Module | None = None
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the model stands on a base that the folder does not hold."""
+        return self.settings.get("adapter") is not None
+
+
+@contextmanager
+def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a folder beside its place; it moves there when the context ends without an error.
+
+    Args:
+        contents: what to write.
+        path: where the folder will be.
+
+    Yields:
+        The folder as written, for a look before it counts.
+
+    Raises:
+        ArtifactError: ``path`` holds something else, or cannot be written.
+    """
+    target = folder_path(path)
+    if target.exists() and not _is_replaceable(target):
+        raise ArtifactError(
+            f"{os.fspath(path)!r} is {_what_is(target)}, not a model saved by sftlib, and nothing else is replaced: "
+            "choose another folder"
+        )
+    try:
+        with storage.written_whole(target) as folder:
+            write = write_adapter if contents.has_adapter else write_model
+            write(contents.model, contents.tokenizer, folder)
+            storage.write_json(folder / _RECORD, _record(contents))
+            (folder / _CARD).write_text(_card(contents), encoding="utf-8")
+            kind = _ADAPTER if contents.has_adapter else _KIND
+            storage.write_manifest(folder, kind=kind, free=[_CARD], libraries=_libraries(contents))
+            yield folder
+    except OSError as error:
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | nn.Module | None = None,
+    gguf_file: str | None = None,
+) -> Contents:
+    """Verify a folder and open it.
+
+    Args:
+        path: the folder.
+        model: an instance to fill, for a model that is not of a transformers class; the base of an adapter.
+        gguf_file: of the base.
+
+    Raises:
+        ArtifactError: it is missing, incomplete or changed, asks for something that is not allowed, or needs ``model``.
+    """
+    folder = folder_path(path)
+    is_adapter = (folder / SETTINGS).exists()
+    if not is_adapter and not isinstance(model, nn.Module | None):
+        raise OptionError(f"model={model!r:.60}: expected a torch.nn.Module to fill with the folder's weights, or None")
+    if not folder.is_dir():
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {_absent(folder)}")
+    if (folder / "config.json").is_file() and not any((folder / name).exists() for name in (storage.MANIFEST, _RECORD)):
+        raise ArtifactError(
+            f"{os.fspath(path)!r} was not saved by sftlib ({storage.MANIFEST} is missing); "
+            f"to tune a model of transformers: FineTuner({os.fspath(path)!r})"
+        )
+    with refusing(path):
+        _require_plain_names(folder, ADAPTER_FILES if is_adapter else FILES)
+        storage.verify(folder, kind=_ADAPTER if is_adapter else _KIND, free=[_CARD])
+        record = read_record(folder / _RECORD, adapter=is_adapter)
+        task = find_task(record["task"]).from_config(record["task_config"])
+        if is_adapter:
+            return _load_adapter(folder, record, task, model, gguf_file)
+        if isinstance(model, nn.Module):
+            fill_model(model, folder)
+        elif not record["self_contained"]:
+            raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
+        loaded = model if isinstance(model, nn.Module) else read_model(folder, task.head)
+        tokenizer = read_tokenizer(folder)
+        _require_length(record["max_length"], loaded, tokenizer)
+        fill = TextEncoder(tokenizer, record["max_length"]).fill["input_ids"]
+        check_vocabulary(loaded, np.array([fill]))
+        return Contents(task, loaded, tokenizer, record["max_length"], record["settings"], record["metrics"])
+
+
+def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any, gguf_file: str | None) -> Contents:
+    """The adapter of a verified folder on the base that the user names; what the folder says of a base is not asked."""
+    if model is None:
+        raise ValueError(
+            "it holds an adapter alone: give the model it was trained on as model=, a folder, a name or a model "
+            f"(it was called {record['settings']['model']!r:.80})"
+        )
+    adapter, tokenizer, settings = read_adapter(folder), read_tokenizer(folder), record["settings"]
+    seed = settings["seed"]
+    source = open_source(model, gguf_file=gguf_file)
+    base = task.build(source, dropout=settings.get("dropout"), seed=seed)
+    settle_padding(base, tokenizer)
+    add_tokens(base, tokenizer, task.new_tokens, seed=seed)
+    with told("its adapter cannot be used with this base"):
+        adapt(base, adapter, head=task.head.auto_class, drawn=(), new_tokens=(), seed=seed)
+    if base_digest(base) != record["base"]:
+        raise ValueError(
+            f"model={source.name!r} is not the base that this adapter was trained on: its weights have another SHA-256"
+        )
+    _require_length(record["max_length"], base, tokenizer)
+    return Contents(task, base, tokenizer, record["max_length"], settings, record["metrics"], adapter)
+
+
+@contextmanager
+def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what is found wrong with a folder into an error that names it."""
+    try:
+        yield
+    except (storage.StorageError, OptionError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {error}") from error
+
+
+def options_of(contents: Contents, *, known: Container[str]) -> dict[str, Any]:
+    """The options that a loaded tuner takes over: values, and never a place."""
+    return {name: value for name, value in contents.settings.items() if name in known and name not in NOT_TAKEN}
+
+
+def _require_length(max_length: int, model: nn.Module, tokenizer: Any) -> None:
+    with told("the length limit of model and tokenizer cannot be read"):
+        longest = longest_input(model, tokenizer)
+    if max_length > longest:
+        raise ValueError(f"{_RECORD}: max_length={max_length}: this model takes at most {longest} tokens")
+
+
+def _require_plain_names(folder: Path, known: Set[str]) -> None:
+    """Before anything is hashed: only files that a saved folder has, however many others there are."""
+    with os.scandir(folder) as items:
+        for item in items:
+            if item.name not in known | _OWN:
+                raise ValueError(f"{item.name:.80} does not belong there")
+
+
+def to_fill(contents: Contents) -> nn.Module | None:
+    """What a folder needs to build the model again: nothing, an instance to fill, or the base of an adapter."""
+    if contents.has_adapter:
+        return without_adapter(contents.model) if contents.base is None else contents.base
+    return None if is_transformers_model(contents.model) else copy.deepcopy(contents.model)
+
+
+def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
+    """Refuse a folder whose predictions are not those of the model in memory, in every field.
+
+    Raises:
+        ArtifactError: naming the first that differs.
+    """
+    for number, (expected, found) in enumerate(zip(before, after, strict=True)):
+        if vars(expected) != vars(found):  # `==` of a prediction leaves its probabilities out
+            raise ArtifactError(
+                f"the folder read back predicts {found} where the model predicts {expected} (input {number})"
+            )
+
+
+def require_same_adapter(before: nn.Module, after: nn.Module) -> None:
+    """Refuse a folder whose adapter is not that of the model in memory, in every bit.
+
+    Raises:
+        ArtifactError: naming the first weight that differs.
+    """
+    left, right = adapter_weights(before), adapter_weights(after)
+    for name in left.keys() | right.keys():
+        if name not in left or name not in right or not torch.equal(left[name], right[name]):
+            raise ArtifactError(f"the folder read back has another {name} than the model")
+
+
+def _absent(folder: Path) -> str:
+    if folder.exists():
+        return "it is a file, expected the folder that save() wrote"
+    hint = nearest_folder(folder)
+    return f"there is no such folder{'; ' if hint else ''}{hint}"
+
+
+def _what_is(target: Path) -> str:
+    if not target.is_dir():
+        return "a file"
+    names = sorted(item.name for item in target.iterdir())
+    return f"a folder with {', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}"
+
+
+def _is_replaceable(target: Path) -> bool:
+    if not target.is_dir():
+        return False
+    names = {path.name for path in target.iterdir()}
+    return not names or {storage.MANIFEST, _RECORD} <= names
+
+
+def _record(contents: Contents) -> dict[str, Any]:
+    return {
+        "task": contents.task.name,
+        "task_config": contents.task.config(),
+        "self_contained": is_transformers_model(contents.model) and not contents.has_adapter,
+        "max_length": contents.max_length,
+        "settings": contents.settings,
+        "metrics": contents.metrics,
+        **({"base": base_digest(contents.model, contents.base)} if contents.has_adapter else {}),
+    }
+
+
+def _libraries(contents: Contents) -> dict[str, str]:
+    names: tuple[str, ...] = ("torch", "transformers", "tokenizers", "safetensors")
+    names += ("peft",) if contents.has_adapter else ()
+    return {"python": platform.python_version(), "sftlib": __version__, **{name: version(name) for name in names}}
+
+
+_CARD_OF_A_MODEL = ("transformers", "", "The folder also opens with transformers.")
+_CARD_OF_AN_ADAPTER = (
+    "peft",
+    ', model="the base model"',
+    "The folder holds an adapter alone; it also opens with peft: `PeftModel.from_pretrained(base, folder)`.",
+)
+
+
+def _card(contents: Contents) -> str:
+    """A model card; the block at the top is what the hub reads."""
+    labels = contents.task.label_names
+    facts: list[Sequence[object]] = [
+        ["task", contents.task.name],
+        ["base model", contents.settings["model"]],
+        ["longest input", f"{contents.max_length} tokens"],
+        *([["labels", ", ".join(map(str, labels))]] if labels else []),
+        *[[name, contents.settings[name]] for name in ("epochs", "learning_rate", "batch_size", "precision", "seed")],
+    ]
+    scores = [[name, value] for name, value in contents.metrics.items()]
+    measured = (
+        f"## Measured on validation data\n\n```\n{text_table(['metric', 'value'], scores)}\n```\n\n" if scores else ""
+    )
+    library, base, use = _CARD_OF_AN_ADAPTER if contents.has_adapter else _CARD_OF_A_MODEL
+    return (
+        f"---\nlibrary_name: {library}\ntags:\n- sftlib\n- {contents.task.name}\n---\n\n"
+        f"# {contents.task.name}, tuned from {contents.settings['model']}\n\n"
+        f"```\n{text_table(['what', 'value'], facts)}\n```\n\n{measured}"
+        "## Use\n\n```python\nfrom sftlib import FineTuner\n\n"
+        f'FineTuner.load("this folder"{base}).predict("...")\n```\n\n'
+        f"{use} Edit this page freely; `manifest.json` covers every other file.\n"
+    )

@@ -1,0 +1,124 @@
+"""``sftlib.json`` of a saved folder: every entry of the type it was written with, or the folder is refused.
+
+A record holds values and no places: what is opened never depends on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sftlib.arguments import PLACES, Arguments
+from sftlib.support import storage
+from sftlib.support.checking import is_number, nearest, raise_together, real_number, whole_number
+
+_BYTES = 2**26
+_LONGEST = 2**20  # tokens of a row
+_ENTRIES = ("task", "task_config", "self_contained", "max_length", "settings", "metrics")
+_OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
+_RESOLVED = ("layout",)  # settings that are no options
+#: Settings that say what was, and are never given to a tuner that is loaded.
+NOT_TAKEN = ("model", "tokenizer", "device", "adapter", "gguf_file", "quantize", *PLACES)
+
+
+def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:
+    """Read and check a record.
+
+    Args:
+        path: of the file.
+        adapter: whether it is that of an adapter, which stands on a base.
+
+    Raises:
+        StorageError: it is no JSON object.
+        ValueError: entries that are missing, unknown or of another type, all at once.
+    """
+    if path.stat().st_size > _BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, expected at most {_BYTES:,}")
+    record = storage.read_json(path)
+    known = (*_ENTRIES, *(_OF_AN_ADAPTER if adapter else ()))
+    problems = [f"{path.name} has {name!r:.60}: {nearest(name, known)}" for name in record if name not in known]
+    problems += [f"{path.name} lacks {name!r}" for name in known if name not in record]
+    raise_together(problems, ValueError)
+    raise_together([f"{path.name}: {problem}" for problem in _problems(record) if problem], ValueError)
+    return record
+
+
+def _problems(record: Mapping[str, Any]) -> list[str | None]:
+    settings, metrics, config = record["settings"], record["metrics"], record["task_config"]
+    return [
+        None if isinstance(record["task"], str) else f"task={record['task']!r:.60}: expected a name",
+        None if isinstance(record["self_contained"], bool) else "self_contained: expected true or false",
+        None if re.fullmatch("[0-9a-f]{64}", str(record.get("base", "0" * 64))) else "base: expected a SHA-256",
+        whole_number("max_length", record["max_length"], at_least=2, at_most=_LONGEST),
+        *(_task_problems(config) if isinstance(config, dict) else ["task_config: expected an object"]),
+        *(_setting_problems(settings) if isinstance(settings, dict) else ["settings: expected an object"]),
+        *(_metric_problems(metrics) if isinstance(metrics, dict) else ["metrics: expected an object"]),
+    ]
+
+
+def _task_problems(config: Mapping[str, Any]) -> list[str | None]:
+    """Entries that several tasks have; those that a task does not have are refused by the task."""
+    smoothing, delta = config.get("label_smoothing", 0), config.get("huber_delta")
+    names, stride = config.get("label_names", ["a"]), config.get("stride")
+    return [
+        _label_problem(names),
+        _weight_problem(config.get("class_weights"), len(names) if isinstance(names, list) else 0),
+        None if isinstance(config.get("pair", False), bool) else "pair: expected true or false",
+        real_number("label_smoothing", smoothing, 0, 1, expected="a number from 0 to 1"),
+        None if stride is None else whole_number("stride", stride, at_least=0, at_most=_LONGEST),
+        whole_number("max_answer_length", config.get("max_answer_length", 1), at_least=1, at_most=_LONGEST),
+        None if isinstance(config.get("words", False), bool) else "words: expected true or false",
+        None if isinstance(config.get("negative"), str | int | None) else "negative: expected a label, or null",
+        None if is_number(config.get("threshold", 0.0)) else "threshold: expected a number",
+        None if isinstance(config.get("unanswerable", False), bool) else "unanswerable: expected true or false",
+        None if delta is None else real_number("huber_delta", delta, 0, expected="a number above 0", ends=False),
+    ]
+
+
+def _label_problem(names: object) -> str | None:
+    good = isinstance(names, list) and names and all(isinstance(name, str | int) for name in names)
+    if isinstance(names, list) and good and len({type(name) for name in names}) == 1 and len({*names}) == len(names):
+        return None
+    return "label_names: expected a list of different labels of one type: strings, whole numbers or booleans"
+
+
+def _weight_problem(weights: object, count: int) -> str | None:
+    if weights is None:
+        return None
+    good = isinstance(weights, list) and len(weights) == count
+    if isinstance(weights, list) and good and all(is_number(w) and 0 <= w < float("inf") for w in weights):
+        return None
+    return f"class_weights: expected null, or a number of at least 0 for each of {count:,} labels"
+
+
+def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
+    known = [item.name for item in fields(Arguments) if item.name not in PLACES] + [*_RESOLVED]
+    lists_too = ("metrics", "freeze")
+    problems = [f"settings has {name!r:.60}: {nearest(name, known)}" for name in settings if name not in known]
+    problems += [f"settings lacks {name!r}" for name in ("model", "seed", "padding_free") if name not in settings]
+    problems += [
+        f"settings has {name}={value!r:.60}: expected a plain value"
+        for name, value in settings.items()
+        if not (_is_plain(value) or (name in lists_too and isinstance(value, list) and all(map(_is_plain, value))))
+    ]
+    texts = ("model", "device", "precision")
+    return problems + [
+        f"settings has {name}={settings[name]!r:.60}: expected a text"
+        for name in texts
+        if name in settings and not isinstance(settings[name], str)
+    ]
+
+
+def _metric_problems(metrics: Mapping[str, Any]) -> list[str]:
+    return [
+        f"metrics has {name:.60}={value!r:.60}: expected a number"
+        for name, value in metrics.items()
+        if not is_number(value)
+    ]
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)

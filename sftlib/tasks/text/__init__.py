@@ -1,0 +1,1 @@
+"""Tasks that only texts have, one file each."""

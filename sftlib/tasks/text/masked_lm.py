@@ -1,0 +1,201 @@
+"""Filling gaps: an encoder goes on learning the language of unlabelled texts, as it was pretrained.
+
+Letters: ``B`` rows, ``T`` positions, ``M`` gaps of all rows, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sftlib.data.dataset import TaskDataset
+from sftlib.data.problems import brief
+from sftlib.encoders.batch import Batch, pad
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.writer import TokenWriter
+from sftlib.errors import DataError, OptionError
+from sftlib.metrics import LanguageModel
+from sftlib.models.counters import fractions, mix, mix_numbers
+from sftlib.models.language.places import scores_at
+from sftlib.models.sources import Head, ModelSource
+from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.options import refuse_options
+
+_SHARE = 0.15  # of the tokens become gaps
+_MASKED, _SWAPPED = 0.8, 0.1  # of the gaps show the mask, another token; the rest show the token itself
+_GAPS, _TRUE = "gaps", "true_tokens"
+_ADVICE = (
+    "; masked-lm needs an encoder (BERT, RoBERTa, ...). A model that only decodes goes on learning from plain texts as "
+    "causal-lm: TaskDataset(rows, text=..., task='causal-lm')"
+)
+
+
+@final
+@dataclass(frozen=True)
+class GapScores:
+    """What the model says of the gaps of a batch.
+
+    Attributes:
+        logits: (M, V)
+        true: (M,) the tokens that stood there.
+        rows: (M,) which row of the batch each belongs to.
+    """
+
+    logits: Tensor
+    true: Tensor
+    rows: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class FilledGaps:
+    """How well the model fills the gaps that evaluation makes in a text; these are always the same.
+
+    Attributes:
+        loss: mean over the gaps, in nats; 0 of a text without any.
+        correct: how many gaps were filled with the true token.
+        tokens: how many gaps there are.
+    """
+
+    loss: float
+    correct: int
+    tokens: int
+
+    def __repr__(self) -> str:
+        return f"Prediction(loss={self.loss:.4g}, correct={self.correct}, tokens={self.tokens})"
+
+
+@final
+class MaskedLM(Task):
+    """Cross-entropy over tokens that the model does not see: 15 % of each text, at least one (Devlin et al., 2019).
+
+    Of these gaps, 80 % show the mask, 10 % another token, 10 % the token itself. Which they are is a function of (seed,
+    step, the row's tokens, position): every epoch draws anew, and neither the cut of a batch nor a resume changes
+    anything. In evaluation they are a function of the row's tokens and the position alone. What is kept of a row is
+    its tokens, without gaps.
+
+    Args:
+        mask_probability: share of the tokens that become gaps.
+
+    Example:
+        >>> task = MaskedLM(mask_probability=0.3)
+        >>> task.head.auto_class
+        'AutoModelForMaskedLM'
+    """
+
+    name = "masked-lm"
+    usual_metrics = ("perplexity", "token_accuracy")
+    family = LanguageModel
+    shows_more = True
+    label_names = None
+
+    def __init__(self, *, mask_probability: float = _SHARE) -> None:
+        self._share = mask_probability
+
+    @classmethod
+    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> MaskedLM:
+        refuse_options(cls.name, options, known=("mask_probability",))
+        return cls(mask_probability=options.get("mask_probability") or _SHARE)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MaskedLM:
+        return cls(**config)
+
+    def config(self) -> dict[str, Any]:
+        return {"mask_probability": self._share}
+
+    @property
+    def head(self) -> Head:
+        return Head(auto_class="AutoModelForMaskedLM", advice=_ADVICE)
+
+    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
+        return source.build(self.head, dropout=dropout, seed=seed)
+
+    def check(self, data: TaskDataset) -> None:
+        if data.task not in (None, self.name):
+            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+        if "text" not in data.roles:
+            raise DataError(f"the data set has no role 'text', which {self.name} reads")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        for chunk in encoder.encode(data.view("text")):
+            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+
+    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+        if encoder.tokenizer.mask_token_id is None:
+            raise OptionError(
+                "the tokenizer has no mask token, so there is nothing to show in place of a gap" + _ADVICE
+            )
+        return self.tokenised(data, encoder) if tokens is None else tokens
+
+    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
+        return pad(encoded, rows, fill=encoder.fill)
+
+    def draw(
+        self, inputs: Mapping[str, Tensor], encoder: TextEncoder, *, seed: int, step: int | None
+    ) -> Mapping[str, Tensor]:
+        """The same rows with gaps, and what stood there."""
+        ids, tokenizer = inputs["input_ids"], encoder.tokenizer
+        present, control = inputs["attention_mask"].bool(), torch.tensor(tokenizer.all_special_ids, device=ids.device)
+        places = torch.arange(ids.shape[1], device=ids.device)  # (T,)
+        rows = (mix(ids + (places << 32)) * present).sum(dim=1, keepdim=True)  # (B, 1), equal for equal rows
+        drawn = mix_numbers(0, 0) if step is None else mix_numbers(seed, step + 1)
+        keys = mix(rows + drawn) + places  # (B, T)
+
+        free = present & ~torch.isin(ids, control)
+        lots = fractions(keys).masked_fill(~free, 2.0)
+        gaps = free & ((lots < self._share) | (lots == lots.min(dim=1, keepdim=True).values))
+
+        other = (mix(keys + 2**61) & (2**62 - 1)) % len(tokenizer)
+        other = torch.where(torch.isin(other, control), tokenizer.mask_token_id, other)
+        kinds = fractions(keys + 2**62)
+        shown = torch.where(
+            kinds < _MASKED, tokenizer.mask_token_id, torch.where(kinds < _MASKED + _SWAPPED, other, ids)
+        )
+        return {**inputs, "input_ids": torch.where(gaps, shown, ids), _GAPS: gaps, _TRUE: ids}
+
+    def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> GapScores:
+        """Scores of the gaps alone."""
+        given = {name: value for name, value in inputs.items() if name not in (_GAPS, _TRUE)}
+        gaps = inputs[_GAPS]
+        return GapScores(scores_at(model, call, given, gaps), inputs[_TRUE][gaps], gaps.nonzero()[:, 0])
+
+    def loss(self, outputs: GapScores, batch: Batch) -> LossSum:
+        total = functional.cross_entropy(outputs.logits, outputs.true, reduction="sum")
+        return LossSum(total, outputs.logits.new_tensor(len(outputs.true)))
+
+    def decode(self, outputs: GapScores, batch: Batch) -> list[FilledGaps]:
+        losses = functional.cross_entropy(outputs.logits, outputs.true, reduction="none")  # (M,)
+        right = outputs.logits.argmax(dim=-1) == outputs.true
+
+        def by_row(values: Tensor) -> list[float]:
+            sums: list[float] = values.new_zeros(len(batch.rows)).index_add_(0, outputs.rows, values).tolist()
+            return sums
+
+        tokens = by_row(torch.ones_like(losses))
+        return [
+            FilledGaps(loss / max(count, 1), int(correct), int(count))
+            for loss, correct, count in zip(by_row(losses), by_row(right.to(losses.dtype)), tokens, strict=True)
+        ]
+
+    def references(self, data: TaskDataset) -> Sequence[str]:
+        texts: Sequence[str] = data.column("text")
+        return texts
+
+    def inputs_of(self, example: object) -> dict[str, Any]:
+        values: object = {"text": example} if isinstance(example, str) else example
+        if not isinstance(values, Mapping) or not isinstance(values.get("text"), str) or len(values) > 1:
+            raise DataError(f"this model takes texts: a string, or a mapping with 'text'; found {brief(example, 80)}")
+        return {"text": values["text"]}

@@ -1,0 +1,66 @@
+"""What tasks with one output vector per text, or pair of texts, have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+from sftlib.data.dataset import TaskDataset
+from sftlib.data.problems import brief
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.writer import TokenWriter
+from sftlib.errors import DataError
+from sftlib.tasks.vector import VectorTask
+
+
+class SequenceTask(VectorTask):
+    """A text, or a pair of texts, in.
+
+    Args:
+        pair: whether rows have a second text.
+    """
+
+    def __init__(self, *, pair: bool) -> None:
+        self.pair = pair
+
+    @final
+    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+        for chunk in encoder.encode(data.view("text"), data.view("text_pair") if self.pair else None):
+            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("text", "text_pair") if self.pair else ("text",)
+
+    @final
+    def check_form(self, data: TaskDataset) -> None:
+        if self.pair != ("text_pair" in data.roles):
+            had, has = ("pairs of texts", "single texts") if self.pair else ("single texts", "pairs of texts")
+            mend = "name the second text with text_pair=" if self.pair else "leave it out with text_pair=None"
+            raise DataError(f"the data set has {has}, the model was made for {had} (role 'text_pair'); {mend}")
+
+    @final
+    def inputs_of(self, example: object) -> dict[str, Any]:
+        wanted = ("text", "text_pair") if self.pair else ("text",)
+        values: object = example
+        if isinstance(example, str):
+            values = {"text": example}
+        elif isinstance(example, tuple):
+            values = dict(zip(("text", "text_pair"), example, strict=False)) if len(example) == 2 else None
+        if not isinstance(values, Mapping) or {"text", "text_pair"} & values.keys() != set(wanted):
+            raise DataError(self._wanted(example))
+        return {role: values[role] for role in wanted}
+
+    def _wanted(self, example: object) -> str:
+        shown = brief(example, 80)
+        if isinstance(example, list):
+            return f"an input is a list: {shown}; give one flat list of inputs"
+        if self.pair:
+            form = "a tuple of two strings, or a mapping with 'text' and 'text_pair'"
+            return f"this model takes pairs: {form}; found {shown}"
+        many = "; several texts go into a list" if isinstance(example, tuple) else ""
+        return f"this model takes single texts: a string, or a mapping with 'text'; found {shown}{many}"
+
+    def examples(self) -> list[object]:
+        texts = ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]
+        return [(text, "And another.") for text in texts] if self.pair else list(texts)

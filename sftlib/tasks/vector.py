@@ -1,0 +1,86 @@
+"""What tasks with one output vector per row have in common, and those of them that read texts.
+
+Letters: ``B`` rows, ``T`` positions, ``K`` outputs.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sftlib.data.dataset import TaskDataset
+from sftlib.encoders.batch import Batch, pad
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.errors import DataError, OptionError
+from sftlib.models.outputs import logits
+from sftlib.models.sources import ModelSource
+from sftlib.tasks.base import Task
+
+
+class VectorTask(Task):
+    """Something in; ``K`` numbers out."""
+
+    @abstractmethod
+    def targets(self, data: TaskDataset) -> NDArray[Any]:
+        """(N, ...) what the loss compares outputs with."""
+
+    @abstractmethod
+    def check_form(self, data: TaskDataset) -> None:
+        """Refuse rows that come in another form than those the model was made for."""
+
+    @abstractmethod
+    def check_targets(self, data: TaskDataset) -> None:
+        """Refuse targets that this task does not know."""
+
+    @final
+    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
+        return source.build(self.head, dropout=dropout, seed=seed)
+
+    @final
+    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+        found = self.tokenised(data, encoder) if tokens is None else tokens
+        return found.with_targets({"target": self.targets(data)} if data.is_labelled else {})
+
+    @final
+    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
+        return pad(encoded, rows, fill=encoder.fill)
+
+    def scores(self, outputs: Any, batch: Batch) -> Tensor:
+        """(B, K) fp32 outputs of the model, checked against what the task needs.
+
+        Raises:
+            OptionError: a model whose output has another shape.
+        """
+        try:
+            found = logits(outputs)
+        except (TypeError, IndexError):
+            raise OptionError(
+                f"the model returned {type(outputs).__name__}; expected scores: a tensor (rows, {self.head.outputs}), "
+                "or something that has one as .logits or 'logits', or first in a tuple"
+            ) from None
+        expected = (len(batch.rows), self.head.outputs)
+        if found.shape != expected:
+            raise OptionError(
+                f"the model returned scores of shape {tuple(found.shape)}; {self.name} on this data needs {expected}: "
+                f"rows times {'labels' if self.label_names else 'values'}"
+            )
+        return found
+
+    @final
+    def check(self, data: TaskDataset) -> None:
+        if data.task not in (None, self.name):
+            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+        self.check_form(data)
+        if data.is_labelled:
+            self.check_targets(data)
+
+
+def as_tensor(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:
+    """Weights as a tensor of the type and device of ``like``."""
+    return None if weights is None else torch.tensor(weights, dtype=like.dtype, device=like.device)
