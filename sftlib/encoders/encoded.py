@@ -284,8 +284,8 @@ class Encoded:
         """What tells the inputs of a row from those of any other, in this data set or another."""
         sha = hashlib.blake2b(digest_size=16)
         for name, part in sorted(self.inputs.items()):
-            sha.update(part.identity(row) if isinstance(part, Filed) else _bytes(part[row]))
             sha.update(name.encode())
+            sha.update(part.identity(row) if isinstance(part, Filed) else _form(part[row]) + _bytes(part[row]))
         return sha.digest()
 
 
@@ -318,15 +318,24 @@ def _pieces(part: Column) -> Iterator[bytes]:
         yield from (part.identity(row) for row in range(len(part)))
         return
     if isinstance(part, Ragged):
+        yield _form(part._flat)
         yield _bytes(part.lengths)
-    blocks = part.blocks() if isinstance(part, Ragged) else (part[i : i + _BLOCK] for i in range(0, len(part), _BLOCK))
-    yield from map(_bytes, blocks)
+        yield from map(_bytes, part.blocks())
+        return
+    yield _form(part)
+    yield from (_bytes(part[start : start + _BLOCK]) for start in range(0, len(part), _BLOCK))
+
+
+def _form(values: NDArray[Any]) -> bytes:
+    """Type and shape of each value."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    return f"{'whole' if whole else values.dtype.str} {values.shape[1:]} ".encode()
 
 
 def _bytes(values: NDArray[Any]) -> bytes:
-    """Shape and bytes of values: whole numbers as int64, all others as they are."""
-    wide = values.astype(np.int64) if np.issubdtype(values.dtype, np.integer) else values
-    return f"{wide.dtype.str} {values.shape[1:]} ".encode() + np.ascontiguousarray(wide).tobytes()
+    """The bytes of values: whole numbers as int64, all others as they are."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    return np.ascontiguousarray(values, np.int64 if whole else None).tobytes()
 
 
 def pad_together(

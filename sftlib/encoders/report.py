@@ -111,7 +111,7 @@ class TrainingReport:
         data: what can be known without a tokenizer.
         train: what the training rows take.
         valid: what the validation rows take, if there are any.
-        limit: what a row may take, such as ``"128 tokens"``.
+        max_length: what a row may take; None where rows take what they take.
         batch_size: rows of an optimizer step.
         steps: optimizer steps of the run.
         padding: share of the first epoch's positions that only fill up shorter rows, cut into passes as the run does.
@@ -120,7 +120,7 @@ class TrainingReport:
     data: DataReport
     train: InputReport
     valid: InputReport | None
-    limit: str
+    max_length: int | None
     batch_size: int
     steps: int
     padding: float
@@ -128,9 +128,10 @@ class TrainingReport:
     @property
     def problems(self) -> list[str]:
         """What deserves attention, as sentences: of the data, worst first, then of the tokens."""
-        tokens = list(self.train.sentences(self.limit, ""))
+        limit = f"{self.max_length} {self.train.unit}s"
+        tokens = list(self.train.sentences(limit, ""))
         if self.valid is not None:
-            tokens += self.valid.sentences(self.limit, "valid")
+            tokens += self.valid.sentences(limit, "valid")
         return [*self.data.problems, *tokens]
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class TrainingReport:
             lines += self._token_lines("valid: ", self.valid)
         return [
             *lines,
-            ("longest input", self.limit),
+            *([] if self.max_length is None else [(f"longest input, {self.train.unit}s", self.max_length)]),
             (f"padding at {counted(self.batch_size, 'row')}", self.padding),
         ]
 

@@ -158,7 +158,7 @@ def read_columns(folder: Path) -> Encoded | None:
         manifest = storage.verify(folder, kind=_KIND)
         arrays = {name.removesuffix(".npy"): mapped(folder / name) for name in manifest["files"]}
         return _encoded(arrays, manifest)
-    except (storage.StorageError, OSError, ValueError, KeyError, TypeError):
+    except (storage.StorageError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -138,7 +138,7 @@ def training_report(
         data=train.report(valid),
         train=InputReport.of(encoded, fitted.task.shortened(encoded), unit),
         valid=None if others is None else InputReport.of(others, fitted.task.shortened(others), unit),
-        limit=fitted.encoder.limit,
+        max_length=fitted.encoder.facts.get("max_length"),
         batch_size=arguments.batch_size,
         steps=steps_of(arguments, plan),
         padding=0.0 if budget.flat else padding_share(learned.cost, passes),
