@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sftlib import FineTuner, Generation, LoRA
+from sftlib import FineTuner, Generation, LoRA, TaskDataset
 from tests.golden.rows import INPUTS, TEXTS, data_of
 from tests.golden.values import shown
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -125,12 +125,12 @@ class Run:
         make = self.model or (lambda: tiny_model(self.family, kind.outputs, auto_class=kind.auto_class))
         return make()
 
-    def fitted(self, cut: int, **more: Any) -> FineTuner:
+    def fitted(self, cut: int, *, valid: TaskDataset | None = None) -> FineTuner:
         """The tuner after the run.
 
         Args:
             cut: rows of a pass.
-            more: options in place of the run's own.
+            valid: rows that are evaluated on the way.
         """
         tokenizer = tiny_tokenizer(self.family)
         if self.template:
@@ -145,11 +145,10 @@ class Run:
             "device": "cpu",
             "seed": 7,
             **self.options,
-            **more,
         }
         task_options = {**KINDS[self.task].task_options, **self.task_options}
         tuner = tuner_for(self.start(), task_options=task_options, **options)
-        return tuner.fit(data_of(self.rows or self.task, self.task), progress=False)
+        return tuner.fit(data_of(self.rows or self.task, self.task), valid, progress=False)
 
     def numbers(self) -> dict[str, Any]:
         """Everything that is held of it, as JSON values."""
