@@ -243,7 +243,7 @@ _VARIANTS: dict[str, Run] = {
         options={"max_length": 24},
     ),
     "relations, another negative": Run(
-        "relation-extraction", "bert", task_options={"negative_label": "part_of", "label_smoothing": 0.1}
+        "relation-extraction", "bert", task_options={"negative_label": "part_of", "label_smoothing": 0.1}, cuts=_WHOLE
     ),
     "conversations": Run("causal-lm", "llama", "conversations", cuts=_WHOLE, template=True),
     "conversations, last turn": Run(
@@ -260,13 +260,13 @@ _VARIANTS: dict[str, Run] = {
         options=_SMALL,
         inputs=["a", "b c"],
     ),
-    "completions, split": Run("causal-lm", "llama", task_options={"over_long": "split"}, options=_SMALL),
+    "completions, split": Run("causal-lm", "llama", task_options={"over_long": "split"}, options=_SMALL, cuts=_WHOLE),
     "drawn answers": Run("causal-lm", "gpt2", task_options={"generation": _DRAWN}, cuts=_WHOLE),
     "beams": Run("seq2seq", "bart", task_options={"generation": _BEAMS}, cuts=_WHOLE),
-    "short targets": Run("seq2seq", "t5", task_options={"max_target_length": 4}),
+    "short targets": Run("seq2seq", "t5", task_options={"max_target_length": 4}, cuts=_WHOLE),
     "smoothed targets": Run("seq2seq", "bart", task_options={"label_smoothing": 0.2}, cuts=_WHOLE),
-    "an encoder and a decoder": Run("seq2seq", "encoder-decoder"),
-    "more gaps": Run("masked-lm", "bert", task_options={"mask_probability": 0.4}),
+    "an encoder and a decoder": Run("seq2seq", "encoder-decoder", cuts=_WHOLE),
+    "more gaps": Run("masked-lm", "bert", task_options={"mask_probability": 0.4}, cuts=_WHOLE),
     "in-batch, scaled": Run("text-embedding", "bert", task_options={"embedding_scale": 5.0}, cuts=_WHOLE),
     "in-batch with negatives": Run("text-embedding", "bert", "triplets", cuts=_WHOLE),
     "triplets": Run(
