@@ -39,7 +39,6 @@ def drop(
 ) -> Tensor:
     """Dropout of one call at one site."""
     masks = masks_of(seed)
-    shape = x.shape[2] if x.dim() == 4 else x.shape[1]
     with masks.laid_out(step, torch.tensor(rows or list(range(len(x))))):
         return masks.apply(x, p, site)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from sftlib import Callback, FineTuner
 from sftlib.errors import OptionError
 from sftlib.models.frozen.freezing import body_of, freeze, layers_of
 from sftlib.models.sizes import count_parameters
-from sftlib.run import fitted
+from sftlib.run import settle
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
@@ -112,7 +113,7 @@ def test_only_the_constant_part_runs_without_dropout(family: str) -> None:
             modes.setdefault("upper", set()).add(layers[1].training)
 
     with pytest.MonkeyPatch.context() as patch:  # else the lower layer would not run at all
-        patch.setattr(fitted, "try_recall", lambda *_: "this is a test")
+        patch.setattr(settle, "try_recall", lambda *_: "this is a test")
         tuner.fit(data, callbacks=[Look()], progress=False)
     assert modes == {"lower": {False}, "upper": {True}}
 

@@ -16,7 +16,7 @@ from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.models.frozen.prefix_cache import Prefix
 from sftlib.models.frozen.prefix_store import PrefixStore, row_digest
 from sftlib.models.language import vocabulary
-from sftlib.run import fitted
+from sftlib.run import settle
 from tests.contracts.cases import NAMES, case_of, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES
 
@@ -31,7 +31,7 @@ KEPT = {
 def without_recall() -> Iterator[None]:
     """Frozen layers are computed in every step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitted, "try_recall", lambda *_: "this is a test")
+        patch.setattr(settle, "try_recall", lambda *_: "this is a test")
         yield
 
 
