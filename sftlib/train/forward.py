@@ -154,7 +154,8 @@ def fitting_layout(
 
     was_training = model.training
     model.eval()
-    chosen = choose_layout(model, run, padding_free=padding_free)
+    chosen, refused = choose_layout(model, run, padding_free=padding_free)
+    chosen.refused = refused
     model.train(was_training)
     return chosen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, final
+from typing import final
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.models.attempts import attempt
 from sftlib.models.frozen.freezing import Frozen, constant_parts
 from sftlib.models.frozen.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
 from sftlib.models.frozen.prefix_store import PrefixStore, Shelf, row_digest
@@ -26,7 +27,6 @@ from sftlib.train.plan import Budget
 
 _TOLERANCE = 1e-5  # of the largest score: the same numbers go into the same products
 
-T = TypeVar("T")
 Make = Callable[[Layout], Forward]
 
 
@@ -60,28 +60,20 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
         return "the model is not a body under a head"
     if prefix is None:
         return "no layer is constant"
-    plain = _attempt(lambda: _look(forward, prefix, batch))
-    if plain is None:
-        return "the model does not give its own answers that way"
-    form, expected = plain
+    plain = attempt(lambda: _look(forward, prefix, batch))
+    if plain.value is None:
+        return f"the model does not give its own answers that way ({plain.reason})"
+    form, expected = plain.value
     if form is None:
         return "their outputs are not constant"
     for keep in KEEPS if prefix.layers is None else KEEPS[-1:]:
         candidate = prefix.keeping(keep)
         filler = float("nan") if keep != "all" else 0.0  # what is not kept must not be looked at
         trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch), filler=filler)
-        found = _attempt(lambda trial=trial: _again(make(trial), batch))  # type: ignore[misc]
-        if found is not None and _agree(expected, found):
+        found = attempt(lambda trial=trial: _again(make(trial), batch))  # type: ignore[misc]
+        if found.value is not None and _agree(expected, found.value):
             return Recalling(frozen, candidate, form, Shelf())
     return "the model does not give its own answers that way"
-
-
-def _attempt(call: Callable[[], T]) -> T | None:
-    """What a call returns, or None where a model cannot be called that way."""
-    try:
-        return call()
-    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):
-        return None
 
 
 @final

@@ -8,16 +8,15 @@ it once. Neither is read off names: autograd is asked what depends on what.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from sftlib.errors import OptionError
-from sftlib.models.dropout import DropoutMasks
-from sftlib.models.layouts.layout import Layout
+from sftlib.models.layouts.layout import Around, Layout
 from sftlib.models.structure import body_of, layers_of
 from sftlib.support.checking import nearest
 
@@ -111,7 +110,7 @@ def constant_parts(model: nn.Module, run: Callable[[], object]) -> list[str]:
 
 
 @final
-class Frozen(Layout):
+class Frozen(Around):
     """A layout in which the constant part runs in evaluation mode, whatever mode the model is in.
 
     Args:
@@ -120,8 +119,7 @@ class Frozen(Layout):
     """
 
     def __init__(self, inner: Layout, constant: Sequence[str]) -> None:
-        self.name = inner.name
-        self.inner = inner
+        super().__init__(inner)
         self.constant = tuple(constant)
 
     @contextmanager
@@ -133,15 +131,6 @@ class Frozen(Layout):
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return self.inner.arguments(masks, lengths, longest)
-
-    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
-        return self.inner.watching(masks)
-
-    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
-        return self.inner.lifted(model)
 
 
 def _to_evaluation(module: nn.Module, _: object) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sftlib.models.dropout import DropoutMasks
 from sftlib.models.frozen.prefix_store import Place, Shelf, row_digest
-from sftlib.models.layouts.layout import Layout
+from sftlib.models.layouts.layout import Around, Layout
 from sftlib.models.sizes import dropout_rates
 from sftlib.models.structure import body_of, layers_of
 
@@ -206,7 +205,7 @@ class _StandIn(nn.Module):
 
 
 @final
-class Recalling(Layout):
+class Recalling(Around):
     """A layout in which a prefix of known rows does not run.
 
     Args:
@@ -218,8 +217,7 @@ class Recalling(Layout):
     """
 
     def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf, *, filler: float = 0.0) -> None:
-        self.name = inner.name
-        self.inner = inner
+        super().__init__(inner)
         self.prefix = prefix
         self.form = form
         self.shelf = shelf
@@ -247,15 +245,6 @@ class Recalling(Layout):
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return self.inner.arguments(masks, lengths, longest)
-
-    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
-        return self.inner.watching(masks)
-
-    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
-        return self.inner.lifted(model)
 
     def _lay_out(
         self, outputs: Outputs, places: Sequence[Place], lengths: Sequence[int], inputs: Mapping[str, Any]
