@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -15,7 +17,7 @@ from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.attempts import attempt
 from sftlib.models.frozen.freezing import Frozen, constant_parts
-from sftlib.models.frozen.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
+from sftlib.models.frozen.prefix_cache import Outputs, Prefix, Recalling, constant_prefix, digests, kept
 from sftlib.models.frozen.prefix_store import PrefixStore, Shelf, row_digest
 from sftlib.models.language.encoder_decoder import is_encoder_decoder
 from sftlib.models.layouts.layout import Layout
@@ -66,14 +68,13 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
     form, expected = plain.value
     if form is None:
         return "their outputs are not constant"
-    for keep in KEEPS if prefix.layers is None else KEEPS[-1:]:
-        candidate = prefix.keeping(keep)
-        filler = float("nan") if keep != "all" else 0.0  # what is not kept must not be looked at
-        trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch), filler=filler)
-        found = attempt(lambda trial=trial: _again(make(trial), batch))  # type: ignore[misc]
+    for first_only in (True, False) if prefix.layers is None else (False,):
+        candidate = replace(prefix, first_only=first_only)
+        trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch))
+        found = attempt(partial(_again, make(trial), batch))
         if found.value is not None and _agree(expected, found.value):
             return Recalling(frozen, candidate, form, Shelf())
-    return "the model does not give its own answers that way"
+    return f"the model does not give its own answers that way{f' ({found.reason})' if found.reason else ''}"
 
 
 @final
@@ -119,17 +120,16 @@ class Recall:
                 self._compute(encoded, rows)
 
     def _compute(self, encoded: Encoded, rows: NDArray[np.int64]) -> None:
-        model, vectors = self._plain.model, int(encoded.lengths[rows].sum())
-        was_training, started = model.training, False
+        model, tokens = self._plain.model, int(encoded.lengths[rows].sum())
+        was_training, shelf, prefix = model.training, self.layout.shelf, self.layout.prefix
         model.eval()
-        with torch.no_grad(), self._plain.prepared(), self.layout.prefix.captured() as outputs:
-            for part in self._budget.cut(rows, encoded):
+        with torch.no_grad(), self._plain.prepared(), prefix.captured() as outputs:
+            for number, part in enumerate(self._budget.cut(rows, encoded)):
                 batch = self._task.collate(encoded, part, self._encoder).to(self._plain.device)
                 self._plain(batch)
-                started = started or self._make_room(outputs, len(rows), vectors)
-                if not started:
+                if not number and not _make_room(self._store, shelf, prefix, outputs, len(rows), tokens):
                     break
-                _store(self.layout.shelf, outputs, self.layout.prefix, batch)
+                _store(shelf, outputs, prefix, batch)
         model.train(was_training)
 
     def _key(self) -> str:
@@ -139,18 +139,6 @@ class Recall:
             facts = (self._plain.precision.name, self._plain.layout.name, self._plain.device.type)
             self._digest = (stamp, self.layout.prefix.key(*facts))
         return self._digest[1]
-
-    def _make_room(self, outputs: Outputs, rows: int, vectors: int) -> bool:
-        keep, hidden, pooled = self.layout.prefix.keep, outputs.hidden, outputs.pooled
-        assert hidden is not None
-        return self._store.make_room(
-            self.layout.shelf,
-            vectors={"none": 0, "all": vectors}.get(keep, rows),
-            rows=rows,
-            width=hidden.shape[-1],
-            pooled=None if pooled is None else pooled.shape[-1],
-            dtype=hidden.dtype,
-        )
 
 
 def _unknown(encoded: Encoded, shelf: Shelf) -> NDArray[np.int64]:
@@ -170,19 +158,23 @@ def _store(shelf: Shelf, outputs: Outputs, prefix: Prefix, batch: Batch) -> None
 
 def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
     """A shelf with this batch alone."""
-    store = PrefixStore()
-    shelf = store.shelf("")
-    assert form.hidden is not None
-    store.make_room(
-        shelf,
-        vectors=int(batch.lengths.sum()),
-        rows=len(batch.rows),
-        width=form.hidden.shape[-1],
-        pooled=None if form.pooled is None else form.pooled.shape[-1],
-        dtype=form.hidden.dtype,
-    )
+    store, shelf = PrefixStore(), Shelf()
+    _make_room(store, shelf, prefix, form, len(batch.rows), int(batch.lengths.sum()))
     _store(shelf, form, prefix, batch)
     return shelf
+
+
+def _make_room(store: PrefixStore, shelf: Shelf, prefix: Prefix, like: Outputs, rows: int, tokens: int) -> bool:
+    """A block for so many rows and tokens, if there is room."""
+    assert like.hidden is not None
+    return store.make_room(
+        shelf,
+        vectors=rows if prefix.first_only else tokens,
+        rows=rows,
+        width=like.hidden.shape[-1],
+        pooled=None if like.pooled is None else like.pooled.shape[-1],
+        dtype=like.hidden.dtype,
+    )
 
 
 def _look(forward: Forward, prefix: Prefix, batch: Batch) -> tuple[Outputs | None, Tensor]:

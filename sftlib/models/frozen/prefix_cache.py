@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -31,9 +31,6 @@ _ABOVE = ("id2label", "label2id", "problem_type")  # fields of a config that the
 
 Where = tuple[nn.Module, str]  # a parent, and the name of its child
 
-#: Which hidden states of a row the head reads, from the least to the most.
-KEEPS = ("none", "first", "last", "all")
-
 
 @final
 @dataclass(frozen=True)
@@ -43,16 +40,12 @@ class Prefix:
     Attributes:
         model: with its head.
         layers: how many of the lowest layers; None for the whole body.
-        keep: which hidden states are kept, of `KEEPS`; ``"all"`` unless the whole body is constant.
+        first_only: whether the first hidden state of each row is kept, and no other.
     """
 
     model: nn.Module
     layers: int | None
-    keep: str = "all"
-
-    def keeping(self, keep: str) -> Prefix:
-        """The same with other hidden states kept."""
-        return replace(self, keep=keep)
+    first_only: bool = False
 
     @property
     def last(self) -> nn.Module:
@@ -107,7 +100,7 @@ class Prefix:
         Args:
             facts: what else: precision, layout, device.
         """
-        digest = hashlib.sha256(repr((type(self.model).__name__, self.layers, self.keep, facts)).encode())
+        digest = hashlib.sha256(repr((type(self.model).__name__, self.layers, self.first_only, facts)).encode())
         config: Any = self.model.config
         settings = {name: value for name, value in config.to_dict().items() if name not in _ABOVE}
         for name in dropout_rates(config):
@@ -213,15 +206,13 @@ class Recalling(Around):
         prefix: what is known of them.
         form: an output of the prefix.
         shelf: their outputs.
-        filler: what stands where the head is not known to look; anything but 0 is for trying that out.
     """
 
-    def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf, *, filler: float = 0.0) -> None:
+    def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf) -> None:
         super().__init__(inner)
         self.prefix = prefix
         self.form = form
         self.shelf = shelf
-        self._filler = filler
 
     @contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
@@ -230,10 +221,9 @@ class Recalling(Around):
 
         def recall(_: nn.Module, __: object, inputs: dict[str, Any]) -> None:
             outputs.hidden = outputs.pooled = None
-            lengths = inputs["attention_mask"].sum(1).tolist()
-            places = self.shelf.find(digests(inputs, lengths))
+            places = self.shelf.find(digests(inputs, inputs["attention_mask"].sum(1).tolist()))
             if places is not None:
-                self._lay_out(outputs, places, lengths, inputs)
+                self._lay_out(outputs, places, inputs)
 
         hooks = [
             model.register_forward_pre_hook(recall, with_kwargs=True),
@@ -246,34 +236,19 @@ class Recalling(Around):
             for hook in hooks:
                 hook.remove()
 
-    def _lay_out(
-        self, outputs: Outputs, places: Sequence[Place], lengths: Sequence[int], inputs: Mapping[str, Any]
-    ) -> None:
+    def _lay_out(self, outputs: Outputs, places: Sequence[Place], inputs: Mapping[str, Any]) -> None:
         """Turn stored vectors into what the prefix would have put out for this batch."""
         device, (rows, longest) = inputs["input_ids"].device, inputs["input_ids"].shape
-        pooled = self.shelf.pooled(places)
+        stored, pooled = self.shelf.hidden(places).to(device), self.shelf.pooled(places)
         outputs.pooled = None if pooled is None else pooled.to(device)
-        keep = self.prefix.keep
-        if keep == "none":
-            outputs.hidden = self._empty(rows, 1, device)
-            return
-        stored = self.shelf.hidden(places).to(device)
-        if keep == "first":
+        if self.prefix.first_only:
             outputs.hidden = stored[:, None]
-        elif keep == "last":
-            outputs.hidden = self._empty(rows, longest, device)
-            outputs.hidden[torch.arange(rows, device=device), torch.tensor(lengths, device=device) - 1] = stored
         elif self.prefix.layers is not None and "sequences" in inputs:
             outputs.hidden = stored[None]  # (1, N, H)
         else:
             inside = (inputs["attention_mask"] != 0).flatten().nonzero()[:, 0]
             hidden = stored.new_zeros(rows * longest, stored.shape[1])
             outputs.hidden = hidden.index_copy_(0, inside, stored).view(rows, longest, -1)
-
-    def _empty(self, rows: int, longest: int, device: torch.device) -> Tensor:
-        block = self.shelf.blocks[0]
-        width = self.form.hidden.shape[-1] if self.form.hidden is not None else 0
-        return torch.full((rows, longest, width), self._filler, dtype=block.hidden.dtype, device=device)
 
 
 def digests(inputs: Mapping[str, Any], lengths: Sequence[int]) -> list[bytes]:
@@ -310,11 +285,8 @@ def kept(outputs: Outputs, prefix: Prefix, lengths: Tensor, longest: int) -> tup
     """
     hidden, rows = outputs.hidden, len(lengths)
     assert hidden is not None
-    if prefix.keep == "none":
-        return [0] * rows, hidden.new_zeros(0, hidden.shape[-1]), outputs.pooled
-    if prefix.keep in ("first", "last"):
-        place = lengths * 0 if prefix.keep == "first" else lengths - 1
-        return [1] * rows, hidden[torch.arange(rows, device=hidden.device), place], outputs.pooled
+    if prefix.first_only:
+        return [1] * rows, hidden[:, 0], outputs.pooled
     if hidden.shape[:2] == (rows, longest):
         inside = torch.arange(longest, device=hidden.device) < lengths[:, None]
         hidden = hidden[inside][None]
