@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sftlib.errors import OptionError
 from sftlib.models.layouts.layout import Around, Layout
-from sftlib.models.structure import body_of, layers_of
+from sftlib.models.structure import body_of, hooked, layers_of
 from sftlib.support.checking import nearest
 
 BACKBONE = "backbone"
@@ -99,12 +99,8 @@ def constant_parts(model: nn.Module, run: Callable[[], object]) -> list[str]:
             constant.add(module)
 
     hooks = [module.register_forward_hook(look) for module in candidates]
-    try:
-        with torch.enable_grad():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.enable_grad():
+        run()
     covered = {child for module in constant for child in module.modules() if child is not module}
     return [name for module, name in candidates.items() if module in constant and module not in covered]
 
@@ -125,12 +121,8 @@ class Frozen(Around):
     @contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
         hooks = [model.get_submodule(name).register_forward_pre_hook(_to_evaluation) for name in self.constant]
-        try:
-            with self.inner.installed(model):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(hooks), self.inner.installed(model):
+            yield
 
 
 def _to_evaluation(module: nn.Module, _: object) -> None:

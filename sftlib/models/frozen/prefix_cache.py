@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sftlib.models.frozen.prefix_store import Place, Shelf, row_digest
 from sftlib.models.layouts.layout import Around, Layout
 from sftlib.models.sizes import dropout_rates
-from sftlib.models.structure import body_of, layers_of
+from sftlib.models.structure import body_of, hooked, layers_of
 
 _NOT_TOKENS = ("attention_mask", "dropout_masks", "sequences")
 _ABOVE = ("id2label", "label2id", "problem_type")  # fields of a config that the body does not read
@@ -78,11 +78,8 @@ class Prefix:
         above = [] if self.layers is None or whole else self._numbered(self.layers, len(self._layers))
         if above:
             hooks += _swapping(self.model, above, outputs, lambda: True)
-        try:
+        with hooked(hooks):
             yield outputs
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def places(self) -> list[Where]:
         """The modules that need not run when the output is known."""
@@ -229,12 +226,8 @@ class Recalling(Around):
             model.register_forward_pre_hook(recall, with_kwargs=True),
             *_swapping(model, self.prefix.places(), outputs, lambda: outputs.hidden is not None),
         ]
-        try:
-            with self.inner.installed(model):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(hooks), self.inner.installed(model):
+            yield
 
     def _lay_out(self, outputs: Outputs, places: Sequence[Place], inputs: Mapping[str, Any]) -> None:
         """Turn stored vectors into what the prefix would have put out for this batch."""

@@ -85,11 +85,8 @@ def _found(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]
     if body is model or type(linear) is not nn.Linear:
         return None
     seen: list[Any] = []
-    hook = body.register_forward_hook(lambda _, __, found: seen.append(found))
-    try:
+    with body.register_forward_hook(lambda _, __, found: seen.append(found)):
         scores = logits(_last(model, call, inputs))[:, -1]  # (B, V)
-    finally:
-        hook.remove()
     states = getattr(seen[-1], "last_hidden_state", None) if seen else None
     if states is None:
         return None

@@ -28,7 +28,7 @@ from sftlib.models.layouts.attention import FLAT, PADDED, attention
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.layouts.stand_in import StandIn
 from sftlib.models.sizes import NARROW, drops_out, typical_width
-from sftlib.models.structure import layers_of
+from sftlib.models.structure import hooked, layers_of
 
 _TOLERANCE = 1e-4  # of the largest score; fp32 rounding of another order of summation stays far below
 
@@ -210,12 +210,8 @@ class Flat(EndToEnd):
             body.register_forward_pre_hook(unpad, with_kwargs=True),
             body.register_forward_hook(repad, with_kwargs=True),
         ]
-        try:
-            with attention(model, FLAT):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(hooks), attention(model, FLAT):
+            yield
 
 
 @final
@@ -255,11 +251,8 @@ class Fused(EndToEnd):
                 body.register_forward_pre_hook(put, with_kwargs=True),
                 body.register_forward_hook(put_back, always_call=True),
             ]
-            try:
+            with hooked(hooks):
                 yield
-            finally:
-                for hook in hooks:
-                    hook.remove()
 
     def works(self, masks: DropoutMasks) -> bool:
         return masks.reached_attention
