@@ -23,7 +23,7 @@ from sftlib.run.fitted import Fitted
 from sftlib.run.identity import described_options, differences, digest_of, digest_of_weights, libraries
 from sftlib.train.callbacks import Callback
 from sftlib.train.comm import Comm
-from sftlib.train.disk.checkpoint import Checkpoints, Parts
+from sftlib.train.disk.checkpoint import Checkpoints, State
 from sftlib.train.disk.locking import FolderLock
 from sftlib.train.disk.saving import Saver
 from sftlib.train.disk.signals import Signals
@@ -140,7 +140,7 @@ class RunOnDisk(Run):
         self,
         checkpoints: Checkpoints,
         *,
-        state: Parts | None,
+        state: State | None,
         damaged: Mapping[str, str],
         save_every: int | None,
         lines: Sequence[str],

@@ -14,7 +14,7 @@ from sftlib.run.on_disk import Run, RunInMemory, RunOnDisk
 from sftlib.support.checking import raise_together
 from sftlib.support.display import counted
 from sftlib.train.comm import Comm
-from sftlib.train.disk.checkpoint import Checkpoints, Parts
+from sftlib.train.disk.checkpoint import Checkpoints, State
 from sftlib.train.disk.locking import LOCK, FolderLock
 from sftlib.train.disk.saving import check_state
 from sftlib.train.disk.signals import Signals
@@ -111,7 +111,7 @@ def _lines_on_signals() -> list[str]:
     ]
 
 
-def _lines_on_processes(state: Parts | None, comm: Comm) -> list[str]:
+def _lines_on_processes(state: State | None, comm: Comm) -> list[str]:
     before = comm.size if state is None else int(state["run"]["resolved"].get("processes", 1))
     if before == comm.size:
         return []

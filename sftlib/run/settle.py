@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,8 @@ def fitting_layout(
 
     was_training = model.training
     model.eval()
-    layout = encoder.layout(model, run, padding_free=padding_free)
+    layout, refused = encoder.layout(model, run, padding_free=padding_free)
+    layout.refused = refused
     model.train(was_training)
     return layout
 
@@ -89,7 +91,7 @@ def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tupl
         It, and what to say of that before the first step.
     """
     assert fitted.layout is not None
-    plain, batch = fitted.layout, fitted.feed(encoded).probe()
+    plain, batch = fitted.layout, fitted.feed(encoded, identified=True).probe()
     with seeded(fitted.settings["seed"]):
         frozen = freeze_layout(lambda layout: fitted.forward(layout, Fp32()), plain, batch)
         found: Recalling | str = "every step shows the model other rows"
@@ -98,5 +100,5 @@ def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tupl
     held = replace(fitted, layout=frozen)
     if not isinstance(found, Recalling):
         return held, f"frozen layers are computed anew in every step: {found}"
-    recall = Recall(found, held.forward(), held.feed, store=store)
+    recall = Recall(found, held.forward(), partial(held.feed, identified=True), store=store)
     return replace(held, recall=recall), "frozen layers are computed once for each row"

@@ -21,10 +21,7 @@ from tests.contracts.cases import NAMES, case_of, losses, same_weights, tuner_fo
 from tests.tiny import FAMILIES
 
 NAME = "text-classification"
-KEPT = {
-    **dict.fromkeys(("bert", "albert"), "none"),  # their heads read the pooled output alone
-    **dict.fromkeys(("gpt2", "llama"), "last"),
-}
+LAST = ("gpt2", "llama")  # their heads read the last token, those of all others the first or what is pooled of it
 
 
 @contextmanager
@@ -69,7 +66,7 @@ def test_a_frozen_body_is_computed_once(family: str, padding_free: bool) -> None
     with without_recall():
         plain = run_of(NAME, family, "backbone", padding_free=padding_free)
     assert recall_of(plain) is None
-    assert recall_of(recalled).layout.prefix.keep == KEPT.get(family, "first")
+    assert recall_of(recalled).layout.prefix.first_only == (family not in LAST)
     assert_same_run(recalled, plain)
 
 

@@ -180,7 +180,12 @@ class TestChoice:
                 raise TypeError("no such keyword")
             return torch.ones(2, 2) * (1.0 if isinstance(layout, OwnAttention) else 1.001)
 
-        assert choose_layout(model, run, padding_free=True).name == OwnAttention.name
+        layout, refused = choose_layout(model, run, padding_free=True)
+        assert layout.name == OwnAttention.name
+        assert refused == "TypeError: no such keyword"
+        layout, refused = choose_layout(model, lambda _: torch.ones(2, 2), padding_free=True)
+        assert layout.name == Flat.name
+        assert refused == ""
 
     def test_a_window_that_the_attention_ignored_would_be_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """ModernBERT's local layers: the probe is long enough to reach beyond the window."""
