@@ -31,6 +31,9 @@ from sftlib.train.feed import Feed
 from sftlib.train.plan import Budget
 from sftlib.train.state import Training
 
+#: Of what a run is known by; runs of another format do not go on.
+FORMAT = 2
+
 _RESOLVED = ("precision", "device")  # "auto" is decided once, when the run begins
 
 
@@ -211,6 +214,7 @@ class RunOnDisk(Run):
             training.step = self._state["position"]["step"]
             training.history.begin_with(self._state["history"])
         run = {
+            "format": FORMAT,
             "options": self._options,
             "data": self._data,
             "start": start,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sftlib.errors import CheckpointError
 from sftlib.run.identity import differences, libraries
-from sftlib.run.on_disk import Run, RunInMemory, RunOnDisk
+from sftlib.run.on_disk import FORMAT, Run, RunInMemory, RunOnDisk
 from sftlib.support.checking import raise_together
 from sftlib.support.display import counted
 from sftlib.train.comm import Comm
@@ -60,6 +60,7 @@ def _open_on_disk(
     state = None if found.folder is None else checkpoints.read(found.folder)
     if state is not None:
         check_state(state, found.step)
+        _require_format(checkpoints, state, found.manifest)
     lines = [f"skipped {name}: {why}" for name, why in found.skipped.items()]
     if quiet and lines:
         logging.getLogger("sftlib").warning("%s", "; ".join(lines))
@@ -101,6 +102,19 @@ def _require_empty(checkpoints: Checkpoints) -> None:
             f"output_dir={os.fspath(checkpoints.folder)!r} is not empty (it holds {holds}): pass resume=True to "
             "continue the run in it, or choose another folder"
         )
+
+
+def _require_format(checkpoints: Checkpoints, state: Parts, manifest: Mapping[str, Any]) -> None:
+    """Refuse a run that knows itself by other facts than runs of this version."""
+    if state["run"].get("format") == FORMAT:
+        return
+    saved = manifest.get("libraries")
+    version = saved.get("sftlib", "0.1") if isinstance(saved, dict) else "0.1"
+    raise CheckpointError(
+        f"output_dir={os.fspath(checkpoints.folder)!r} holds a run of sftlib {version!s:.20}, which this version cannot "
+        f"continue (options of tasks and digests of rows are written in another way now): finish it with sftlib "
+        f"{version!s:.20}, or begin it again in another folder"
+    )
 
 
 def _lines_on_signals() -> list[str]:

@@ -18,6 +18,7 @@ from sftlib.models.checkpointing import checkpointed
 from sftlib.models.dropout import DropoutMasks, row_dropout
 from sftlib.models.layouts.layout import Layout
 from sftlib.models.precision import Precision
+from sftlib.models.randomness import settled_randomness
 
 Ask = Callable[[nn.Module, Callable[..., Any], Mapping[str, Any]], Any]
 Inputs = Mapping[str, Tensor]
@@ -83,7 +84,8 @@ class Forward:
     def prepared(self) -> Iterator[None]:
         """Within this context the model computes our way; afterwards it is made of its own parts again."""
         twice = checkpointed(self.model, self._masks, on=self._checkpointing)
-        with row_dropout(self.model, self._masks), self.layout.installed(self.model), twice:
+        dropped, settled = row_dropout(self.model, self._masks), settled_randomness(self.model, self._masks)
+        with dropped, settled, self.layout.installed(self.model), twice:
             yield
 
     def train(self, batch: Batch, *, step: int) -> Any:

@@ -18,15 +18,14 @@ from sftlib.models.language.causality import require_causal
 from sftlib.models.layouts.layout import OwnAttention
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
-from sftlib.train.forward import fitting_layout
-from tests.models.layouts.test_layout import CPU, LENGTHS, batch_of, model_of
+from tests.models.layouts.test_layout import LENGTHS, batch_of, fitting_layout, model_of
 from tests.tiny import SENTENCES, tiny_tokenizer
 
 ROWS = TaskDataset({"text": list(SENTENCES[:8]), "label": [0, 1] * 4})
 
 
 def layout_of(model: Any) -> Any:
-    return fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+    return fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
 
 
 def fit(model: nn.Module, **options: Any) -> None:
