@@ -104,15 +104,15 @@ def _require_empty(checkpoints: Checkpoints) -> None:
         )
 
 
-def _require_format(checkpoints: Checkpoints, state: Parts, manifest: Mapping[str, Any]) -> None:
+def _require_format(checkpoints: Checkpoints, state: State, manifest: Mapping[str, Any]) -> None:
     """Refuse a run that knows itself by other facts than runs of this version."""
     if state["run"].get("format") == FORMAT:
         return
     saved = manifest.get("libraries")
     version = saved.get("sftlib", "0.1") if isinstance(saved, dict) else "0.1"
     raise CheckpointError(
-        f"output_dir={os.fspath(checkpoints.folder)!r} holds a run of sftlib {version!s:.20}, which this version cannot "
-        f"continue (options of tasks and digests of rows are written in another way now): finish it with sftlib "
+        f"output_dir={os.fspath(checkpoints.folder)!r} holds a run of sftlib {version!s:.20}, which this version "
+        f"cannot continue (options of tasks and digests of rows are written in another way now): finish it with sftlib "
         f"{version!s:.20}, or begin it again in another folder"
     )
 

@@ -756,7 +756,14 @@ def test_layers_that_are_computed_twice_drop_the_same() -> None:
 
 def test_forward_settles_its_model() -> None:
     model, _ = built("bart")
-    forward = Forward(model, device=torch.device("cpu"), precision=Fp32(), layout=OwnAttention(), seed=0)
+    forward = Forward(
+        model,
+        device=torch.device("cpu"),
+        precision=Fp32(),
+        layout=OwnAttention(),
+        call=lambda model, inputs: model(**inputs),
+        seed=0,
+    )
     with forward.prepared():
         assert find_randomness(model) == []
     assert find_randomness(model)

@@ -184,8 +184,9 @@ class TextEmbedding(Task):
             raise OptionError(
                 f"the model returned {tuple(hidden.shape)}; {self.name} needs hidden states (rows, tokens, D)"
             )
-        mask = inputs["attention_mask"][..., None].float()
-        return functional.normalize((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1), dim=-1)
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        mask = inputs["attention_mask"][..., None].to(exact)
+        return functional.normalize((hidden.to(exact) * mask).sum(dim=1) / mask.sum(dim=1), dim=-1)
 
     def _sides(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """(B, D) of the texts, of their pairs, and of their negatives where they have some."""
