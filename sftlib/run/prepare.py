@@ -13,6 +13,7 @@ from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.models.frozen.prefix_store import PrefixStore
+from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.sources import ModelSource, seeded
 from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, training_budget, with_checkpointing
 from sftlib.run.choose import metric_names, watchers
@@ -154,8 +155,10 @@ def prepare(call: Call, run: Run) -> Fitting:
     arguments = run.settle(call.arguments, call.source.name, call.train, call.valid, call.callbacks)
     call = replace(call, arguments=arguments)
 
-    # The model, and the rows as it reads them.
+    # The model, what it draws by itself, and the rows as it reads them.
     fitted = replace(assemble(arguments, call.source, call.task), encodings=call.encodings)
+    drawn = find_randomness(fitted.model)
+    refuse(drawn)
     whole = fitted.encode(call.train)
     valid = None if call.valid is None else fitted.encode(call.valid)
     check_supervision(call.task, whole, call.train)
@@ -171,7 +174,8 @@ def prepare(call: Call, run: Run) -> Fitting:
     # The loop, and whoever watches it; whoever saves comes last, when all others have seen the step.
     training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch)
     opening = opening_lines(fitted, call.train, whole, training.steps, call.valid) if call.progress else []
-    reporters = [Progress([*opening, *([frozen] if frozen else []), *run.lines])] if call.progress else []
+    notes = [*(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
+    reporters = [Progress([*opening, *notes])] if call.progress else []
     members = [*watchers(arguments), *call.callbacks]
     savers = run.begin(training, fitted, feed, members)
     callbacks = Callbacks([*members, *reporters, *call.comm.watchers(), *savers])
