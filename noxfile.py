@@ -140,7 +140,7 @@ def bench(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest version of every requirement's range."""
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = ("plot", "data", "metrics", "lora", "gguf")
+    optional = ("plot", "data", "metrics", "image", "lora", "gguf")
     ranges = [*PROJECT["project"]["dependencies"], *(item for name in optional for item in extras[name])]
     session.install(*(lowest(item) for item in ranges), *nox.project.dependency_groups(PROJECT, "check"))
     session.install("--no-deps", "--editable", ".")

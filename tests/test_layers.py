@@ -38,7 +38,7 @@ EVERYWHERE = ("",)
 LIGHT = ("errors.py", "support/", "data/", "metrics/")
 INSIDE_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
-    **dict.fromkeys(("peft", "gguf", "bitsandbytes"), EVERYWHERE),
+    **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
     "torch": LIGHT,
 }
 
