@@ -11,7 +11,7 @@ Letters: ``N`` rows, ``L`` values of all rows together, ``B`` rows of a batch, `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -142,18 +142,20 @@ class Filed:
 
     Args:
         values: of the data, which may lie in a file; asked for one at a time.
-        known_by: (N,) what identifies the content of each, as bytes.
+        identify: what identifies the content of a value, whatever it refers to.
         rows: (N,) which of ``values`` each row is; all of them, in order, when None.
 
     Example:
-        >>> files = Filed(["a.png", "b.png"], [b"1", b"2"])
+        >>> files = Filed(["a.png", "b.png"], identify=str.encode)
         >>> files.take(np.array([1]))[0]
         'b.png'
     """
 
-    def __init__(self, values: Sequence[Any], known_by: Sequence[bytes], rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, values: Sequence[Any], identify: Callable[[Any], bytes], rows: NDArray[np.int64] | None = None
+    ) -> None:
         self._values = values
-        self._known_by = known_by
+        self._identify = identify
         self._rows = np.arange(len(values)) if rows is None else rows
 
     def __len__(self) -> int:
@@ -164,11 +166,11 @@ class Filed:
 
     def take(self, rows: NDArray[np.int64]) -> Filed:
         """These rows, in this order."""
-        return Filed(self._values, self._known_by, self._rows[rows])
+        return Filed(self._values, self._identify, self._rows[rows])
 
     def identity(self, row: int) -> bytes:
         """What identifies the content of a row."""
-        return self._known_by[int(self._rows[row])]
+        return self._identify(self[row])
 
     def arrays(self) -> list[NDArray[Any]]:
         """The numbers of the rows; what they refer to is not held here."""

@@ -19,6 +19,7 @@ from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.support.checking import nearest_folder
+from sftlib.support.extras import require
 
 CONFIG = "config.json"
 _WANTED = "expected a transformers tokenizer, or the folder or name of one"
@@ -73,6 +74,44 @@ def open_tokenizer(given: object, *, option: str = "tokenizer", more: Mapping[st
             "or name another place with tokenizer="
         )
     return tokenizer
+
+
+def open_image_processor(given: object, *, option: str) -> Any:
+    """The image processor that a user means: an object, or the folder or hub name of one.
+
+    Raises:
+        OptionError: it is something else.
+        ArtifactError: there is none under this name.
+    """
+    if callable(getattr(given, "preprocess", None)):
+        return given
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise OptionError(
+            f"{option}={given!r:.60}: expected an image processor of transformers, or the folder or name of one"
+        )
+    where = os.path.expanduser(os.fspath(given))
+    require("PIL", extra="image", purpose="reading pictures")
+    try:
+        with quiet():
+            return transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                where, backend="pil", trust_remote_code=False, local_files_only=os.path.isdir(where)
+            )
+    except Exception as error:  # whatever it is that transformers stumbles over
+        raise ArtifactError(
+            f"{option}={where!r}: no image processor can be opened from there: {first_line(error)}"
+        ) from error
+
+
+def plain_image_processor(height: int, width: int) -> Any:
+    """An image processor for a model that comes without one: pictures are brought to a size, and centred.
+
+    Mean and deviation are those of ImageNet, with which most published models of pictures were trained.
+    """
+    require("PIL", extra="image", purpose="reading pictures")
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return ViTImageProcessorPil(size={"height": height, "width": width}, image_mean=means, image_std=deviations)
 
 
 def _reason(where: str, error: BaseException) -> str:

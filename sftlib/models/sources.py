@@ -28,6 +28,7 @@ from sftlib.models.opening import (
     found_in,
     looks_like_a_path,
     neighbours,
+    open_image_processor,
     open_tokenizer,
     opening,
     quiet,
@@ -91,6 +92,10 @@ class ModelSource(ABC):
     def tokenizer(self) -> Any:
         """The tokenizer that belongs to the model, or None."""
 
+    def image_processor(self) -> Any:
+        """The image processor that belongs to the model, or None."""
+        return None
+
     @abstractmethod
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         """A fresh fp32 copy with the head; what the weights do not hold is drawn from ``seed``.
@@ -142,6 +147,10 @@ class PretrainedSource(ModelSource):
     def tokenizer(self) -> Any:
         self._read_config()  # a model that is not there is to be told as that
         return open_tokenizer(self._name, option="model", more=self._from)
+
+    def image_processor(self) -> Any:
+        self._read_config()
+        return open_image_processor(self._name, option="model")
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
@@ -264,6 +273,9 @@ class AdaptedSource(ModelSource):
 
     def tokenizer(self) -> Any:
         return self._origin.tokenizer()
+
+    def image_processor(self) -> Any:
+        return self._origin.image_processor()
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         model = self._origin.build(head, dropout=dropout, seed=seed)

@@ -70,4 +70,4 @@ def test_columns_of_any_type_and_shape_are_laid_out() -> None:
 
 def test_references_are_for_an_encoder_to_load() -> None:
     with pytest.raises(TypeError, match="load it"):
-        laid_out({"image": Filed(["a.png"], [b"1"])}, np.array([0]), 0)
+        laid_out({"image": Filed(["a.png"], str.encode)}, np.array([0]), 0)

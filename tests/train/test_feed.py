@@ -66,7 +66,7 @@ Counting.__abstractmethods__ = frozenset()
 
 
 def encoded() -> Encoded:
-    files = Filed([str(row) for row in range(ROWS)], [b"%d" % row for row in range(ROWS)])
+    files = Filed([str(row) for row in range(ROWS)], str.encode)
     return Encoded({"number": files}, {"value": np.arange(ROWS)}, cost=np.arange(ROWS) % 5 + 1)
 
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from sftlib.models.files.strict import (
     GENERATION,
+    IMAGE_FILES,
     bounded,
+    check_image_processor,
     check_tokenizer,
     check_weights_fit,
     is_own_tokenizer,
@@ -67,6 +69,26 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
     if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in
         known = {**storage.read_json(settings), "tokenizer_class": "PreTrainedTokenizerFast"}
         settings.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_image_processor(processor: Any, folder: Path) -> None:
+    """Write an image processor's file."""
+    processor.save_pretrained(folder)
+    (name,) = IMAGE_FILES
+    _leave_out_refused(folder / name)
+
+
+def read_image_processor(folder: Path) -> Any:
+    """The folder's image processor, which needs pillow and nothing else.
+
+    Raises:
+        ValueError: its file asks for more than data, or cannot be used.
+    """
+    check_image_processor(folder)
+    with quiet(), told("the image processor cannot be opened"):
+        return transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, backend="pil", local_files_only=True, trust_remote_code=False
+        )
 
 
 def _once(model: nn.Module) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from transformers.models.auto import image_processing_auto
 
 from sftlib.models.opening import CONFIG, first_line
 from sftlib.models.structure import hooked
@@ -36,6 +37,9 @@ TOKENIZER_FILES = frozenset(
     sentencepiece.bpe.model tokenizer.model source.spm vocab-src.json prophetnet.tokenizer entity_vocab.json emoji.json
     byte_maps.json dict.txt bpe.codes""".split()
 )
+
+#: Files that its image processors write.
+IMAGE_FILES = frozenset({"preprocessor_config.json"})
 
 GENERATION = "generation_config.json"
 _TOKENIZER = "tokenizer_config.json"
@@ -127,6 +131,19 @@ def check_tokenizer(folder: Path) -> None:
             continue
         settings = _settings(folder / name)
         _check_class(name, settings.get("tokenizer_class"))
+
+
+def check_image_processor(folder: Path) -> None:
+    """Refuse settings of an image processor that ask for more than data.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    (name,) = IMAGE_FILES
+    kind = _settings(folder / name).get("image_processor_type")
+    known = {item for kinds in image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES.values() for item in kinds.values()}
+    if kind not in known:
+        raise ValueError(f"{name} has image_processor_type {kind!r:.80}, which transformers does not know")
 
 
 def is_own_tokenizer(kind: object) -> bool:

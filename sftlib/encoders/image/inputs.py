@@ -1,0 +1,106 @@
+"""How pictures are to be read, as a user writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from sftlib.encoders.base import Inputs
+from sftlib.encoders.image.augment import Augmentation, augmentations
+from sftlib.encoders.image.encoder import ImageEncoder
+from sftlib.errors import OptionError
+from sftlib.models.files.folder import read_image_processor
+from sftlib.models.files.strict import IMAGE_FILES
+from sftlib.models.opening import open_image_processor, plain_image_processor
+from sftlib.models.sources import ModelSource
+from sftlib.support.checking import checked_fields, raise_together, whole_number
+
+_LARGEST = 2**14  # pixels of a side
+
+
+@final
+@checked_fields
+@dataclass(frozen=True, kw_only=True)
+class Image(Inputs):
+    """Pictures, read through an image processor; augmented in training, never in evaluation.
+
+    Args:
+        size: pixels of both sides, or (height, width); what the model's image processor makes when None.
+        augment: ``"none"``, ``"light"`` (crops and mirrors), ``"medium"`` (colours and gaps too), or augmentations of
+            `sftlib.encoders.image.augment`, in order.
+        processor: an image processor of transformers, or the folder or name of one; the model's own when None. A model
+            that is passed as an object has none: then ``size`` makes one, with ImageNet's mean and deviation.
+
+    Raises:
+        OptionError: values that they cannot have.
+
+    Example:
+        >>> Image(size=224, augment="none")
+        Image(size=224, augment='none', processor=None)
+    """
+
+    size: int | tuple[int, int] | None = None
+    augment: str | Augmentation | Sequence[Augmentation] = "light"
+    processor: Any = None
+
+    def __post_init__(self) -> None:
+        raise_together([_size_problem(self.size)])
+        augmentations(self.augment)
+
+    def open(self, source: ModelSource) -> ImageEncoder:
+        own = (
+            source.image_processor()
+            if self.processor is None
+            else open_image_processor(self.processor, option="processor")
+        )
+        size = self.size
+        if own is not None and size is None:
+            return ImageEncoder(own, augmentations(self.augment))
+        wanted = size or getattr(source.config, "image_size", None)
+        if wanted is None:
+            raise OptionError(
+                f"inputs=Image(): a model that is passed as an object ({source.name}) comes without an image processor; "
+                "say how large its pictures are, Image(size=224), or give one, Image(processor=...)"
+            )
+        height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+        if own is None:
+            return ImageEncoder(plain_image_processor(height, width), augmentations(self.augment))
+        return ImageEncoder(_of_size(own, height, width), augmentations(self.augment))
+
+    @classmethod
+    def read(cls, folder: Path, facts: Mapping[str, Any]) -> ImageEncoder:
+        size = facts.get("size")
+        good = isinstance(size, list) and len(size) == 2 and _size_problem(tuple(size)) is None
+        if facts.keys() != {"size"} or not good:
+            raise ValueError(f"inputs: found {dict(facts)!r:.80}, expected the size of pictures, height and width")
+        encoder = ImageEncoder(read_image_processor(folder))
+        if list(encoder.size) != size:
+            raise ValueError(f"inputs: the image processor makes pictures of {encoder.size}, expected {size}")
+        return encoder
+
+    @classmethod
+    def files(cls) -> frozenset[str]:
+        return IMAGE_FILES
+
+
+def _size_problem(size: object) -> str | None:
+    sides = size if isinstance(size, tuple) and len(size) == 2 else (size,)
+    if size is None or all(whole_number("size", side, at_least=1, at_most=_LARGEST) is None for side in sides):
+        return None
+    return f"size={size!r:.60}: expected a whole number of pixels from 1 to {_LARGEST:,}, or (height, width)"
+
+
+def _of_size(processor: Any, height: int, width: int) -> Any:
+    """The same processor, brought to another size: crops as before, by the size of the crop."""
+    settings = processor.to_dict()
+    if settings.get("do_center_crop") and settings.get("crop_size"):
+        before = settings["crop_size"]
+        grown = max(height / before["height"], width / before["width"])
+        settings["crop_size"] = {"height": height, "width": width}
+        if "shortest_edge" in settings.get("size", {}):
+            settings["size"] = {"shortest_edge": round(settings["size"]["shortest_edge"] * grown)}
+    else:
+        settings["size"] = {"height": height, "width": width}
+    return type(processor).from_dict(settings)
