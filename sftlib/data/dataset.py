@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -10,16 +11,27 @@ import numpy as np
 from sftlib.data.columns import Nothing, joined
 from sftlib.data.files.tables import from_mappings, open_rows
 from sftlib.data.from_files import FromFiles
-from sftlib.data.kinds.base import Label
+from sftlib.data.kinds.base import Label, is_missing, kind_of
 from sftlib.data.kinds.label_names import check_label_names, holds, union
 from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.look.duplicates import Inputs
 from sftlib.data.look.report import DataReport, check_other, comparable
-from sftlib.data.problems import brief
+from sftlib.data.plain import plain_json
+from sftlib.data.problems import Findings, brief, raise_findings
 from sftlib.data.roles.resolve import resolve
 from sftlib.data.roles.schemas import roles_of
 from sftlib.data.rows import Row, Rows
-from sftlib.data.splitting import Index, check_fractions, keys, numbered, sides
+from sftlib.data.splitting import (
+    Index,
+    as_keys,
+    check_fractions,
+    key,
+    keys,
+    numbered,
+    sides,
+    strata_of_groups,
+    united,
+)
 from sftlib.data.store import Store, build
 from sftlib.errors import DataError, OptionError
 from sftlib.support.checking import checked, choice, raise_together
@@ -111,7 +123,9 @@ class TaskDataset(FromFiles):
         table = from_mappings(function(row) for row in self)
         # A column that had no role before does not take one by its name now.
         roleless = {name: None for name in self._store.others if name in roles_of(self.task)}
-        store, names = build(table, resolve(tuple(table.columns), roleless, task=self.task))
+        assignment = resolve(tuple(table.columns), roleless, task=self.task)
+        kinds = {role: self.kinds.get(role, kind) for role, kind in assignment.kinds.items()}
+        store, names = build(table, replace(assignment, kinds=kinds))
         names = self._label_names if holds(self._label_names, names) else names
         return self._of(store, np.arange(table.rows, dtype=np.int64), names)
 
@@ -131,8 +145,9 @@ class TaskDataset(FromFiles):
             )
         names = union(self._label_names, other._label_names)
         others = list(dict.fromkeys([*self._store.others, *other._store.others]))
+        kinds = {role: kind.joined(theirs.kinds[role]) for role, kind in mine.kinds.items()}
         store = Store(
-            mine,
+            replace(mine, kinds=kinds),
             {role: joined(self.view(role), other.view(role)) for role in self._store.values},
             {name: joined(self._view_or_none(name), other._view_or_none(name)) for name in others},
         )
@@ -142,38 +157,77 @@ class TaskDataset(FromFiles):
         return self.view(name) if name in self._store.others else Nothing(len(self))
 
     @checked
-    def split(self, *fractions: float, seed: int = 0, stratify: bool = True) -> tuple[Self, ...]:
+    def split(
+        self,
+        *fractions: float,
+        seed: int = 0,
+        stratify: bool = True,
+        by: str | Callable[[Row], Hashable] | None = None,
+    ) -> tuple[Self, ...]:
         """Cut the rows into sides of the given shares; rows with identical inputs stay on one side.
+
+        Media are identical when what they hold is, wherever they lie.
 
         The same rows, shares and seed give the same sides in every process. Each side keeps the order of the rows.
 
         Args:
             *fractions: positive shares that add up to 1.
             seed: decides the shuffle.
-            stratify: spread every class evenly over the sides (where a row has one class).
+            stratify: spread every class evenly over the sides (where a row has one class). Rows that ``by`` holds
+                together count as their class if they have one in common.
+            by: what else stays on one side: rows with one value of a role or of another column, such as ``"label"``
+                (so that each side has classes of its own) or ``"speaker"``; or with one value of a function of the row.
 
         Returns:
-            One data set per share, its size right to within one group of identical inputs.
+            One data set per share, its size right to within one group of rows that stay together.
 
         Raises:
             OptionError: shares that do not add up to 1.
-            DataError: a side would be empty.
+            RoleError: ``by`` names no column.
+            DataError: a side would be empty, or ``by`` is missing in some rows.
 
         Example:
             >>> data = TaskDataset({"text": list("abcdefgh"), "label": [0, 1] * 4})
             >>> [side.column("label") for side in data.split(0.5, 0.5)]
             [[0, 1, 1, 0], [0, 1, 0, 1]]
+            >>> [sorted(set(side.column("label"))) for side in data.split(0.5, 0.5, by="label")]
+            [[0], [1]]
         """
         check_fractions(fractions, seed, stratify)
-        inputs = keys(list(self.asked().values()))
-        parts = sides(inputs, self._strata() if stratify else np.zeros(len(self), np.int64), fractions, seed=seed)
+        groups = numbered(keys(list(self.asked().values())))
+        strata = self._strata() if stratify else np.zeros(len(self), np.int64)
+        if by is not None:
+            groups = united(groups, self._groups(by))
+            strata = strata_of_groups(groups, strata)
+        parts = sides(groups, strata, fractions, seed=seed)
         empty = [str(number) for number, part in enumerate(parts, 1) if not len(part)]
         if empty:
+            what = "distinct inputs" if by is None else "groups that stay together"
             raise DataError(
-                f"split{fractions} of {len(self):,} rows ({len(np.unique(inputs)):,} distinct inputs) leaves side "
+                f"split{fractions} of {len(self):,} rows ({len(np.unique(groups)):,} {what}) leaves side "
                 f"{', '.join(empty)} empty: give more rows, or fewer or larger shares"
             )
         return tuple(self._of(self._store, self._index[part], self._label_names) for part in parts)
+
+    def _groups(self, by: str | Callable[[Row], Hashable]) -> Index:
+        """The number of the group of each row."""
+        if not isinstance(by, str) and not callable(by):
+            raise OptionError(
+                f"split(by={brief(by)}): expected a role, the name of a column, or a function that takes a row"
+            )
+        where = f"split(by={by!r})" if isinstance(by, str) else "split(by=...)"
+        values = self._identities([by])[by] if isinstance(by, str) else map(by, self)
+        findings, found = Findings(), bytearray()
+        for row, value in enumerate(values):
+            if is_missing(value):
+                findings.add(row, "a missing value", None, "fill it in, with a name of its own for each group")
+                continue
+            try:
+                found += key([value if isinstance(value, bytes) else plain_json(value)])
+            except ValueError:
+                findings.add(row, f"{kind_of(value)} that cannot name a group", None, "give strings or numbers")
+        raise_findings([(where, False, findings)])
+        return numbered(as_keys(found))
 
     def _strata(self) -> Index:
         """What a split spreads evenly: the number of the label, where a row has exactly one."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from os import PathLike
 from types import MappingProxyType
-from typing import Self
+from typing import Self, overload
 
-from sftlib.data.files import readers
+from sftlib.data.files import folders, readers
 from sftlib.data.files.conll import read_conll
 from sftlib.data.files.instructions import read_alpaca, read_sharegpt
 from sftlib.data.files.json import read_json
 from sftlib.data.files.squad import read_squad
 from sftlib.data.kinds.base import Label
+from sftlib.data.kinds.label_names import union
+from sftlib.data.roles.schemas import SCHEMAS, roles_of
 from sftlib.data.rows import Rows
 from sftlib.support.checking import checked
 
@@ -137,30 +140,78 @@ class FromFiles(Rows):
         rows = readers.read_hub(name, split=split, config=config, revision=revision)
         return cls(rows, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
+    @overload
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | PathLike[str],
+        *,
+        splits: None = None,
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | None,
+    ) -> Self: ...
+    @overload
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | PathLike[str],
+        *,
+        splits: Sequence[str],
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | None,
+    ) -> tuple[Self, ...]: ...
     @classmethod
     @checked
     def from_folder(
         cls,
         path: str | PathLike[str],
         *,
+        splits: Sequence[str] | None = None,
         encoding: str = "utf-8",
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
         **roles: str | None,
-    ) -> Self:
-        """One folder per class, one ``.txt`` file per row; columns ``text``, ``label`` and ``path``, in sorted order.
+    ) -> Self | tuple[Self, ...]:
+        """One folder per class, of pictures or of ``.txt`` files: one file a row, in sorted order.
+
+        The columns are ``image`` (a path) or ``text``, ``label`` (the name of the folder) and ``path`` (from the given
+        folder on). Folders inside of a class belong to it. A file is a picture by its suffix or, failing that, by its
+        first bytes; other files are passed over, and the logger ``sftlib`` says how many and which.
+
+        Args:
+            path: the folder.
+            splits: names of folders in it, each with the folders of the classes, such as ``("train", "val")``; a data
+                set for each of them comes back, and all have the same label names.
+            encoding: how the bytes of ``.txt`` files spell text.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+            **roles: as for `TaskDataset`; ``image="image"`` or ``text="text"`` says which files are meant where there
+                are both.
 
         Raises:
-            DataError: no such folder, no class folders, files that cannot be decoded, and as for `TaskDataset`.
+            DataError: no such folder, no class folders, a class without files, texts that cannot be decoded, pictures
+                that cannot be read, and as for `TaskDataset`.
         """
-        return cls(
-            readers.read_folder(path, encoding=encoding),
-            task=task,
-            label_names=label_names,
-            on_invalid=on_invalid,
-            **roles,
-        )
+        role = next((role for role in ("image", "text") if roles.get(role) == role), None)
+        if role is None and task in SCHEMAS.tasks:
+            role = next((role for role in ("image", "text") if role in roles_of(task)), None)
+        if splits is None:
+            tables = [folders.read_folder(path, encoding=encoding, role=role)]
+        else:
+            tables = folders.read_splits(path, splits, encoding=encoding, role=role)
+        parts = [cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles) for table in tables]
+        if splits is None:
+            return parts[0]
+        names = reduce(union, (part.label_names for part in parts))
+        return tuple(part._of(part._store, part._index, names) for part in parts)
 
     @classmethod
     @checked

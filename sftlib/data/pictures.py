@@ -28,6 +28,8 @@ SUFFIXES = frozenset(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pbm .pgm .png .pnm 
 #: Pixels from which a picture is decoded while no other one of its kind is: some hundred bytes would fill the memory.
 LARGE = 2**24
 
+NOT_THERE = "a file that does not exist"
+
 _ORIENTATION = 0x0112
 #: EXIF orientation -> how the picture is turned so that up is up, by the names of `PIL.Image.Transpose`.
 _TURNS = {
@@ -100,7 +102,7 @@ def opened(path: str) -> Iterator[tuple[BufferedReader, os.stat_result]]:
             raise UnreadableError(f"{what} instead of the file of a picture", "give the path of a file")
         stream = open(path, "rb")  # noqa: SIM115 - closed below; only opening may fail here
     except FileNotFoundError:
-        raise UnreadableError("a file that does not exist", _not_there(path)) from None
+        raise UnreadableError(NOT_THERE, "mend the path, or drop these rows") from None
     except OSError as error:
         raise UnreadableError("a file that cannot be opened", "see to its permissions", error.strerror or "") from None
     except ValueError:  # a zero byte, or a lone surrogate
@@ -109,18 +111,33 @@ def opened(path: str) -> Iterator[tuple[BufferedReader, os.stat_result]]:
         yield stream, os.fstat(stream.fileno())
 
 
-def _not_there(path: str) -> str:
-    """What to do about a path that leads nowhere."""
+def path_of(value: object, folder: Path | None = None) -> str:
+    """The absolute path that a value stands for; ``~`` is the home folder.
+
+    Args:
+        value: a string or path.
+        folder: what a relative path starts from; None for the working directory.
+
+    Raises:
+        UnreadableError: it is an address of the web.
+    """
+    path = os.fsdecode(os.fspath(value))  # type: ignore[call-overload]
     if "://" in path:
-        return "pictures are not fetched: download it first, and give the path of its file"
+        mend = "pictures are not fetched: download them first, and give the paths of their files"
+        raise UnreadableError("an address instead of a path", mend)
+    return os.path.abspath(os.path.join(folder or "", os.path.expanduser(path)))
+
+
+def nearby(path: str) -> str:
+    """What is there instead of a file that is not: a clause."""
     folder = Path(path).parent
     if not folder.is_dir():
-        return f"there is no such folder as {folder}; mend the path, or drop these rows"
+        return f"there is no such folder as {str(folder)!r}"
     hint = nearest(Path(path).name, [entry.name for entry in os.scandir(folder)])
-    return f"{hint} Mend the path, or drop these rows" if hint.startswith("did you mean") else "mend the path"
+    return hint if hint.startswith("did you mean") else f"{str(folder)!r} holds nothing of a similar name"
 
 
-def facts_of(stream: BufferedReader, *, gate: AbstractContextManager[Any] | None = None) -> Facts:
+def facts_of(stream: BufferedReader | BytesIO, *, gate: AbstractContextManager[Any] | None = None) -> Facts:
     """Read a picture from its beginning to its end.
 
     Args:
@@ -151,7 +168,7 @@ def loaded(source: IO[bytes] | bytes, *, gate: AbstractContextManager[Any] | Non
     check_size(image)
     large = image.width * image.height > LARGE
     with gate if gate is not None and large else nullcontext():
-        _load(image)
+        load(image)
     check_values(image)
     return image
 
@@ -204,7 +221,12 @@ def _too_large(note: str = "") -> UnreadableError:
     return UnreadableError(f"a picture of more than {pillow().MAX_IMAGE_PIXELS:,} pixels", mend, note)
 
 
-def _load(image: Image) -> None:
+def load(image: Image) -> None:
+    """Decode the pixels of an image, if that was not done yet.
+
+    Raises:
+        UnreadableError: they are damaged or not all there.
+    """
     try:
         image.load()
     except MemoryError:

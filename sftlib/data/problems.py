@@ -22,8 +22,10 @@ def brief(value: object, limit: int = 40) -> str:
         >>> brief("a" * 100, limit=10)
         "'aaaaaa..."
     """
-    # A long text is cut before repr, so that showing one row of a megabyte costs nothing.
-    shown = repr(value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value)
+    # What is long is cut before repr, so that showing one row of a megabyte costs nothing.
+    if isinstance(value, str | bytes) and len(value) > limit:
+        value = value[:limit] + ("..." if isinstance(value, str) else b"...")  # type: ignore[operator]
+    shown = repr(value)
     shown = shown.encode("utf-8", "backslashreplace").decode("utf-8")
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
@@ -74,6 +76,9 @@ class _Kind:
 class Findings:
     """The problems of one column, grouped by kind; of a bad row no more is held than its number.
 
+    Args:
+        shown: how many rows of a kind are told one by one; the others are counted.
+
     Example:
         >>> findings = Findings()
         >>> for row in range(7):
@@ -82,7 +87,8 @@ class Findings:
         text: 7 rows with a missing value: row 0, row 1, row 2, row 3, row 4 and 2 more; drop these rows
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: int = SHOWN) -> None:
+        self._shown = shown
         self._kinds: dict[str, _Kind] = {}
         self._rows = array("q")
 
@@ -99,7 +105,7 @@ class Findings:
         kind = self._kinds.setdefault(what, _Kind(mend))
         kind.count += 1
         self._rows.append(row)
-        if kind.count <= SHOWN:
+        if kind.count <= self._shown:
             said = ", ".join(part for part in ("" if value is None else brief(value), note) if part)
             kind.rows.append(f"row {row} ({said})" if said else f"row {row}")
 
@@ -120,7 +126,7 @@ class Findings:
         """One line for each kind of problem, beginning with ``where``."""
         for what, kind in self._kinds.items():
             rows = "1 row" if kind.count == 1 else f"{kind.count:,} rows"
-            more = f" and {kind.count - SHOWN:,} more" if kind.count > SHOWN else ""
+            more = f" and {kind.count - self._shown:,} more" if kind.count > self._shown else ""
             yield f"{where}: {rows} with {what}: {', '.join(kind.rows)}{more}"
 
 

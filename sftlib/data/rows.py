@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self, TypeAlias, overload
 
@@ -91,8 +91,17 @@ class Rows(ABC):
         return (*self._store.values, *self._store.others)
 
     def asked(self) -> dict[str, Iterator[Any]]:
-        """Input role -> what a model is given of it when it predicts, in row order."""
-        return {role: map(self.kinds[role].input_of, self.view(role)) for role in self.inputs}
+        """Input role -> what identifies what a model is given of it when it predicts, in row order."""
+        kinds = {role: self.kinds[role] for role in self.inputs}
+        return {role: map(kind.identity, map(kind.input_of, self.view(role))) for role, kind in kinds.items()}
+
+    def _identities(self, roles: Iterable[str]) -> dict[str, Iterator[Any]]:
+        """Role (or other column) -> what identifies its values, in row order."""
+        kinds = self._store.assignment.kinds
+        return {
+            role: map(kinds[role].identity, self.view(role)) if role in kinds else iter(self.view(role))
+            for role in roles
+        }
 
     def column(self, role: str) -> list[Any]:
         """All values of a role (or of another column) in row order.
@@ -168,8 +177,11 @@ class Rows(ABC):
         return next((self.kinds[role].unit for role in self.targets if self.kinds[role].holds_labels), "rows")
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count."""
-        return digest(self.task, self._label_names, {role: self.view(role) for role in self._store.values})
+        """Hex SHA-256 over task, label names and every role's values in row order; other columns do not count.
+
+        Of media the content counts, not the path.
+        """
+        return digest(self.task, self._label_names, self._identities(self._store.values))
 
     def digest(self, roles: Sequence[str]) -> str:
         """Hex SHA-256 over the values of some roles alone, in row order; of all rows of the columns worked out once.
@@ -178,10 +190,10 @@ class Rows(ABC):
             RoleError: there is none of that name.
         """
         if not self.is_whole:
-            return digest(None, None, {role: self.view(role) for role in roles})
+            return digest(None, None, self._identities(roles))
         known = self._store.digests
         if tuple(roles) not in known:
-            known[tuple(roles)] = digest(None, None, {role: self.view(role) for role in roles})
+            known[tuple(roles)] = digest(None, None, self._identities(roles))
         return known[tuple(roles)]
 
     def has_digest(self, roles: Sequence[str]) -> bool:

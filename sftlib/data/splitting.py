@@ -98,6 +98,47 @@ def numbered(values: Iterable[Hashable]) -> Index:
     return np.fromiter((known.setdefault(value, len(known)) for value in values), np.int64)
 
 
+def united(first: Index, second: Index) -> Index:
+    """The same number for rows that are linked: that are alike in one of two ways, or both alike to a third.
+
+    Example:
+        >>> united(np.array([0, 1, 0, 2]), np.array([7, 7, 8, 9])).tolist()
+        [0, 0, 0, 1]
+    """
+    parents = list(range(int(first.max(initial=-1)) + 1))
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]  # a shorter way for the next one
+            number = parents[number]
+        return number
+
+    met: dict[int, int] = {}
+    for one, other in zip(first.tolist(), second.tolist(), strict=True):
+        mine, theirs = root(one), root(met.setdefault(other, one))
+        parents[max(mine, theirs)] = min(mine, theirs)
+    return numbered([root(number) for number in first.tolist()])
+
+
+def strata_of_groups(groups: Index, strata: Index) -> Index:
+    """The stratum of each row's group: what all its rows have in common, if another group has that too.
+
+    All others form one stratum, so that a group that is alone in its stratum is shuffled and not put to the front.
+
+    Example:
+        >>> strata_of_groups(np.array([0, 0, 1, 2, 2, 3]), np.array([5, 5, 5, 5, 6, 7])).tolist()
+        [5, 5, 5, -1, -1, -1]
+    """
+    low = np.full(int(groups.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    high = np.full(len(low), np.iinfo(np.int64).min)
+    np.minimum.at(low, groups, strata)
+    np.maximum.at(high, groups, strata)
+    common = np.where(low == high, low, -1)
+    _, where, counts = np.unique(common, return_inverse=True, return_counts=True)
+    alone = counts[where] < 2
+    return np.where(alone | (common < 0), -1, common)[groups]
+
+
 def check_fractions(fractions: Sequence[object], seed: object, stratify: object) -> None:
     """Raise every problem of the arguments of a split.
 

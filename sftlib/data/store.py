@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -72,6 +72,8 @@ def build(
         LabelError: every bad row of every column, when all the problems are of labels.
         DataError: the same, when there are others.
     """
+    kinds = {role: kind.bound(table.folder) for role, kind in assignment.kinds.items()}
+    assignment = replace(assignment, kinds=kinds)
     label_role = _label_role(assignment)
     if names is not None and assignment.is_labelled and label_role is None:
         raise OptionError(f"label_names: the task {assignment.task!r} has no labels")
@@ -88,6 +90,7 @@ def build(
         raise_findings(found)  # such as lists that all look like vectors
         _say_dropped(dropped, len(bad), table.rows)
     raise_findings(found)
+    _say_remarks(assignment, values)
     used = {*assignment.columns.values(), *values}
     return Store(assignment, values, {name: column for name, column in others.items() if name not in used}), fitted
 
@@ -138,6 +141,12 @@ def _say_dropped(found: Sequence[Found], dropped: int, rows: int) -> None:
     lines = [f"  {line}" for where, _, findings in found for line in findings.counts(where)]
     said = f"{dropped:,} of {rows:,} rows left out:"
     logging.getLogger("sftlib").warning("%s", "\n".join([said, *lines]))
+
+
+def _say_remarks(assignment: Assignment, values: Mapping[str, Sequence[Any]]) -> None:
+    for role, kind in assignment.kinds.items():
+        for remark in kind.remarks(values[role]):
+            logging.getLogger("sftlib").warning("%s: %s", _place(assignment, role), remark)
 
 
 def _place(assignment: Assignment, role: str) -> str:

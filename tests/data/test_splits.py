@@ -148,3 +148,89 @@ def test_an_empty_side_is_an_error() -> None:
         numbered([0, 1, 0]).split(0.8, 0.1, 0.1)
     with pytest.raises(DataError, match="empty"):
         numbered([0, 1]).select([]).split(0.5, 0.5)
+
+
+def speakers(count: int, rows: int, seed: int = 0) -> TaskDataset:
+    """Rows of several speakers, mixed, with two labels each."""
+    generator = np.random.default_rng(seed)
+    who = generator.integers(count, size=rows)
+    return TaskDataset(
+        {"text": [f"row {i}" for i in range(rows)], "label": generator.integers(2, size=rows), "speaker": who}
+    )
+
+
+def test_groups_stay_on_one_side() -> None:
+    data = speakers(30, 600)
+    for by in ("speaker", lambda row: f"speaker {row['speaker']}", lambda row: (row["speaker"], "x")):
+        for seed in range(5):
+            parts = data.split(0.6, 0.2, 0.2, seed=seed, by=by)
+            found = [set(part.column("speaker")) for part in parts]
+            assert sum(map(len, found)) == len(set().union(*found))
+            assert sum(map(len, parts)) == len(data)
+            assert all(abs(len(part) - share * 600) < 40 for part, share in zip(parts, (0.6, 0.2, 0.2), strict=True))
+
+
+def test_sides_with_classes_of_their_own() -> None:
+    """Which ones is drawn, and not the first: groups that are alone in their class are shuffled too."""
+    data = numbered([row % 10 for row in range(200)])
+    splits = [data.split(0.5, 0.5, seed=seed, by="label") for seed in range(20)]
+    firsts = {tuple(sorted(set(left.column("label")))) for left, _ in splits}
+    assert all(not set(left.column("label")) & set(right.column("label")) for left, right in splits)
+    assert all(len(left) == len(right) == 100 for left, right in splits)
+    assert len(firsts) > 15
+    assert all(left.label_names == data.label_names for left, _ in splits)
+
+
+def test_groups_of_one_class_are_spread_by_it() -> None:
+    """Patients who are ill or not: as many of the ill on each side, by the share."""
+    rows = [(patient, patient % 5 == 0) for patient in range(100) for _ in range(4)]
+    texts = [f"row {i}" for i in range(len(rows))]
+    data = TaskDataset({"text": texts, "label": [ill for _, ill in rows], "patient": [who for who, _ in rows]})
+    for seed in range(10):
+        left, right = data.split(0.5, 0.5, seed=seed, by="patient")
+        assert left.label_counts()[True] == right.label_counts()[True] == 40
+
+
+def test_identical_inputs_link_groups() -> None:
+    """Two speakers who said the same thing are on one side, and so is who said the same as either."""
+    texts = ["a", "b", "b", "c", "c", "d", "e", "f", "g", "h"]
+    data = TaskDataset({"text": texts, "speaker": [1, 1, 2, 2, 3, 3, 4, 5, 6, 7], "label": [0, 1] * 5})
+    for seed in range(10):
+        left, _ = data.split(0.6, 0.4, seed=seed, by="speaker")
+        assert len({1, 2, 3} & set(left.column("speaker"))) in (0, 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 15), st.integers(0, 9), st.integers(0, 2)), min_size=2, max_size=60))
+def test_a_grouped_split_is_a_partition(rows: list[tuple[int, int, int]]) -> None:
+    data = TaskDataset([{"text": f"text {t}", "group": g, "label": y, "id": i} for i, (t, g, y) in enumerate(rows)])
+    try:
+        parts = data.split(0.5, 0.5, by="group")
+    except DataError:  # a side would be empty
+        return
+    assert sorted(row for part in parts for row in part.column("id")) == list(range(len(rows)))
+    for name in ("text", "group"):
+        assert not set(parts[0].column(name)) & set(parts[1].column(name))
+
+
+@pytest.mark.parametrize(
+    ("by", "error", "match"),
+    [
+        ("speeker", DataError, "no role 'speeker': did you mean 'speaker'"),
+        ("scaffold", DataError, "no role 'scaffold'"),
+        (3, OptionError, r"split\(by=3\): expected a role, the name of a column, or a function"),
+        (lambda row: None if row["speaker"] == 1 else 1, DataError, r"split\(by=...\): \d+ rows? with a missing value"),
+        (lambda row: object(), DataError, "an object that cannot name a group"),
+        (lambda row: 1, DataError, r"\(1 groups that stay together\) leaves side"),
+    ],
+)
+def test_groups_that_cannot_be(by: object, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        speakers(5, 50).split(0.5, 0.5, by=by)  # type: ignore[arg-type]
+
+
+def test_a_grouped_split_is_the_same_again() -> None:
+    data = speakers(12, 100)
+    assert [part.fingerprint() for part in data.split(0.5, 0.5, seed=3, by="speaker")] == [
+        part.fingerprint() for part in data.split(0.5, 0.5, seed=3, by="speaker")
+    ]

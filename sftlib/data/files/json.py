@@ -6,6 +6,7 @@ import codecs
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def table_of(rows: list[Any], file: Path) -> Table:
     wrong = [f"row {row} ({brief(value)})" for row, value in enumerate(rows) if not isinstance(value, dict)]
     if wrong:
         raise DataError(f"{file}: {len(wrong):,} of {len(rows):,} rows are no objects: {'; '.join(wrong[:SHOWN])}")
-    return gathered(rows, file.stat().st_size)
+    return replace(gathered(rows, file.stat().st_size), folder=file.parent)
 
 
 def rows_of(table: Table) -> Iterator[dict[str, Any]]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from sftlib.data.files import spool
-from sftlib.data.files.paths import BadLines, entries, existing, opened, undecodable, with_mark, without_repeats
+from sftlib.data.files.paths import BadLines, existing, opened, undecodable, with_mark, without_repeats
 from sftlib.data.files.spool import BLOCK, gathered, sink_for
 from sftlib.data.files.tables import Table, open_rows
-from sftlib.data.problems import SHOWN, delimiter_hint, listed
+from sftlib.data.problems import delimiter_hint, listed
 from sftlib.errors import DataError, OptionError
 from sftlib.support.extras import require
 
@@ -57,7 +57,7 @@ def _read_cells(file: Path, reader: Any) -> Table:
         if good:
             sink.add(dict(zip(header, zip(*good, strict=True), strict=True)), len(good))
     bad.raise_any()
-    return Table(sink.columns(), sink.count, textual=True, options=("delimiter", "encoding"))
+    return Table(sink.columns(), sink.count, textual=True, options=("delimiter", "encoding"), folder=file.parent)
 
 
 def _cells(count: int) -> str:
@@ -107,7 +107,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Table:
     with opened(file, "rb") as stream:
         table = gathered(_objects(stream, bad), file.stat().st_size)
     bad.raise_any()
-    return table
+    return replace(table, folder=file.parent)
 
 
 def _objects(stream: IO[bytes], bad: BadLines) -> Iterator[dict[str, object]]:
@@ -133,8 +133,8 @@ def _objects(stream: IO[bytes], bad: BadLines) -> Iterator[dict[str, object]]:
                 bad.add(line, f'holds a {type(row).__name__}, expected an object such as {{"text": ...}}')
 
 
-def read_parquet(path: str | os.PathLike[str]) -> Any:
-    """The columns of a Parquet file: a pyarrow ``Table``, or a `Table` over a file if they are large."""
+def read_parquet(path: str | os.PathLike[str]) -> Table:
+    """The columns of a Parquet file, in memory or over a file if they are large."""
     pyarrow = require("pyarrow", extra="data", purpose="reading Parquet")
     parquet = require("pyarrow.parquet", extra="data", purpose="reading Parquet")
     file = existing(path)
@@ -143,9 +143,9 @@ def read_parquet(path: str | os.PathLike[str]) -> Any:
             parts = parquet.ParquetFile(stream)
             groups = [parts.metadata.row_group(number) for number in range(parts.num_row_groups)]
             if sum(group.total_byte_size for group in groups) <= spool.FILE_LIMIT:
-                return parts.read()
+                return replace(open_rows(parts.read()), folder=file.parent)
             columns = spool.spool_arrow(parts.schema_arrow, parts.iter_batches(batch_size=spool.BLOCK))
-            return Table(columns, parts.metadata.num_rows)
+            return Table(columns, parts.metadata.num_rows, folder=file.parent)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 
@@ -160,31 +160,3 @@ def read_hub(name: str, *, split: str, config: str | None = None, revision: str 
     except Exception as error:  # dozens of types from several libraries; the cause is kept
         raise DataError(f"from_hub({name!r}, split={split!r}): {type(error).__name__}: {error}") from error
     return replace(open_rows(rows), options=("split", "config", "revision"))
-
-
-def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Table:
-    """Columns ``text``, ``label`` (the name of the folder) and ``path``, in sorted order."""
-    root = existing(path, folder=True)
-    encoding = with_mark(encoding)
-    classes = [entry for entry in entries(root) if entry.is_dir() and not entry.name.startswith(".")]
-    if not classes:
-        raise DataError(f"{root} holds no folders: expected one folder per class, with .txt files inside")
-    problems: list[str] = []
-    columns: dict[str, list[object]] = {"text": [], "label": [], "path": []}
-    for folder in classes:
-        files = [entry for entry in entries(folder) if entry.suffix == ".txt" and entry.is_file()]
-        if not files:
-            problems.append(f"{folder} holds no .txt files; remove it or fill it")
-        for file in files:
-            try:
-                columns["text"].append(file.read_text(encoding=encoding))
-            except UnicodeError as error:
-                problems.append(f"{file} is not {encoding.removesuffix('-sig')}: {error}")
-            except OSError as error:
-                problems.append(f"{file} cannot be read: {error.strerror}")
-            columns["label"].append(folder.name)
-            columns["path"].append(f"{folder.name}/{file.name}")
-    if problems:
-        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise DataError("\n".join([*problems[:SHOWN], *more]))
-    return Table(columns, len(columns["text"]), options=("encoding",))

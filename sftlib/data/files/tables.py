@@ -9,7 +9,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, final
+
+import numpy as np
 
 from sftlib.data.problems import Findings, brief, listed
 from sftlib.errors import DataError
@@ -31,6 +34,7 @@ class Table:
         class_names: for columns of class numbers that declare their names (`datasets` ``ClassLabel``), the names.
         textual: every value is the text of a cell, to be read by the kind of its role.
         options: the options of the reader it comes from, for the message about a misspelt one.
+        folder: where the file lies that it comes from, which names of files in it start from.
     """
 
     columns: Mapping[str, Sequence[object]]
@@ -38,6 +42,7 @@ class Table:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     textual: bool = False
     options: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 def open_rows(rows: object) -> Table:
@@ -127,6 +132,8 @@ def _from_columns(columns: Mapping[Any, Any]) -> Table:
 
 def _column(name: object, column: Any) -> list[object]:
     """A copy of a column as a list of Python objects."""
+    if isinstance(column, np.ndarray) and column.ndim > 2:  # of pictures: each stays an array
+        return list(column)
     for convert in ("tolist", "to_list", "to_pylist"):  # numpy and pandas, polars, pyarrow
         if hasattr(column, convert) and hasattr(column, "__len__"):
             values = getattr(column, convert)()
@@ -160,7 +167,11 @@ def _from_datasets(rows: Any) -> Table:
         raise DataError(
             f"found several splits ({listed(rows)}): choose one, for example rows[{next(iter(rows), '')!r}]"
         )
-    class_names = _class_names(getattr(rows, "features", None) or {})
+    features = getattr(rows, "features", None) or {}
+    class_names = _class_names(features)
+    for name, feature in features.items():
+        if type(feature).__name__ == "Image":  # as the bytes of its file: decoded ones would fill the memory
+            rows = rows.cast_column(name, type(feature)(decode=False))
     if not hasattr(rows, "column_names") or not hasattr(rows, "__len__"):  # a stream
         table = from_mappings(rows)
         return Table(table.columns, table.rows, class_names)

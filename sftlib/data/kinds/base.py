@@ -1,7 +1,7 @@
 """Kinds of role: what the values of a column must be for a role to use it, and what they become.
 
-A kind has three small jobs: `check` finds every bad row of a column, `normalise` makes plain Python values of a
-column that has none, `parse` reads the cells of a text file.
+A kind has four small jobs: `check` finds every bad row of a column, `normalise` makes plain Python values of a
+column that has none, `parse` reads the cells of a text file, `identity` says when two values are the same.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias, final
 
 import numpy as np
@@ -49,7 +50,7 @@ def encodable(text: str) -> bool:
 
 
 class RoleKind(ABC):
-    """What every kind of role can do. Kinds have no state: two instances of one are interchangeable."""
+    """What every kind of role can do. Two instances of one kind are interchangeable, whatever they remember."""
 
     #: Whether the values are labels: they are fitted, and their problems are `LabelError`.
     holds_labels = False
@@ -57,7 +58,7 @@ class RoleKind(ABC):
     one_label = False
     #: What a label belongs to: "rows", or "words" where a row has one for each.
     unit = "rows"
-    #: What `len` of a value counts, where that says how long it is: "characters", "words" or "turns".
+    #: What `size` of a value counts, where that says how large it is: "characters", "words", "turns" or "pixels".
     measure = ""
     #: Whether a value of an input may say what is to be learnt, or not; see `has_target`.
     may_lack_target = False
@@ -89,6 +90,33 @@ class RoleKind(ABC):
     def input_of(self, value: object) -> object:
         """The part of a normalised value that a model is given when it predicts; all of it, in most kinds."""
         return value
+
+    def identity(self, value: object) -> object:
+        """What two normalised values have in common that are the same to a split: most are what they say.
+
+        Media are what they hold: the digest of that stands for them.
+        """
+        return value
+
+    def size(self, value: object) -> int:
+        """How large a normalised value is, in what `measure` says."""
+        return len(value)  # type: ignore[arg-type]
+
+    def bound(self, folder: Path | None) -> RoleKind:
+        """This kind for the columns of one data set.
+
+        Args:
+            folder: where the file lies that they were read from, which names of files in them start from.
+        """
+        return self
+
+    def joined(self, other: RoleKind) -> RoleKind:
+        """This kind for the columns of two data sets, one after the other."""
+        return self
+
+    def remarks(self, values: Sequence[object]) -> Iterable[str]:
+        """What is to be said of normalised values that can be used, but not as they stand."""
+        return ()
 
     def comparable(self, value: object) -> Hashable:
         """Equal for two normalised values that say the same."""

@@ -66,7 +66,7 @@ class Inputs:
     Keys of 16 bytes stand for the texts, so that memory does not hold a second copy of the data, nor a first.
 
     Args:
-        columns: the values of each input role; gone through once.
+        columns: for each input role what identifies its values, which are texts or digests; gone through once.
     """
 
     def __init__(self, columns: Mapping[str, Iterable[object]]) -> None:

@@ -63,7 +63,8 @@ class DataReport:
         similar_labels: labels that differ in case, width or spaces only.
         leakage: what is shared with the other data set; None without one.
         unit: what has a label: ``"rows"``, or ``"words"``.
-        measures: what each of ``lengths`` counts: characters of a text, words of tokens, turns of messages.
+        measures: what each of ``lengths`` counts: characters of a text, words of tokens, turns of messages, pixels
+            of a picture.
 
     Example:
         >>> from sftlib.data import TaskDataset
@@ -109,7 +110,7 @@ class DataReport:
             label_counts=counts,
             imbalance=_imbalance(counts) if data.unit == "rows" else None,
             targets=_target_summary(data),
-            lengths={role: _lengths(data.view(role)) for role in measures},
+            lengths={role: _lengths(data.kinds[role], data.view(role)) for role in measures},
             blank=tuple(inputs.blank),
             duplicates=exact,
             normalised_duplicates=loose,
@@ -227,8 +228,8 @@ def _imbalance(counts: Mapping[Label, int]) -> float | None:
     return max(filled) / min(filled) if filled else None
 
 
-def _lengths(values: View) -> dict[str, float]:
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
+def _lengths(kind: RoleKind, values: View) -> dict[str, float]:
+    lengths = np.fromiter(map(kind.size, values), np.int64, len(values))
     return _summary(lengths) | {"p95": float(np.percentile(lengths, 95)), "max": int(lengths.max())}
 
 

@@ -13,6 +13,7 @@ from typing import TypeAlias, final
 from sftlib.data.kinds.answers import AnswersRole
 from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
+from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
@@ -98,6 +99,7 @@ class Schemas:
 
 _TEXT: Roles = {"text": TextRole()}
 _PAIR: Roles = {"text_pair": TextRole()}
+_IMAGE: Roles = {"image": ImageRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
@@ -133,6 +135,9 @@ SCHEMAS.register(Schema("masked-lm", _TEXT, named_only=True))
 SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR, named_only=True))
 SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"text_negative": TextRole()}, named_only=True))
 SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRole()}, named_only=True))
+SCHEMAS.register(Schema("image-classification", _IMAGE, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-image-classification", _IMAGE, {}, {"labels": LabelListRole()}))
+SCHEMAS.register(Schema("image-regression", _IMAGE, {}, {"target": NumberRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftlib.data.pictures import UnreadableError, check_size, check_values, loaded, opened, pillow, upright
+from sftlib.data.pictures import UnreadableError, check_size, check_values, loaded, opened, path_of, pillow, upright
 from sftlib.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _image_of(value: Any) -> Image:
     if isinstance(value, bytes):
         return loaded(value)
     if isinstance(value, str | os.PathLike):
-        with opened(os.path.expanduser(os.fspath(value))) as (stream, _):
+        with opened(path_of(value)) as (stream, _):
             return loaded(stream)
     image: Image = value
     if not isinstance(image, pillow().Image):

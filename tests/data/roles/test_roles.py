@@ -162,6 +162,9 @@ def test_the_registry() -> None:
         "causal-lm",
         "masked-lm",
         "text-embedding",
+        "image-classification",
+        "multi-label-image-classification",
+        "image-regression",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")

@@ -1,0 +1,268 @@
+"""Media: pictures, by path or as they are, identified by what they hold and not by where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftlib.data.kinds.base import DROP_OR_FILL, RoleKind, is_missing, kind_of
+from sftlib.data.kinds.values import Fault
+from sftlib.data.pictures import (
+    NOT_THERE,
+    Facts,
+    UnreadableError,
+    check_size,
+    check_values,
+    facts_of,
+    load,
+    nearby,
+    opened,
+    path_of,
+    remarks_of,
+    upright,
+)
+from sftlib.data.problems import Findings, listed_rows
+from sftlib.errors import DataError
+
+#: How many files a message names for each kind of problem: more than of other values, since each is mended by hand.
+SHOWN = 100
+_BLOCK = 512  # values given to the threads at once
+
+_FORM = "give a path, bytes, a PIL image, or an (H, W) or (H, W, 3) array of uint8"
+
+Gate = AbstractContextManager[Any]
+
+
+class _File(NamedTuple):
+    """What tells that a file is still the one that was read."""
+
+    path: str
+    size: int
+    changed: int
+
+
+@final
+class ImageRole(RoleKind):
+    r"""A picture in every row: a path, the bytes of a file, a PIL image, or an (H, W) or (H, W, 3) array of uint8.
+
+    Every picture is decoded to its end before it passes, in threads. Paths become absolute; what the file holds is its
+    identity, so that a copy of it is the same picture.
+
+    Args:
+        folder: what relative paths start from; None for the working directory.
+        seen: what is known of files and bytes that were read; None to forget it. `bound` makes one for a data set.
+
+    Example:
+        >>> print(*ImageRole().check([None, b""]).lines("image"), sep="\n")
+        image: 1 row with a missing value: row 0; drop these rows or fill them in
+        image: 1 row with an empty file: row 1 (0 bytes); copy it again from where it came, or drop these rows
+        >>> ImageRole().identity(b"a") == ImageRole().identity(b"b")
+        False
+    """
+
+    measure = "pixels"
+
+    def __init__(self, folder: Path | None = None, seen: dict[_File | bytes, Facts] | None = None) -> None:
+        self._folder = folder
+        self._seen = seen
+
+    def bound(self, folder: Path | None) -> ImageRole:
+        """One that reads relative paths from a folder, and remembers what it has read."""
+        return ImageRole(folder, {} if self._seen is None else self._seen)
+
+    def joined(self, other: RoleKind) -> ImageRole:
+        """One that remembers what both have read."""
+        more = other._seen if isinstance(other, ImageRole) else None
+        return ImageRole(self._folder, (self._seen or {}) | (more or {}))
+
+    def check(self, values: Sequence[object]) -> Findings:
+        """Find what is missing, no picture, damaged, not whole, or too large; everything is read to its end."""
+        findings, gate = Findings(shown=SHOWN), threading.Lock()
+        hinted = False
+        for row, fault in enumerate(_in_threads(lambda value: self._fault(value, gate), values)):
+            if fault is None:
+                continue
+            note = fault.note
+            if fault.what == NOT_THERE and not hinted:  # once: files that are not there are often not there together
+                hinted, note = True, f"{note}, {nearby(path_of(_unwrapped(values[row]), self._folder))}"
+            findings.add(row, fault.what, fault.shown, fault.mend, note=note)
+        return findings
+
+    def _fault(self, value: object, gate: Gate) -> Fault | None:
+        """What is wrong with one value."""
+        value = _unwrapped(value)
+        if is_missing(value) or (isinstance(value, str) and not value):
+            return Fault("a missing value", None, DROP_OR_FILL)
+        if isinstance(value, np.ndarray):
+            return _array_fault(value)
+        try:
+            if isinstance(value, str | os.PathLike):
+                self._of_file(path_of(value, self._folder), gate)
+            elif isinstance(value, bytes | bytearray | memoryview):
+                self._of_bytes(bytes(value), gate)
+            elif _is_image(value):
+                with gate:  # one that stands in several rows is read once, and not in two threads
+                    _read(value)
+            else:
+                return Fault(f"{kind_of(value)} instead of a picture", None, _FORM)
+        except UnreadableError as problem:
+            return Fault(problem.what, None, problem.mend, ", ".join(filter(None, [self._name(value), problem.note])))
+        return None
+
+    def _name(self, value: object) -> str:
+        """What a message calls a picture."""
+        if not isinstance(value, str | os.PathLike):
+            return f"{len(value):,} bytes" if isinstance(value, bytes) else ""
+        try:
+            return repr(path_of(value, self._folder))
+        except UnreadableError:
+            return repr(os.fspath(value))
+
+    def _of_file(self, path: str, gate: Gate | None = None) -> Facts:
+        """What is known of a file, which is read if it was not read before or has changed."""
+        seen: dict[Any, Facts] = {} if self._seen is None else self._seen
+        stamp = _stamp(path) if seen else None
+        if stamp in seen:
+            return seen[stamp]
+        with opened(path) as (stream, found):
+            facts = facts_of(stream, gate=gate)
+        seen[_File(path, found.st_size, found.st_mtime_ns)] = facts
+        return facts
+
+    def _of_bytes(self, content: bytes, gate: Gate | None = None) -> Facts:
+        seen = {} if self._seen is None else self._seen
+        digest = hashlib.sha256(content).digest()
+        if digest not in seen:
+            seen[digest] = facts_of(BytesIO(content), gate=gate)
+        return seen[digest]
+
+    def normalise(self, values: Sequence[object]) -> list[object]:
+        """Absolute paths, bytes, and arrays and images that nobody else holds."""
+        return [self._plain(_unwrapped(value)) for value in values]
+
+    def _plain(self, value: Any) -> object:
+        if isinstance(value, str | os.PathLike):
+            return path_of(value, self._folder)
+        if not isinstance(value, np.ndarray):
+            return value.copy() if _is_image(value) else bytes(value)
+        array = np.array(value, order="C")
+        array.flags.writeable = False
+        return array
+
+    def parse(self, cells: Sequence[object]) -> Sequence[object]:
+        """Paths; an empty cell is missing."""
+        return [None if cell == "" else cell for cell in cells]
+
+    def identity(self, value: object) -> bytes:
+        """SHA-256 of the file, of the bytes, or of the pixels; of a file that did not change it is worked out once.
+
+        Raises:
+            DataError: the file is not there any more, or is no picture any more.
+        """
+        if isinstance(value, bytes):
+            return hashlib.sha256(value).digest()
+        return self._facts(value).digest if isinstance(value, str) else _pixel_digest(value)
+
+    def size(self, value: object) -> int:
+        """Width times height."""
+        if isinstance(value, np.ndarray):
+            return int(value.shape[0] * value.shape[1])
+        if isinstance(value, str | bytes):
+            return self._facts(value).pixels
+        image: Any = value
+        return int(image.width * image.height)
+
+    def _facts(self, value: str | bytes) -> Facts:
+        try:
+            return self._of_file(value) if isinstance(value, str) else self._of_bytes(value)
+        except UnreadableError as problem:
+            note = f" ({problem.note})" if problem.note else ""
+            raise DataError(
+                f"{self._name(value)} is {problem.what}{note}, and was a picture when the data set was made: "
+                "put it back, or make the data set again"
+            ) from None
+
+    def remarks(self, values: Sequence[object]) -> Iterator[str]:
+        """Which pictures are not read as they stand: transparent, animated, of 16 bits, in CMYK."""
+        rows: dict[str, list[int]] = {}
+        for row, value in enumerate(values):
+            for remark in self._remarks(value):
+                rows.setdefault(remark, []).append(row)
+        for remark, found in rows.items():
+            count = "1 picture" if len(found) == 1 else f"{len(found):,} pictures"
+            yield f"{count} {remark}: {listed_rows(found)}"
+
+    def _remarks(self, value: object) -> tuple[str, ...]:
+        if isinstance(value, np.ndarray):
+            return ()
+        return self._facts(value).remarks if isinstance(value, str | bytes) else remarks_of(value)
+
+
+def _unwrapped(value: object) -> object:
+    """What is inside of the mapping of bytes and path that `datasets` keeps a picture as."""
+    if isinstance(value, Mapping) and value.keys() <= {"bytes", "path"}:
+        return value.get("path") if is_missing(value.get("bytes")) else value["bytes"]
+    return value
+
+
+def _is_image(value: object) -> bool:
+    """Whether it is a PIL image: told by name, so that pillow is not imported for data that never saw it."""
+    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(value).__mro__)
+
+
+def _read(image: Any) -> None:
+    check_size(image)
+    load(image)
+    check_values(image)
+
+
+def _array_fault(array: NDArray[Any]) -> Fault | None:
+    found = f"{array.dtype} of shape {array.shape}"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        channels_first = array.ndim == 3 and array.shape[0] in (1, 3)
+        mend = "put the channels last, with .transpose(1, 2, 0)" if channels_first else _FORM
+        return Fault("an array of another shape than (H, W) or (H, W, 3)", None, mend, found)
+    if array.dtype != np.uint8:
+        mend = "scale it to whole numbers from 0 to 255 and convert with .astype('uint8')"
+        return Fault("an array of other numbers than uint8", None, mend, found)
+    return None if array.size else Fault("a picture without pixels", None, "drop these rows", found)
+
+
+def _pixel_digest(value: Any) -> bytes:
+    """Of an array, or of an image that is turned upright; a plain image and its array are the same."""
+    if not isinstance(value, np.ndarray):
+        image = upright(value)
+        if image.mode not in ("L", "RGB") or image.has_transparency_data:
+            palette = image.getpalette("RGB") if image.mode == "P" else None
+            facts = repr((image.mode, image.size, palette, image.info.get("transparency")))
+            return hashlib.sha256(facts.encode() + image.tobytes()).digest()
+        value = np.asarray(image)
+    return hashlib.sha256(repr(value.shape).encode() + value.tobytes()).digest()
+
+
+def _stamp(path: str) -> _File | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # which opening it will say better
+        return None
+    return _File(path, found.st_size, found.st_mtime_ns)
+
+
+def _in_threads(function: Callable[[object], Fault | None], values: Sequence[object]) -> Iterator[Fault | None]:
+    """What a function says of each value, in order; pillow decodes without holding the interpreter."""
+    if len(values) < 2:
+        yield from map(function, values)
+        return
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(values), _BLOCK):
+            yield from pool.map(function, values[start : start + _BLOCK])
