@@ -8,7 +8,6 @@ Letters: ``B`` rows of a micro-batch, ``H`` and ``W`` pixels of the model's pict
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sftlib.data.kinds.media import ImageRole
 from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Filed
 from sftlib.encoders.image.augment import BILINEAR, Augmentation, Pixels, augmented
@@ -87,7 +87,7 @@ class ImageEncoder(Encoder):
     def write(self, values: Mapping[str, Sequence[Any]], writer: Writer) -> None:
         (pictures,) = values.values()
         patches = max(1, self.size[0] * self.size[1] // _PATCH)
-        writer.refer({PIXELS: Filed(pictures, _content_of)}, np.full(len(pictures), patches, np.int64))
+        writer.refer({PIXELS: Filed(pictures, ImageRole(seen={}).identity)}, np.full(len(pictures), patches, np.int64))
 
     def load(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Loaded:
         pictures = encoded.inputs[PIXELS]
@@ -153,13 +153,6 @@ class ImageEncoder(Encoder):
     def is_one(self, given: object) -> bool:
         picture = hasattr(given, "getbands")  # as pillow's images have
         return picture or isinstance(given, str | PathLike | bytes | np.ndarray)
-
-
-def _content_of(value: Any) -> bytes:
-    """What identifies a picture: the bytes of its file, or its pixels."""
-    if isinstance(value, str | PathLike):
-        return hashlib.sha256(Path(value).read_bytes()).digest()
-    return hashlib.sha256(value if isinstance(value, bytes) else decode(value).tobytes()).digest()
 
 
 def _size_of(config: Any) -> tuple[int, int] | None:

@@ -50,19 +50,15 @@ class Image(Inputs):
         augmentations(self.augment)
 
     def open(self, source: ModelSource) -> ImageEncoder:
-        own = (
-            source.image_processor()
-            if self.processor is None
-            else open_image_processor(self.processor, option="processor")
-        )
-        size = self.size
+        given, size = self.processor, self.size
+        own = source.image_processor() if given is None else open_image_processor(given, option="processor")
         if own is not None and size is None:
             return ImageEncoder(own, augmentations(self.augment))
         wanted = size or getattr(source.config, "image_size", None)
         if wanted is None:
             raise OptionError(
-                f"inputs=Image(): a model that is passed as an object ({source.name}) comes without an image processor; "
-                "say how large its pictures are, Image(size=224), or give one, Image(processor=...)"
+                f"inputs=Image(): a model that is passed as an object ({source.name}) comes without an image "
+                "processor; say how large its pictures are, Image(size=224), or give one, Image(processor=...)"
             )
         height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
         if own is None:

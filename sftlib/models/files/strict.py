@@ -141,7 +141,8 @@ def check_image_processor(folder: Path) -> None:
     """
     (name,) = IMAGE_FILES
     kind = _settings(folder / name).get("image_processor_type")
-    known = {item for kinds in image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES.values() for item in kinds.values()}
+    names: Any = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+    known = {item for kinds in names.values() for item in kinds.values()}
     if kind not in known:
         raise ValueError(f"{name} has image_processor_type {kind!r:.80}, which transformers does not know")
 
