@@ -53,6 +53,7 @@ _NUMBERS = [((i * 11) % 32) / 16 - 1 for i in range(COUNT)]
 #: Name of a set of rows -> its columns.
 COLUMNS: dict[str, Columns] = {
     "text-classification": {"text": TEXTS, "label": _LABELS},
+    "whole numbers": {"text": TEXTS, "label": [(10, 2, 33)[i % 3] for i in range(COUNT)]},
     "pairs": {"text": TEXTS, "text_pair": _PAIRS, "label": _LABELS},
     "multi-label-classification": {
         "text": TEXTS,

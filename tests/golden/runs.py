@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sftlib import FineTuner, Generation, LoRA
+from sftlib import FineTuner, Generation, LoRA, TaskDataset
 from tests.golden.rows import INPUTS, TEXTS, data_of
 from tests.golden.values import shown
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -125,12 +125,12 @@ class Run:
         make = self.model or (lambda: tiny_model(self.family, kind.outputs, auto_class=kind.auto_class))
         return make()
 
-    def fitted(self, cut: int, **more: Any) -> FineTuner:
+    def fitted(self, cut: int, *, valid: TaskDataset | None = None) -> FineTuner:
         """The tuner after the run.
 
         Args:
             cut: rows of a pass.
-            more: options in place of the run's own.
+            valid: rows that are evaluated on the way.
         """
         tokenizer = tiny_tokenizer(self.family)
         if self.template:
@@ -145,11 +145,10 @@ class Run:
             "device": "cpu",
             "seed": 7,
             **self.options,
-            **more,
         }
         task_options = {**KINDS[self.task].task_options, **self.task_options}
         tuner = tuner_for(self.start(), task_options=task_options, **options)
-        return tuner.fit(data_of(self.rows or self.task, self.task), progress=False)
+        return tuner.fit(data_of(self.rows or self.task, self.task), valid, progress=False)
 
     def numbers(self) -> dict[str, Any]:
         """Everything that is held of it, as JSON values."""
@@ -244,7 +243,7 @@ _VARIANTS: dict[str, Run] = {
         options={"max_length": 24},
     ),
     "relations, another negative": Run(
-        "relation-extraction", "bert", task_options={"negative_label": "part_of", "label_smoothing": 0.1}
+        "relation-extraction", "bert", task_options={"negative_label": "part_of", "label_smoothing": 0.1}, cuts=_WHOLE
     ),
     "conversations": Run("causal-lm", "llama", "conversations", cuts=_WHOLE, template=True),
     "conversations, last turn": Run(
@@ -261,13 +260,13 @@ _VARIANTS: dict[str, Run] = {
         options=_SMALL,
         inputs=["a", "b c"],
     ),
-    "completions, split": Run("causal-lm", "llama", task_options={"over_long": "split"}, options=_SMALL),
+    "completions, split": Run("causal-lm", "llama", task_options={"over_long": "split"}, options=_SMALL, cuts=_WHOLE),
     "drawn answers": Run("causal-lm", "gpt2", task_options={"generation": _DRAWN}, cuts=_WHOLE),
     "beams": Run("seq2seq", "bart", task_options={"generation": _BEAMS}, cuts=_WHOLE),
-    "short targets": Run("seq2seq", "t5", task_options={"max_target_length": 4}),
+    "short targets": Run("seq2seq", "t5", task_options={"max_target_length": 4}, cuts=_WHOLE),
     "smoothed targets": Run("seq2seq", "bart", task_options={"label_smoothing": 0.2}, cuts=_WHOLE),
-    "an encoder and a decoder": Run("seq2seq", "encoder-decoder"),
-    "more gaps": Run("masked-lm", "bert", task_options={"mask_probability": 0.4}),
+    "an encoder and a decoder": Run("seq2seq", "encoder-decoder", cuts=_WHOLE),
+    "more gaps": Run("masked-lm", "bert", task_options={"mask_probability": 0.4}, cuts=_WHOLE),
     "in-batch, scaled": Run("text-embedding", "bert", task_options={"embedding_scale": 5.0}, cuts=_WHOLE),
     "in-batch with negatives": Run("text-embedding", "bert", "triplets", cuts=_WHOLE),
     "triplets": Run(

@@ -5,7 +5,8 @@ every bit is compared: losses, norms of gradients, a digest of the weights, pred
 out otherwise in their last bits, so digests are left aside and numbers compared: losses to 1e-5; norms, the length of
 all weights, metrics and predictions to 1e-4; relative, or absolute below 1. Where even the random weights that a tiny
 model begins with are others, since another version draws them in another order, the two ways to cut a step are compared
-with each other. Names of tests say which it was: ``pytest -v`` shows ``[bits-...]`` or ``[numbers-...]``.
+with each other, and a run with one way only has to come to its end. Names of tests say which it was: ``pytest -v``
+shows ``[bits-...]`` or ``[numbers-...]``.
 
 Where a number is meant to change, ``python -m tests.golden.make`` writes them all anew.
 """
