@@ -47,7 +47,7 @@ def tuner(**options: Any) -> FineTuner:
 def ready(data: TaskDataset, *, over_long: str = "truncate", **options: Any) -> Fitted:
     """All parts of a run, before its first step."""
     made = tuner(over_long=over_long, **options)
-    return assemble(made._arguments, made._source, CausalLM.for_data(data, {"over_long": over_long}))
+    return assemble(made._arguments, made._source, CausalLM(over_long=over_long).learned_from(data))
 
 
 def draw_masks(path: Path) -> None:

@@ -55,7 +55,7 @@ class TestLosses:
     @pytest.mark.parametrize(("name", "options"), LOSSES)
     def test_18_gradients(self, name: str, options: dict[str, Any], figure: Figure) -> None:
         data = case_of(name).data()
-        task = find_task(name).for_data(data, options)
+        task = find_task(name)(**options).learned_from(data)
         outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
         assert outputs.dtype == torch.float64
         # gradcheck's two points, 1e-6 apart, tell no more than 1e-7 of a sum of this size; five points tell 1e-9.
@@ -76,9 +76,9 @@ class TestLosses:
         case = case_of(name)
         for options in case.loss_options:
             data = case.data(5)
-            task = find_task(name).for_data(case.data(), options)
+            task = find_task(name)(**options).learned_from(case.data())
             encoder = encoder_for(case.families[0])
-            encoder.tokenizer.add_tokens(list(task.new_tokens), special_tokens=True)
+            encoder.tokenizer.add_tokens(list(task.markers), special_tokens=True)
             encoded = task.encode(data, encoder)
             batch = task.collate(encoded, np.arange(len(encoded)), encoder)
             given, whole = opened(case.fake(task, batch))
@@ -97,7 +97,7 @@ class TestLosses:
         for smoothing in (0.0, 0.1, 0.9):
             for weights in (None, {"a": 0.5, "b": 2.0, "c": 1.0, "d": 7.0}, {"a": 1, "b": 0, "c": 1, "d": 1}):
                 data = TaskDataset({"text": ["x"] * ROWS, "label": labels()})
-                task = TextClassification.for_data(data, {"class_weights": weights, "label_smoothing": smoothing})
+                task = TextClassification(class_weights=weights, label_smoothing=smoothing).learned_from(data)
                 given = None if weights is None else torch.tensor([float(weights[name]) for name in NAMES]).double()
                 outputs, other = scores(4).requires_grad_(), scores(4).requires_grad_()
                 total, count = loss_of(task, data, outputs)
@@ -189,7 +189,7 @@ class TestTruncation:
         report = tuner_for("token-classification", max_length=limit).report(data)
         assert (report.train.rows, report.train.truncated, report.train.unsupervised) == (8, 0, 0)
         assert report.train.windows > 8
-        task = find_task("token-classification").for_data(data, {})
+        task = find_task("token-classification")().learned_from(data)
         encoded = task.encode(data, TextEncoder(tiny_tokenizer(), limit))
         targets = encoded.targets["tags"]
         assert isinstance(targets, Ragged)

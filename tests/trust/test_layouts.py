@@ -45,7 +45,7 @@ def sums(name: str, family: str, cut: int, *, padding_free: bool | str = "auto",
     data = case_of(name).data()
     arguments = tuner._arguments
     loss_options = {key: value for key, value in options.items() if key != "dropout"}
-    fitted = assemble(arguments, tuner._source, task_class(name).for_data(data, loss_options))
+    fitted = assemble(arguments, tuner._source, task_class(name)(**loss_options).learned_from(data))
     encoded = fitted.encode(data)
     forward = fitted.forward(encoded)
     totals, counts = [], []

@@ -44,7 +44,7 @@ LONG = data_of(
 
 def encoded_of(data: TaskDataset, limit: int = 64, **options: Any) -> Any:
     encoder = TextEncoder(tiny_tokenizer(), limit)
-    task = QuestionAnswering.for_data(data, options)
+    task = QuestionAnswering(**options).learned_from(data)
     return task, encoder, task.encode(data, encoder)
 
 
@@ -82,7 +82,7 @@ def test_the_inputs_are_those_of_the_tokenizer() -> None:
     data = data_of(row_of(0, 1), row_of(1, 0))
     for family in ("bert", "roberta", "gpt2"):
         encoder = encoder_for(family)
-        encoded = QuestionAnswering.for_data(data, {}).encode(data, encoder)
+        encoded = QuestionAnswering().learned_from(data).encode(data, encoder)
         for i, row in enumerate(data):
             expected = tiny_tokenizer(family)(row["question"], row["context"])
             for name, ragged in encoded.inputs.items():
@@ -137,7 +137,7 @@ def test_the_loss_is_cross_entropy_over_context_and_none() -> None:
 
 def test_gradients() -> None:
     data = case_of(NAME).data(5)
-    task = QuestionAnswering.for_data(data, {})
+    task = QuestionAnswering().learned_from(data)
     batch = task.collate(task.encode(data, encoder_for()), np.arange(5), encoder_for())
     outputs = case_of(NAME).fake(task, batch).requires_grad_()
     assert torch.autograd.gradcheck(lambda scores: task.loss(scores, batch)[0], (outputs,), atol=1e-7)

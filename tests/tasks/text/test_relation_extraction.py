@@ -175,7 +175,7 @@ def test_rows_of_words_are_learned_and_predicted(tmp_path: Path) -> None:
 )
 def test_the_label_for_not_related(labels: list[Any], given: Any, expected: Any) -> None:
     data = TaskDataset([{"text": "a b", "head": (0, 1), "tail": (2, 3), "label": label} for label in labels])
-    task = RelationExtraction.for_data(data, {"negative_label": given})
+    task = RelationExtraction(negative_label=given).learned_from(data)
     assert task.config()["negative"] == expected
     metrics = task.metrics(["f1_micro"]).update([labels[0]] * 2, [labels[0]] * 2)
     assert metrics["f1_micro"] == (0.0 if expected == labels[0] else 1.0)

@@ -27,7 +27,7 @@ def data_of(**more: Any) -> TaskDataset:
 
 def summed(data: TaskDataset, **options: Any) -> tuple[float, float, list[torch.Tensor]]:
     """The loss of eight random embeddings a side, their number, and the sides."""
-    task = TextEmbedding.for_data(data, options)
+    task = TextEmbedding(**options).learned_from(data)
     encoded = task.encode(data, encoder_for())
     batch = task.collate(encoded, np.arange(8), encoder_for())
     outputs = functional.normalize(of_rows(batch, 12), dim=1)

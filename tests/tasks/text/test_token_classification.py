@@ -31,7 +31,7 @@ def data_of(*rows: str, tags: list[list[str]] | None = None) -> TaskDataset:
 
 
 def task_for(data: TaskDataset, **options: Any) -> TokenClassification:
-    return TokenClassification.for_data(data, options)
+    return TokenClassification(**options).learned_from(data)
 
 
 LONG = "a wonderful film warm and funny from start to end unbelievablylongword x1 y22 " * 8
@@ -121,7 +121,7 @@ def test_the_loss_counts_words() -> None:
     """Against a loop over words."""
     data = case_of(NAME).data()
     weights = {"O": 0.5, "B-long": 2.0, "I-long": 1.0, "B-short": 3.0}
-    task = TokenClassification.for_data(data, {"class_weights": weights, "label_smoothing": 0.1})
+    task = TokenClassification(class_weights=weights, label_smoothing=0.1).learned_from(data)
     encoded = task.encode(data, encoder_for())
     batch = task.collate(encoded, np.arange(len(data)), encoder_for())
     outputs = case_of(NAME).fake(task, batch)
@@ -142,7 +142,7 @@ def test_the_loss_counts_words() -> None:
 
 def test_gradients() -> None:
     data = case_of(NAME).data(6)
-    task = TokenClassification.for_data(data, {"label_smoothing": 0.2, "class_weights": "balanced"})
+    task = TokenClassification(label_smoothing=0.2, class_weights="balanced").learned_from(data)
     batch = task.collate(task.encode(data, encoder_for()), np.arange(6), encoder_for())
     outputs = case_of(NAME).fake(task, batch).requires_grad_()
     assert torch.autograd.gradcheck(lambda scores: task.loss(scores, batch)[0], (outputs,), atol=1e-7)
@@ -210,7 +210,7 @@ def test_numbers_of_tags_that_have_names() -> None:
     rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[0, 1]]}, features=features)
     data = TaskDataset(rows)
     assert data.label_names == ("O", "B-x")
-    assert TokenClassification.for_data(data, {}).label_names == ("O", "B-x")
+    assert TokenClassification().learned_from(data).label_names == ("O", "B-x")
     assert data[0]["tags"] == ["O", "B-x"]
 
 
