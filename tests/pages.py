@@ -1,8 +1,7 @@
 """Runs the Python examples of a Markdown page, in order, as one program in a prepared folder.
 
 The page's own names work there: ``bert-base-uncased`` and the like are folders with tiny random models, and
-``reviews.csv`` has sixty rows, and ``glue_data`` a few of every task of GLUE. So a page is tested exactly as it is
-printed, without a network.
+``reviews.csv`` has sixty rows. So a page is tested exactly as it is printed, without a network.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.glue import official
 from tests.tiny import SENTENCES, tiny_folder
 
 # Hub names used on pages; relative paths too, which is what makes them work here.
@@ -36,7 +34,6 @@ def prepare(folder: Path) -> None:
     for name, family in MODELS.items():
         (folder / name).mkdir(parents=True)
         tiny_folder(folder / name, family)
-    official.make(folder / "glue_data")
     for name, (family, auto_class) in OTHER_MODELS.items():
         tiny_folder(folder / name, family, auto_class=auto_class)
     rows = [

@@ -91,6 +91,11 @@ class Encoder(ABC):
     hands: ClassVar[str]
     slow: ClassVar[bool] = False
 
+    @property
+    def draws(self) -> bool:
+        """Whether `load` draws anything for a row in training, so that the row is another in every epoch."""
+        return False
+
     @abstractmethod
     def settle(self, model: nn.Module, *, markers: Sequence[str], seed: int) -> Sequence[int]:
         """Make a fresh model and this agree, for good.
@@ -154,15 +159,20 @@ class Encoder(ABC):
     def smallest(self) -> dict[str, Tensor]:
         """Inputs of one small row, for a look at how a model is built."""
 
-    def layout(self, model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:
+    def layout(
+        self, model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None
+    ) -> tuple[Layout, str]:
         """How rows lie inside the model: its own way, with our dropout, unless an encoder knows a leaner one.
 
         Args:
             model: in evaluation mode.
             run: scores of a few rows, the largest among them, under a layout, in fp32 and without dropout.
             padding_free: whether to try rows end to end; None to decide by the model.
+
+        Returns:
+            The layout, and why rows do not lie end to end in it, where that was wanted.
         """
-        return unpacked_layout(model)
+        return unpacked_layout(model), ""
 
     def visible(self, scores: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """Scores without those that mean nothing and differ from layout to layout, such as those of padding."""

@@ -192,6 +192,32 @@ class DropoutMasks:
         """The masks that start at ``offsets`` (...), each ``width`` wide, in the type of ``like``."""
         return Windows(self._pool(p, like), offsets.reshape(-1), width)
 
+    def kept(self, shape: tuple[int, ...], p: float, site: int) -> Tensor:
+        """Which rows, or which channels of rows, are kept where a lot falls on the whole of them.
+
+        Args:
+            shape: (M,) or (M, C), C channels; M is the number of rows, or a multiple where each is cut into parts.
+            p: rate; it is rounded to a multiple of 2^-24.
+            site: number of the place in the model.
+
+        Returns:
+            Of that shape, True for what is kept.
+
+        Raises:
+            ValueError: M is no multiple of the number of rows, so nobody can say which row is which.
+        """
+        rows = self._positions(0)  # (B,)
+        parts, rest = divmod(shape[0], len(rows))
+        if rest:
+            raise ValueError(
+                f"drop path, or dropout of channels, sees {shape[0]} things of {len(rows)} rows: nobody can say "
+                "which are whose; set its rate to 0 in the model's config"
+            )
+        keys = (rows[:, None] + _head_keys(parts, rows.device)).flatten()
+        if len(shape) == 2:
+            keys = mix(keys)[:, None] + _head_keys(shape[1], keys.device)
+        return (mix(keys + self._site_key(site)) & (2**24 - 1)) >= round(p * 2**24)
+
     def begin_again(self, module: nn.Module) -> None:
         """Forget that a module was called in this pass: its output was of no use, and it is called again."""
         for part in module.modules():

@@ -1,8 +1,12 @@
-"""How a model is built: a body under a head, layers in the body."""
+"""How a model is built: a body under a head, layers in the body; and hooks, for as long as a context lasts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 def body_of(model: nn.Module) -> nn.Module | None:
@@ -26,3 +30,13 @@ def layers_of(model: nn.Module, *, headless: bool = False) -> nn.ModuleList | No
     inner = {child for module in lists for child in module.modules() if child is not module}
     outermost = [module for module in lists if module not in inner]
     return outermost[0] if len(outermost) == 1 else None
+
+
+@contextmanager
+def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Within this context these hooks are there; afterwards they are gone."""
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

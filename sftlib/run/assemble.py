@@ -153,12 +153,17 @@ def opening_lines(
     rows = counted(len(train), "row") + (f" (+ {len(valid):,} valid)" if valid is not None else "")
     lines = [
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
-        f"({fitted.precision.reason}), {fitted.settings['layout']}; "
+        f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
         f"{rows}, {counted(steps, 'step')}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
     return [*lines, *train.report(valid).problems, *found.sentences(fitted.encoder.limit, "")]
+
+
+def _layout(fitted: Fitted) -> str:
+    refused = fitted.layout.refused if fitted.layout else ""
+    return f"{fitted.settings['layout']}{f' (end to end: {refused:.100})' if refused else ''}"
 
 
 def _share(fitted: Fitted, share: float) -> str:

@@ -97,13 +97,21 @@ class Fitted:
         self.encoder.check(self.model, encoded)
         return encoded
 
-    def feed(self, encoded: Encoded, budget: Budget | None = None, *, plan: Plan | None = None) -> Feed:
+    def feed(
+        self,
+        encoded: Encoded,
+        budget: Budget | None = None,
+        *,
+        plan: Plan | None = None,
+        identified: bool | None = None,
+    ) -> Feed:
         """Hands rows to the device.
 
         Args:
             encoded: the rows.
             budget: of one pass; that of a pass without gradients when None.
             plan: which rows make up which step, in training.
+            identified: whether batches say what identifies each row; where something is recalled by it when None.
         """
         return Feed(
             self.task,
@@ -114,7 +122,7 @@ class Fitted:
             comm=self.comm,
             plan=plan,
             seed=self.settings["seed"],
-            identified=self.recall is not None,
+            identified=self.recall is not None if identified is None else identified,
         )
 
     # Passes.

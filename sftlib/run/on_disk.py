@@ -23,13 +23,16 @@ from sftlib.run.fitted import Fitted
 from sftlib.run.identity import described_options, differences, digest_of, digest_of_weights, libraries
 from sftlib.train.callbacks import Callback
 from sftlib.train.comm import Comm
-from sftlib.train.disk.checkpoint import Checkpoints, Parts
+from sftlib.train.disk.checkpoint import Checkpoints, State
 from sftlib.train.disk.locking import FolderLock
 from sftlib.train.disk.saving import Saver
 from sftlib.train.disk.signals import Signals
 from sftlib.train.feed import Feed
 from sftlib.train.plan import Budget
 from sftlib.train.state import Training
+
+#: Of what a run is known by; runs of another format do not go on.
+FORMAT = 2
 
 _RESOLVED = ("precision", "device")  # "auto" is decided once, when the run begins
 
@@ -140,7 +143,7 @@ class RunOnDisk(Run):
         self,
         checkpoints: Checkpoints,
         *,
-        state: Parts | None,
+        state: State | None,
         damaged: Mapping[str, str],
         save_every: int | None,
         lines: Sequence[str],
@@ -211,6 +214,7 @@ class RunOnDisk(Run):
             training.step = self._state["position"]["step"]
             training.history.begin_with(self._state["history"])
         run = {
+            "format": FORMAT,
             "options": self._options,
             "data": self._data,
             "start": start,

@@ -10,11 +10,11 @@ from typing import Any
 
 from sftlib.errors import CheckpointError
 from sftlib.run.identity import differences, libraries
-from sftlib.run.on_disk import Run, RunInMemory, RunOnDisk
+from sftlib.run.on_disk import FORMAT, Run, RunInMemory, RunOnDisk
 from sftlib.support.checking import raise_together
 from sftlib.support.display import counted
 from sftlib.train.comm import Comm
-from sftlib.train.disk.checkpoint import Checkpoints, Parts
+from sftlib.train.disk.checkpoint import Checkpoints, State
 from sftlib.train.disk.locking import LOCK, FolderLock
 from sftlib.train.disk.saving import check_state
 from sftlib.train.disk.signals import Signals
@@ -60,6 +60,7 @@ def _open_on_disk(
     state = None if found.folder is None else checkpoints.read(found.folder)
     if state is not None:
         check_state(state, found.step)
+        _require_format(checkpoints, state, found.manifest)
     lines = [f"skipped {name}: {why}" for name, why in found.skipped.items()]
     if quiet and lines:
         logging.getLogger("sftlib").warning("%s", "; ".join(lines))
@@ -103,6 +104,19 @@ def _require_empty(checkpoints: Checkpoints) -> None:
         )
 
 
+def _require_format(checkpoints: Checkpoints, state: Parts, manifest: Mapping[str, Any]) -> None:
+    """Refuse a run that knows itself by other facts than runs of this version."""
+    if state["run"].get("format") == FORMAT:
+        return
+    saved = manifest.get("libraries")
+    version = saved.get("sftlib", "0.1") if isinstance(saved, dict) else "0.1"
+    raise CheckpointError(
+        f"output_dir={os.fspath(checkpoints.folder)!r} holds a run of sftlib {version!s:.20}, which this version cannot "
+        f"continue (options of tasks and digests of rows are written in another way now): finish it with sftlib "
+        f"{version!s:.20}, or begin it again in another folder"
+    )
+
+
 def _lines_on_signals() -> list[str]:
     if Signals.can_be_caught():
         return []
@@ -111,7 +125,7 @@ def _lines_on_signals() -> list[str]:
     ]
 
 
-def _lines_on_processes(state: Parts | None, comm: Comm) -> list[str]:
+def _lines_on_processes(state: State | None, comm: Comm) -> list[str]:
     before = comm.size if state is None else int(state["run"]["resolved"].get("processes", 1))
     if before == comm.size:
         return []

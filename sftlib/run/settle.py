@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sftlib.encoders.base import Encoder
+from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.models.frozen.prefix_cache import Recalling
 from sftlib.models.frozen.prefix_store import PrefixStore
@@ -15,6 +19,7 @@ from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32
 from sftlib.models.sources import seeded
 from sftlib.run.fitted import Fitted
+from sftlib.train.forward import Forward
 from sftlib.train.recall import Recall, freeze_layout, try_recall
 
 
@@ -30,20 +35,48 @@ def settled(fitted: Fitted, encoded: Encoded) -> Fitted:
         return fitted
     asked = fitted.settings["padding_free"]
     batches = [fitted.feed(rows).probe() for rows in (fitted.examples(), encoded)]
+    layout = fitting_layout(
+        fitted.encoder,
+        fitted.model,
+        batches,
+        lambda layout: fitted.forward(layout, Fp32()),
+        padding_free=None if asked == "auto" else asked,
+    )
+    return replace(fitted, layout=layout, settings={**fitted.settings, "layout": layout.name})
+
+
+def fitting_layout(
+    encoder: Encoder,
+    model: nn.Module,
+    batches: Sequence[Batch],
+    make: Callable[[Layout], Forward],
+    *,
+    padding_free: bool | None,
+) -> Layout:
+    """The leanest layout in which the model gives its own answers on these batches.
+
+    Args:
+        encoder: knows the layouts, and which scores mean something.
+        model: on its device.
+        batches: a few rows of different cost each, the largest of the data among them.
+        make: a forward pass in a layout, in fp32.
+        padding_free: whether to try rows end to end; None to decide by the model.
+    """
 
     def run(layout: Layout) -> Tensor:
-        forward = fitted.forward(layout, Fp32())
+        forward = make(layout)
         with torch.inference_mode(), forward.prepared():
-            found = [fitted.encoder.visible(logits(forward(batch)), batch.inputs).flatten() for batch in batches]
+            found = [encoder.visible(logits(forward(batch)), batch.inputs).flatten() for batch in batches]
         if not forward.works():
-            raise ValueError(f"{type(fitted.model).__name__} does not hand keywords on to its attention")
+            raise ValueError(f"{type(model).__name__} does not hand keywords on to its attention")
         return torch.cat(found)
 
-    was_training = fitted.model.training
-    fitted.model.eval()
-    layout = fitted.encoder.layout(fitted.model, run, padding_free=None if asked == "auto" else asked)
-    fitted.model.train(was_training)
-    return replace(fitted, layout=layout, settings={**fitted.settings, "layout": layout.name})
+    was_training = model.training
+    model.eval()
+    layout, refused = encoder.layout(model, run, padding_free=padding_free)
+    layout.refused = refused
+    model.train(was_training)
+    return layout
 
 
 def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tuple[Fitted, str]:
@@ -58,7 +91,7 @@ def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tupl
         It, and what to say of that before the first step.
     """
     assert fitted.layout is not None
-    plain, batch = fitted.layout, fitted.feed(encoded).probe()
+    plain, batch = fitted.layout, fitted.feed(encoded, identified=True).probe()
     with seeded(fitted.settings["seed"]):
         frozen = freeze_layout(lambda layout: fitted.forward(layout, Fp32()), plain, batch)
         found: Recalling | str = "every step shows the model other rows"
@@ -67,5 +100,5 @@ def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tupl
     held = replace(fitted, layout=frozen)
     if not isinstance(found, Recalling):
         return held, f"frozen layers are computed anew in every step: {found}"
-    recall = Recall(found, held.forward(), held.feed, store=store)
+    recall = Recall(found, held.forward(), partial(held.feed, identified=True), store=store)
     return replace(held, recall=recall), "frozen layers are computed once for each row"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sftlib.encoders.encoded import Encoded
-from sftlib.errors import OptionError, SftlibError
-from sftlib.models.memory import is_out_of_memory
-from sftlib.models.opening import first_line
+from sftlib.errors import OptionError
+from sftlib.models.attempts import attempt
 from sftlib.models.sources import seeded
 from sftlib.run.fitted import Fitted
 from sftlib.run.settle import settled
@@ -24,26 +23,26 @@ def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Fitted:
     Raises:
         OptionError: what the model does on a row of the data, or does not.
     """
-    try:
-        fitted = settled(fitted, encoded)
-        if not own_module:
-            return fitted
-        forward = fitted.forward()
-        batch = fitted.feed(encoded).of(np.array([encoded.cost.argmax()]))
-        fitted.model.eval()  # the loop switches to training; a look must leave nothing behind
-        with seeded(fitted.settings["seed"]), forward.prepared():
-            loss = fitted.task.loss(forward(batch), batch).total
-    except SftlibError:
-        raise
-    except Exception as error:  # whatever a user's own module raises
-        if is_out_of_memory(error):
-            raise
+    # A user's own module may raise anything.
+    tried = attempt(lambda: _looked_at(fitted, encoded, own_module), kinds=(Exception,))
+    if tried.value is None:
         raise OptionError(
-            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
-    if not loss.requires_grad:
+            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: {tried.reason}"
+        ) from tried.error
+    found, learns = tried.value
+    if not learns:
         raise OptionError(
             f"model={fitted.settings['model']}: its scores do not depend on a parameter that can be trained"
         )
-    return fitted
+    return found
+
+
+def _looked_at(fitted: Fitted, encoded: Encoded, own_module: bool) -> tuple[Fitted, bool]:
+    """The same, settled, and whether its loss has a gradient."""
+    fitted = settled(fitted, encoded)
+    if not own_module:
+        return fitted, True
+    forward, batch = fitted.forward(), fitted.feed(encoded).of(np.array([encoded.cost.argmax()]))
+    fitted.model.eval()  # the loop switches to training; a look must leave nothing behind
+    with seeded(fitted.settings["seed"]), forward.prepared():
+        return fitted, fitted.task.loss(forward(batch), batch).total.requires_grad

@@ -106,7 +106,8 @@ class Feed:
         rows = self._planned.rows(step)
         draws = partial(Draw, self._seed, self._planned.epoch(step))
         batch = self._task.collate(self.encoded, self._cut(step)[number], self._encoder, draws)
-        return replace(self._told(batch), of_step=self._task.counts(self.encoded, rows))
+        told = batch if self._encoder.draws else self._told(batch)
+        return replace(told, of_step=self._task.counts(self.encoded, rows))
 
     def _cut(self, step: int) -> Sequence[Rows]:
         return self.budget.cut(self._comm.share(self._planned.rows(step), self.encoded.cost), self.encoded.cost)

@@ -18,6 +18,7 @@ from sftlib.models.checkpointing import checkpointed
 from sftlib.models.dropout import DropoutMasks, row_dropout
 from sftlib.models.layouts.layout import Layout
 from sftlib.models.precision import Precision
+from sftlib.models.randomness import settled_randomness
 
 Ask = Callable[[nn.Module, Callable[..., Any], Mapping[str, Any]], Any]
 Inputs = Mapping[str, Tensor]
@@ -83,7 +84,8 @@ class Forward:
     def prepared(self) -> Iterator[None]:
         """Within this context the model computes our way; afterwards it is made of its own parts again."""
         twice = checkpointed(self.model, self._masks, on=self._checkpointing)
-        with row_dropout(self.model, self._masks), self.layout.installed(self.model), twice:
+        dropped, settled = row_dropout(self.model, self._masks), settled_randomness(self.model, self._masks)
+        with dropped, settled, self.layout.installed(self.model), twice:
             yield
 
     def train(self, batch: Batch, *, step: int) -> Any:
@@ -100,7 +102,7 @@ class Forward:
         # works on, they repeat themselves after a resume, though not under another layout.
         seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
         seed(((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.rows[0])) % 2**63)
-        more = self.layout.arguments(self._masks, batch.inputs)
+        more = self.layout.arguments(self._masks, batch.inputs, batch.known_by)
         flat = (more["sequences"].rows, more["sequences"].positions) if "sequences" in more else None
         with self._masks.laid_out(step, batch.rows, flat), self.layout.watching(self._masks):
             return self._pass(self._draw(batch.inputs, seed=self._seed, step=step), more)
@@ -111,7 +113,7 @@ class Forward:
 
     def __call__(self, batch: Batch) -> Any:
         """A pass without dropout, when the model is in evaluation mode."""
-        more = self.layout.arguments(self._masks, batch.inputs)
+        more = self.layout.arguments(self._masks, batch.inputs, batch.known_by)
         return self._pass(self._draw(batch.inputs, seed=self._seed, step=None), more)
 
     def _pass(self, inputs: Mapping[str, Tensor], more: Mapping[str, Any]) -> Any:

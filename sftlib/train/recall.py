@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, final
+from dataclasses import replace
+from functools import partial
+from typing import final
 
 import numpy as np
 import torch
@@ -13,9 +15,10 @@ from torch import Tensor
 from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
+from sftlib.models.attempts import attempt
 from sftlib.models.frozen.freezing import Frozen, constant_parts
-from sftlib.models.frozen.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
-from sftlib.models.frozen.prefix_store import PrefixStore, Shelf, row_digest
+from sftlib.models.frozen.prefix_cache import Outputs, Prefix, Recalling, constant_prefix, kept
+from sftlib.models.frozen.prefix_store import PrefixStore, Shelf
 from sftlib.models.language.encoder_decoder import is_encoder_decoder
 from sftlib.models.layouts.layout import Layout
 from sftlib.models.outputs import logits
@@ -25,8 +28,8 @@ from sftlib.train.forward import Forward
 
 _TOLERANCE = 1e-5  # of the largest score: the same numbers go into the same products
 
-T = TypeVar("T")
 Make = Callable[[Layout], Forward]
+Kept = tuple[list[int], Tensor, Tensor | None]  # vectors of each row, the vectors, and what is pooled
 
 
 def freeze_layout(make: Make, layout: Layout, batch: Batch) -> Frozen:
@@ -49,39 +52,30 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch, encoder: Encoder) -> Re
     Args:
         make: a forward pass in fp32 in a layout.
         frozen: the layout without all this.
-        batch: a few rows of different cost.
+        batch: a few rows of different cost, identified.
         encoder: says which scores mean something.
     """
     forward = make(frozen)
     if is_encoder_decoder(forward.model):
-        return "a row of an encoder-decoder is more than its tokens"
+        return "a row of an encoder-decoder is more than its inputs"
     prefix = constant_prefix(forward.model, frozen.constant)
     if prefix is None and frozen.constant and body_of(forward.model) is None:
         return "the model is not a body under a head"
     if prefix is None:
         return "no layer is constant"
-    plain = _attempt(lambda: _look(forward, prefix, batch, encoder))
-    if plain is None:
-        return "the model does not give its own answers that way"
-    form, expected = plain
+    plain = attempt(lambda: _look(forward, prefix, batch, encoder))
+    if plain.value is None:
+        return f"the model does not give its own answers that way ({plain.reason})"
+    form, expected = plain.value
     if form is None:
         return "their outputs are not constant"
-    for keep in KEEPS if prefix.layers is None else KEEPS[-1:]:
-        candidate = prefix.keeping(keep)
-        filler = float("nan") if keep != "all" else 0.0  # what is not kept must not be looked at
-        trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch), filler=filler)
-        found = _attempt(lambda trial=trial: _again(make(trial), batch, encoder))  # type: ignore[misc]
-        if found is not None and _agree(expected, found):
+    for first_only in (True, False) if prefix.layers is None else (False,):
+        candidate = replace(prefix, first_only=first_only)
+        trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch))
+        found = attempt(partial(_again, make(trial), batch, encoder))
+        if found.value is not None and _agree(expected, found.value):
             return Recalling(frozen, candidate, form, Shelf())
-    return "the model does not give its own answers that way"
-
-
-def _attempt(call: Callable[[], T]) -> T | None:
-    """What a call returns, or None where a model cannot be called that way."""
-    try:
-        return call()
-    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):
-        return None
+    return f"the model does not give its own answers that way{f' ({found.reason})' if found.reason else ''}"
 
 
 @final
@@ -91,17 +85,12 @@ class Recall:
     Args:
         layout: recalls.
         plain: a pass without, to compute what is not known yet.
-        feed: of given rows.
+        feed: of given rows, identified.
         store: where outputs are kept.
     """
 
     def __init__(
-        self,
-        layout: Recalling,
-        plain: Forward,
-        feed: Callable[[Encoded], Feed],
-        *,
-        store: PrefixStore,
+        self, layout: Recalling, plain: Forward, feed: Callable[[Encoded], Feed], *, store: PrefixStore
     ) -> None:
         self.layout = layout
         self._plain = plain
@@ -121,16 +110,18 @@ class Recall:
                 self._compute(encoded, rows)
 
     def _compute(self, encoded: Encoded, rows: NDArray[np.int64]) -> None:
-        model, vectors = self._plain.model, int(encoded.cost[rows].sum())
-        was_training, started = model.training, False
+        model, shelf, prefix = self._plain.model, self.layout.shelf, self.layout.prefix
+        was_training = model.training
         model.eval()
-        with torch.no_grad(), self._plain.prepared(), self.layout.prefix.captured() as outputs:
-            for _, batch in self._feed(encoded).passes(rows):
+        with torch.no_grad(), self._plain.prepared(), prefix.captured() as outputs:
+            for number, (_, batch) in enumerate(self._feed(encoded).passes(rows)):
                 self._plain(batch)
-                started = started or self._make_room(outputs, len(rows), vectors)
-                if not started:
+                parts = kept(outputs, prefix, batch.inputs.get("attention_mask"), len(batch.rows))
+                by_cost = "attention_mask" in batch.inputs and not prefix.first_only
+                vectors = int(encoded.cost[rows].sum()) if by_cost else len(rows) * parts[0][0]
+                if not number and not _make_room(self._store, shelf, parts, len(rows), vectors):
                     break
-                _store(self.layout.shelf, outputs, self.layout.prefix, batch)
+                shelf.add(batch.known_by, *parts)
         model.train(was_training)
 
     def _key(self) -> str:
@@ -141,49 +132,35 @@ class Recall:
             self._digest = (stamp, self.layout.prefix.key(*facts))
         return self._digest[1]
 
-    def _make_room(self, outputs: Outputs, rows: int, vectors: int) -> bool:
-        keep, hidden, pooled = self.layout.prefix.keep, outputs.hidden, outputs.pooled
-        assert hidden is not None
-        return self._store.make_room(
-            self.layout.shelf,
-            vectors={"none": 0, "all": vectors}.get(keep, rows),
-            rows=rows,
-            width=hidden.shape[-1],
-            pooled=None if pooled is None else pooled.shape[-1],
-            dtype=hidden.dtype,
-        )
-
 
 def _unknown(encoded: Encoded, shelf: Shelf) -> NDArray[np.int64]:
     """The first row of every different content that the shelf does not hold."""
-    names = sorted(encoded.inputs)
     first: dict[bytes, int] = {}
     for row in range(len(encoded)):
-        tokens = (encoded.inputs[name][row].astype(np.int32).tobytes() for name in names)
-        first.setdefault(row_digest(*tokens), row)
-    return np.array([row for digest, row in first.items() if digest not in shelf], dtype=np.int64)
-
-
-def _store(shelf: Shelf, outputs: Outputs, prefix: Prefix, batch: Batch) -> None:
-    counts, hidden, pooled = kept(outputs, prefix, batch.cost, batch.inputs["input_ids"].shape[1])
-    shelf.add(digests(batch.inputs, batch.cost.tolist()), counts, hidden, pooled)
+        first.setdefault(encoded.identity(row), row)
+    return np.array([row for known_by, row in first.items() if known_by not in shelf], dtype=np.int64)
 
 
 def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
     """A shelf with this batch alone."""
-    store = PrefixStore()
-    shelf = store.shelf("")
-    assert form.hidden is not None
-    store.make_room(
-        shelf,
-        vectors=int(batch.cost.sum()),
-        rows=len(batch.rows),
-        width=form.hidden.shape[-1],
-        pooled=None if form.pooled is None else form.pooled.shape[-1],
-        dtype=form.hidden.dtype,
-    )
-    _store(shelf, form, prefix, batch)
+    store, shelf = PrefixStore(), Shelf()
+    parts = kept(form, prefix, batch.inputs.get("attention_mask"), len(batch.rows))
+    _make_room(store, shelf, parts, len(batch.rows), len(parts[1]))
+    shelf.add(batch.known_by, *parts)
     return shelf
+
+
+def _make_room(store: PrefixStore, shelf: Shelf, like: Kept, rows: int, vectors: int) -> bool:
+    """A block for so many rows and vectors, if there is room; ``like`` is what is kept of the first few."""
+    _, hidden, pooled = like
+    return store.make_room(
+        shelf,
+        vectors=vectors,
+        rows=rows,
+        width=hidden.shape[-1],
+        pooled=None if pooled is None else pooled.shape[-1],
+        dtype=hidden.dtype,
+    )
 
 
 def _look(forward: Forward, prefix: Prefix, batch: Batch, encoder: Encoder) -> tuple[Outputs | None, Tensor]:
@@ -219,6 +196,6 @@ def _equal(left: Tensor | None, right: Tensor | None) -> bool:
 
 def _agree(expected: Tensor, found: Tensor) -> bool:
     if expected.shape != found.shape:
-        return False  # scores of tokens, where the tokens were not kept
+        return False  # scores of positions that were not kept
     apart = (expected - found).abs().max()  # not a number where something was missing
     return bool(apart <= _TOLERANCE * max(float(expected.abs().max()), 1e-3))

@@ -29,6 +29,7 @@ from sftlib.models.adapters import (
 from sftlib.models.dropout import DropoutMasks, RowDropout, row_dropout
 from sftlib.models.sizes import typical_width
 from sftlib.run.assemble import assemble
+from sftlib.run.settle import settled
 from sftlib.tasks import find_task
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
@@ -40,13 +41,13 @@ SMALL = LoRA(r=4, dropout=0.2)
 TEXTS = ["A wonderful film.", "dull", "I hated the noise, and every minute of it was too long!"]
 
 
-def adapted(family: str = "bert", adapter: Any = "lora", *, new_tokens: Sequence[int] = (), **options: Any) -> Any:
+def adapted(family: str = "bert", adapter: Any = "lora", *, new_rows: Sequence[int] = (), **options: Any) -> Any:
     """A tiny model with an adapter that is away from where it began."""
     model = tiny_model(family, **options)
     model.config.pad_token_id = 0
-    if new_tokens:
-        model.resize_token_embeddings(max(new_tokens) + 1, mean_resizing=False)
-    adapt(model, adapter, head="AutoModelForSequenceClassification", drawn=(), new_tokens=new_tokens, seed=0)
+    if new_rows:
+        model.resize_token_embeddings(max(new_rows) + 1, mean_resizing=False)
+    adapt(model, adapter, head="AutoModelForSequenceClassification", drawn=(), new_rows=new_rows, seed=0)
     return shaken(model).eval()
 
 
@@ -209,7 +210,7 @@ def test_it_begins_as_the_base_and_the_seed_decides() -> None:
     for seed in (0, 0, 1):
         model = copy.deepcopy(plain)
         before = torch.get_rng_state()
-        adapt(model, SMALL, head="x", drawn=(), new_tokens=(), seed=seed)
+        adapt(model, SMALL, head="x", drawn=(), new_rows=(), seed=seed)
         assert torch.equal(torch.get_rng_state(), before), "the user's generator is left alone"
         assert torch.equal(scores(model.eval()), scores(plain))
         models.append(adapter_weights(model))
@@ -303,10 +304,10 @@ def test_every_kind_keeps_its_promises(adapter: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("auto_class", ["AutoModelForSequenceClassification", "AutoModelForCausalLM"])
-def test_embeddings_of_new_tokens_are_trained_and_nothing_else_of_the_table(auto_class: str) -> None:
+def test_embeddings_of_new_rows_are_trained_and_nothing_else_of_the_table(auto_class: str) -> None:
     for family in ("gpt2", "llama") if auto_class.endswith("LM") else ("bert", "gpt2"):
         size = tiny_model(family).get_input_embeddings().weight.shape[0]
-        model = adapted(family, SMALL, new_tokens=[size, size + 1], auto_class=auto_class)
+        model = adapted(family, SMALL, new_rows=[size, size + 1], auto_class=auto_class)
         before = without_adapter(model).get_input_embeddings().weight
         after = merged(model).get_input_embeddings().weight
         assert torch.equal(before[:size], after[:size])
@@ -350,7 +351,8 @@ def gradients(name: str, family: str, *, padding_free: bool, precision: str) -> 
     fitted = assemble(tuner._arguments, tuner._source, task)
     shaken(fitted.model)
     encoded = fitted.encode(data)
-    forward = fitted.forward(encoded)
+    fitted = settled(fitted, encoded)
+    forward = fitted.forward()
     batch = task.collate(encoded, np.array([4, 1, 9, 2]), fitted.encoder)
     fitted.model.train()
     with forward.prepared():

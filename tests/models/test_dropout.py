@@ -39,8 +39,7 @@ def drop(
 ) -> Tensor:
     """Dropout of one call at one site."""
     masks = masks_of(seed)
-    shape = x.shape[2] if x.dim() == 4 else x.shape[1]
-    with masks.laid_out(step, *laid(rows or list(range(len(x))), tokens or shape)):
+    with masks.laid_out(step, torch.tensor(rows or list(range(len(x))))):
         return masks.apply(x, p, site)
 
 
@@ -107,9 +106,9 @@ def test_every_feature_is_dropped_as_often() -> None:
 def test_calls_of_one_site_differ() -> None:
     masks = masks_of(0)
     x = torch.ones(2, 3, 256)
-    with masks.laid_out(0, *laid([0, 1], 3)):
+    with masks.laid_out(0, torch.tensor([0, 1])):
         first, second = masks.apply(x, 0.5, 0), masks.apply(x, 0.5, 0)
-    with masks.laid_out(0, *laid([0, 1], 3)):
+    with masks.laid_out(0, torch.tensor([0, 1])):
         again = masks.apply(x, 0.5, 0)
     assert not torch.equal(first, second)
     assert torch.equal(first, again)
@@ -220,13 +219,13 @@ def test_nothing_is_dropped_in_evaluation() -> None:
     model, masks = Network().eval(), masks_of(0)
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     expected = model(x)
-    with row_dropout(model, masks), masks.laid_out(0, *laid([0, 1], 3)):
+    with row_dropout(model, masks), masks.laid_out(0, torch.tensor([0, 1])):
         assert torch.equal(model(x), expected)
 
 
 def test_sites_of_a_model_have_masks_of_their_own() -> None:
     model, masks = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5)).train(), masks_of(0)
     x = torch.ones(2, 3, 512)
-    with row_dropout(model, masks), masks.laid_out(0, *laid([0, 1], 3)):
+    with row_dropout(model, masks), masks.laid_out(0, torch.tensor([0, 1])):
         both = model(x)
     assert 0.2 < float((both != 0).float().mean()) < 0.3  # a quarter; a half if the masks were the same

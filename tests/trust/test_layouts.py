@@ -20,6 +20,7 @@ from sftlib import FineTuner
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.layouts.layout import Flat, Padded
 from sftlib.run.assemble import assemble
+from sftlib.run.settle import settled
 from sftlib.train.plan import Budget
 from tests.contracts.cases import NAMES, case_of, having, task_class, tuner_for
 from tests.trust.conftest import Figure
@@ -47,11 +48,12 @@ def sums(name: str, family: str, cut: int, *, padding_free: bool | str = "auto",
     loss_options = {key: value for key, value in options.items() if key != "dropout"}
     fitted = assemble(arguments, tuner._source, task_class(name)(**loss_options).learned_from(data))
     encoded = fitted.encode(data)
-    forward = fitted.forward(encoded)
+    fitted = settled(fitted, encoded)
+    forward = fitted.forward()
     totals, counts = [], []
     fitted.model.train()
     with forward.prepared():
-        for batch in fitted.micro_batches(encoded, Budget(cut, 2**62))(np.arange(len(encoded))[:ROWS]):
+        for _, batch in fitted.feed(encoded, Budget(cut, 2**62)).passes(np.arange(len(encoded))[:ROWS]):
             total, count = fitted.task.loss(forward.train(batch, step=7), batch)
             total.backward()
             totals.append(total.detach().double())
@@ -118,9 +120,11 @@ def laid_out(tuner: FineTuner, *, padding_free: bool, padding_side: str) -> Fine
     before = tuner._fitted
     assert before is not None
     twin = tuner.clone()
-    twin._fitted = dataclasses.replace(before, layout=None, settings={**before.settings, "padding_free": padding_free})
-    twin._fitted.encoder = TextEncoder(before.encoder.tokenizer, before.encoder.max_length)
-    twin._fitted.encoder.tokenizer.padding_side = padding_side
+    assert isinstance(before.encoder, TextEncoder)
+    encoder = TextEncoder(before.encoder.tokenizer, before.encoder.max_length)
+    encoder.tokenizer.padding_side = padding_side
+    settings = {**before.settings, "padding_free": padding_free}
+    twin._fitted = dataclasses.replace(before, layout=None, settings=settings, encoder=encoder)
     return twin
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -29,7 +29,7 @@ def opened(kind: RoleKind, column: Column, *, textual: bool) -> Sequence[Any]:
     if isinstance(kind, LabelRole | LabelListRole):
         coded = _coded(column)  # both parse a cell by looking at nothing but the set of cells
         return Coded(coded.codes, kind.parse(coded.values)) if textual else coded
-    return _Parsed(kind, column) if textual else column
+    return _As(kind.parse, column) if textual else column
 
 
 def kept(kind: RoleKind, column: Column) -> Column:
@@ -39,7 +39,7 @@ def kept(kind: RoleKind, column: Column) -> Column:
     if isinstance(kind, TextRole):
         return column  # of texts that are Python's own already
     if not isinstance(kind, NumberRole):
-        return _Plain(kind, column)
+        return _As(kind.normalise, column)
     scratch = Scratch()
     numbers = Growing(np.float64, lambda: scratch.path("numbers.npy"))
     for block in _blocks(column):
@@ -84,30 +84,15 @@ def _blocks(column: Column) -> Iterator[list[Any]]:
 
 
 @final
-class _Parsed(Column):
-    """Cells of text, read row by row as their kind reads them."""
+class _As(Column):
+    """Values that something is made of as they are read: no list or dict is held."""
 
-    def __init__(self, kind: RoleKind, cells: Column) -> None:
-        self._kind = kind
-        self._cells = cells
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    def take(self, rows: NDArray[np.int64]) -> list[Any]:
-        return list(self._kind.parse(self._cells.take(rows)))
-
-
-@final
-class _Plain(Column):
-    """Values that passed their checks, made plain as they are read: no list or dict is held."""
-
-    def __init__(self, kind: RoleKind, values: Column) -> None:
-        self._kind = kind
+    def __init__(self, make: Callable[[list[Any]], Sequence[Any]], values: Column) -> None:
+        self._make = make
         self._values = values
 
     def __len__(self) -> int:
         return len(self._values)
 
     def take(self, rows: NDArray[np.int64]) -> list[Any]:
-        return self._kind.normalise(self._values.take(rows))
+        return list(self._make(self._values.take(rows)))

@@ -175,7 +175,9 @@ class TextEncoder(Encoder):
 
         return compact_vocabulary(model, used=used, decays=decays)
 
-    def layout(self, model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:
+    def layout(
+        self, model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None
+    ) -> tuple[Layout, str]:
         return choose_layout(model, run, padding_free=padding_free)
 
     def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:

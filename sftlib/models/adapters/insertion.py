@@ -12,7 +12,7 @@ from sftlib.models.adapters.base import stamps
 from sftlib.models.adapters.config import settings_of
 from sftlib.models.adapters.kinds import SavedAdapter
 from sftlib.models.adapters.library import NAME, peft
-from sftlib.models.adapters.targets import add_tokens, settled
+from sftlib.models.adapters.targets import settled, train_new_rows
 from sftlib.models.files.strict import Stored, bounded
 from sftlib.models.opening import first_line
 from sftlib.models.sizes import typical_width
@@ -56,7 +56,7 @@ def adapt(
         _fill(model, adapter.weights)
     else:
         config = settled(model, adapter, head, drawn, frozen)
-        add_tokens(model, config, new_rows)
+        train_new_rows(model, config, new_rows)
         with seeded(seed):
             _inject(model, config, adapter, on_meta=False)
     if stamps(model) != before:

@@ -67,7 +67,7 @@ def _outermost(names: list[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if not any(name.startswith(f"{other}.") for other in names)]
 
 
-def add_tokens(model: Any, config: Any, tokens: Sequence[int]) -> None:
+def train_new_rows(model: Any, config: Any, tokens: Sequence[int]) -> None:
     """Have the embeddings of new tokens trained, and saved with the adapter."""
     if not tokens:
         return

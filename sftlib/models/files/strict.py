@@ -24,6 +24,7 @@ from torch.nn.modules.module import (
 )
 
 from sftlib.models.opening import CONFIG, first_line
+from sftlib.models.structure import hooked
 from sftlib.support import storage
 
 #: Files that a model of transformers writes.
@@ -168,11 +169,8 @@ def bounded(stored: Mapping[str, Stored]) -> Iterator[None]:
         register_module_parameter_registration_hook(weight),
         register_module_buffer_registration_hook(table),
     ]
-    try:
+    with hooked(hooks):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def check_weights_fit(model: nn.Module, stored: Mapping[str, Stored]) -> None:

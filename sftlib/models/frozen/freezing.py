@@ -8,17 +8,16 @@ it once. Neither is read off names: autograd is asked what depends on what.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from sftlib.errors import OptionError
-from sftlib.models.dropout import DropoutMasks
-from sftlib.models.layouts.layout import Layout
-from sftlib.models.structure import body_of, layers_of
+from sftlib.models.layouts.layout import Around, Layout
+from sftlib.models.structure import body_of, hooked, layers_of
 from sftlib.support.checking import nearest
 
 BACKBONE = "backbone"
@@ -100,18 +99,14 @@ def constant_parts(model: nn.Module, run: Callable[[], object]) -> list[str]:
             constant.add(module)
 
     hooks = [module.register_forward_hook(look) for module in candidates]
-    try:
-        with torch.enable_grad():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.enable_grad():
+        run()
     covered = {child for module in constant for child in module.modules() if child is not module}
     return [name for module, name in candidates.items() if module in constant and module not in covered]
 
 
 @final
-class Frozen(Layout):
+class Frozen(Around):
     """A layout in which the constant part runs in evaluation mode, whatever mode the model is in.
 
     Args:
@@ -120,28 +115,14 @@ class Frozen(Layout):
     """
 
     def __init__(self, inner: Layout, constant: Sequence[str]) -> None:
-        self.name, self.flat = inner.name, inner.flat
-        self.inner = inner
+        super().__init__(inner)
         self.constant = tuple(constant)
 
     @contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
         hooks = [model.get_submodule(name).register_forward_pre_hook(_to_evaluation) for name in self.constant]
-        try:
-            with self.inner.installed(model):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        return self.inner.arguments(masks, inputs)
-
-    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
-        return self.inner.watching(masks)
-
-    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
-        return self.inner.lifted(model)
+        with hooked(hooks), self.inner.installed(model):
+            yield
 
 
 def _to_evaluation(module: nn.Module, _: object) -> None:

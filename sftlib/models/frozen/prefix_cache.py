@@ -13,27 +13,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sftlib.models.dropout import DropoutMasks
-from sftlib.models.frozen.prefix_store import Place, Shelf, row_digest
-from sftlib.models.layouts.layout import Layout
+from sftlib.models.frozen.prefix_store import Place, Shelf
+from sftlib.models.layouts.layout import Around, Layout
 from sftlib.models.sizes import dropout_rates
-from sftlib.models.structure import body_of, layers_of
+from sftlib.models.structure import body_of, hooked, layers_of
 
-_NOT_TOKENS = ("attention_mask", "dropout_masks", "sequences")
 _ABOVE = ("id2label", "label2id", "problem_type")  # fields of a config that the body does not read
 
 Where = tuple[nn.Module, str]  # a parent, and the name of its child
-
-#: Which hidden states of a row the head reads, from the least to the most.
-KEEPS = ("none", "first", "last", "all")
 
 
 @final
@@ -44,16 +39,12 @@ class Prefix:
     Attributes:
         model: with its head.
         layers: how many of the lowest layers; None for the whole body.
-        keep: which hidden states are kept, of `KEEPS`; ``"all"`` unless the whole body is constant.
+        first_only: whether the first hidden state of each row is kept, and no other.
     """
 
     model: nn.Module
     layers: int | None
-    keep: str = "all"
-
-    def keeping(self, keep: str) -> Prefix:
-        """The same with other hidden states kept."""
-        return replace(self, keep=keep)
+    first_only: bool = False
 
     @property
     def last(self) -> nn.Module:
@@ -86,11 +77,8 @@ class Prefix:
         above = [] if self.layers is None or whole else self._numbered(self.layers, len(self._layers))
         if above:
             hooks += _swapping(self.model, above, outputs, lambda: True)
-        try:
+        with hooked(hooks):
             yield outputs
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def places(self) -> list[Where]:
         """The modules that need not run when the output is known."""
@@ -108,7 +96,7 @@ class Prefix:
         Args:
             facts: what else: precision, layout, device.
         """
-        digest = hashlib.sha256(repr((type(self.model).__name__, self.layers, self.keep, facts)).encode())
+        digest = hashlib.sha256(repr((type(self.model).__name__, self.layers, self.first_only, facts)).encode())
         config: Any = self.model.config
         settings = {name: value for name, value in config.to_dict().items() if name not in _ABOVE}
         for name in dropout_rates(config):
@@ -147,8 +135,8 @@ class Outputs:
     """What a prefix put out, as its own module put it.
 
     Attributes:
-        hidden: (B, T, H), or (1, N, H) where rows lie end to end.
-        pooled: (B, H), or None.
+        hidden: (B, T, H), or (1, N, H) where rows lie end to end; of pictures (B, H, rows, columns) as well.
+        pooled: (B, H) or (B, H, 1, 1), or None.
     """
 
     def __init__(self) -> None:
@@ -206,7 +194,7 @@ class _StandIn(nn.Module):
 
 
 @final
-class Recalling(Layout):
+class Recalling(Around):
     """A layout in which a prefix of known rows does not run.
 
     Args:
@@ -214,16 +202,20 @@ class Recalling(Layout):
         prefix: what is known of them.
         form: an output of the prefix.
         shelf: their outputs.
-        filler: what stands where the head is not known to look; anything but 0 is for trying that out.
     """
 
-    def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf, *, filler: float = 0.0) -> None:
-        self.name, self.flat = inner.name, inner.flat
-        self.inner = inner
+    def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf) -> None:
+        super().__init__(inner)
         self.prefix = prefix
         self.form = form
         self.shelf = shelf
-        self._filler = filler
+        self._known_by: Sequence[bytes] = ()  # of the rows of the next call; other calls know nothing of their rows
+
+    def arguments(
+        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
+        self._known_by = known_by
+        return self.inner.arguments(masks, inputs, known_by)
 
     @contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
@@ -231,105 +223,63 @@ class Recalling(Layout):
         outputs.like(self.form)
 
         def recall(_: nn.Module, __: object, inputs: dict[str, Any]) -> None:
+            known_by, self._known_by = self._known_by, ()
             outputs.hidden = outputs.pooled = None
-            lengths = inputs["attention_mask"].sum(1).tolist()
-            places = self.shelf.find(digests(inputs, lengths))
+            places = self.shelf.find(known_by) if known_by else None
             if places is not None:
-                self._lay_out(outputs, places, lengths, inputs)
+                self._lay_out(outputs, places, inputs)
 
         hooks = [
             model.register_forward_pre_hook(recall, with_kwargs=True),
             *_swapping(model, self.prefix.places(), outputs, lambda: outputs.hidden is not None),
         ]
-        try:
-            with self.inner.installed(model):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(hooks), self.inner.installed(model):
+            yield
 
-    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        return self.inner.arguments(masks, inputs)
-
-    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
-        return self.inner.watching(masks)
-
-    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
-        return self.inner.lifted(model)
-
-    def _lay_out(
-        self, outputs: Outputs, places: Sequence[Place], lengths: Sequence[int], inputs: Mapping[str, Any]
-    ) -> None:
+    def _lay_out(self, outputs: Outputs, places: Sequence[Place], inputs: Mapping[str, Any]) -> None:
         """Turn stored vectors into what the prefix would have put out for this batch."""
-        device, (rows, longest) = inputs["input_ids"].device, inputs["input_ids"].shape
-        pooled = self.shelf.pooled(places)
-        outputs.pooled = None if pooled is None else pooled.to(device)
-        keep = self.prefix.keep
-        if keep == "none":
-            outputs.hidden = self._empty(rows, 1, device)
-            return
-        stored = self.shelf.hidden(places).to(device)
-        if keep == "first":
-            outputs.hidden = stored[:, None]
-        elif keep == "last":
-            outputs.hidden = self._empty(rows, longest, device)
-            outputs.hidden[torch.arange(rows, device=device), torch.tensor(lengths, device=device) - 1] = stored
+        assert self.form.hidden is not None
+        rows, shape = len(places), self.form.hidden.shape
+        device = next(value.device for value in inputs.values() if isinstance(value, Tensor))
+        stored, pooled = self.shelf.hidden(places).to(device), self.shelf.pooled(places)
+        if pooled is not None and self.form.pooled is not None:
+            outputs.pooled = pooled.to(device).view(rows, *self.form.pooled.shape[1:])
+        mask = inputs.get("attention_mask")
+        if self.prefix.first_only:
+            outputs.hidden = stored.view(rows, 1, *shape[2:])
+        elif mask is None:
+            outputs.hidden = stored.view(rows, *shape[1:])
         elif self.prefix.layers is not None and "sequences" in inputs:
             outputs.hidden = stored[None]  # (1, N, H)
         else:
-            inside = (inputs["attention_mask"] != 0).flatten().nonzero()[:, 0]
-            hidden = stored.new_zeros(rows * longest, stored.shape[1])
-            outputs.hidden = hidden.index_copy_(0, inside, stored).view(rows, longest, -1)
-
-    def _empty(self, rows: int, longest: int, device: torch.device) -> Tensor:
-        block = self.shelf.blocks[0]
-        width = self.form.hidden.shape[-1] if self.form.hidden is not None else 0
-        return torch.full((rows, longest, width), self._filler, dtype=block.hidden.dtype, device=device)
+            inside = (mask != 0).flatten().nonzero()[:, 0]
+            hidden = stored.new_zeros(mask.numel(), stored.shape[1])
+            outputs.hidden = hidden.index_copy_(0, inside, stored).view(*mask.shape, -1)
 
 
-def digests(inputs: Mapping[str, Any], lengths: Sequence[int]) -> list[bytes]:
-    """What each row of a batch is known by.
-
-    Args:
-        inputs: keywords of the model; those that are (B, T) integers count, but for the mask.
-        lengths: (B,) tokens of each row.
-    """
-    tokens = [inputs[name].cpu().numpy().astype(np.int32) for name in token_names(inputs)]
-    views = [(part.shape[1] * part.itemsize, part.tobytes()) for part in tokens]
-    return [
-        row_digest(*(bytes_[i * wide : i * wide + 4 * length] for wide, bytes_ in views))
-        for i, length in enumerate(lengths)
-    ]
-
-
-def token_names(inputs: Mapping[str, Any]) -> list[str]:
-    """The inputs that say something about tokens, in the order in which they are digested."""
-    return sorted(name for name, value in inputs.items() if name not in _NOT_TOKENS and value is not None)
-
-
-def kept(outputs: Outputs, prefix: Prefix, lengths: Tensor, longest: int) -> tuple[list[int], Tensor, Tensor | None]:
+def kept(outputs: Outputs, prefix: Prefix, mask: Tensor | None, rows: int) -> tuple[list[int], Tensor, Tensor | None]:
     """What of an output is to be stored.
 
     Args:
         outputs: of a pass.
-        prefix: says which hidden states.
-        lengths: (B,) tokens of each row.
-        longest: T
+        prefix: says whether only the first hidden state of each row is read.
+        mask: (B, T) where a token stands; None where every row has all positions.
+        rows: B
 
     Returns:
         How many vectors of each row, the vectors one after the other, and the pooled output.
     """
-    hidden, rows = outputs.hidden, len(lengths)
+    hidden = outputs.hidden
     assert hidden is not None
-    if prefix.keep == "none":
-        return [0] * rows, hidden.new_zeros(0, hidden.shape[-1]), outputs.pooled
-    if prefix.keep in ("first", "last"):
-        place = lengths * 0 if prefix.keep == "first" else lengths - 1
-        return [1] * rows, hidden[torch.arange(rows, device=hidden.device), place], outputs.pooled
-    if hidden.shape[:2] == (rows, longest):
-        inside = torch.arange(longest, device=hidden.device) < lengths[:, None]
-        hidden = hidden[inside][None]
-    return lengths.tolist(), hidden[0], outputs.pooled
+    pooled = None if outputs.pooled is None else outputs.pooled.reshape(rows, -1)
+    if prefix.first_only:
+        return [1] * rows, hidden[:, 0].reshape(rows, -1), pooled
+    if mask is None:
+        vectors = hidden.reshape(-1, hidden.shape[-1])
+        return [len(vectors) // rows] * rows, vectors, pooled
+    if hidden.shape[:2] == mask.shape:
+        hidden = hidden[mask.bool()][None]
+    return mask.sum(dim=1).tolist(), hidden[0], pooled
 
 
 def _swapping(model: nn.Module, places: Sequence[Where], outputs: Outputs, when: Callable[[], bool]) -> list[Any]:

@@ -6,7 +6,6 @@ Letters: ``L`` stored vectors of all rows of a block, ``R`` its rows, ``H`` feat
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -25,11 +24,6 @@ _SHARE_OF_MEMORY = 8  # one part in this many may be kept in memory; what is bey
 _MOST_IN_MEMORY = 2**32
 
 Place = tuple[int, int, int, int]  # block, first vector, one beyond the last, row of the block
-
-
-def row_digest(*tokens: bytes) -> bytes:
-    """What a row is known by: a digest of its tokens, and of what else goes in with each of them, as int32."""
-    return hashlib.blake2b(b"".join(tokens), digest_size=16).digest()
 
 
 @final
@@ -75,7 +69,7 @@ class Shelf:
         """Put the outputs of rows into the newest block.
 
         Args:
-            rows: digests.
+            rows: what identifies each.
             counts: vectors of each row.
             hidden: (sum of counts, H)
             pooled: (len(rows), H), or None.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sftlib.errors import OptionError
+from sftlib.models.attempts import attempt
 from sftlib.models.outputs import logits
 
 _TOLERANCE = 1e-5  # of the largest score: what rounding may do
@@ -22,9 +23,14 @@ def require_causal(model: nn.Module, name: str) -> nn.Module:
         name: what messages call it.
 
     Raises:
-        OptionError: the scores at a token depend on those after it.
+        OptionError: the scores at a token depend on those after it, or the model gives none.
     """
-    if getattr(model, "config", None) is not None and _looks_ahead(model):
+    if getattr(model, "config", None) is None:
+        return model
+    tried = attempt(lambda: _looks_ahead(model))
+    if tried.error:
+        raise OptionError(f"model={name!r}: it cannot be called with input_ids: {tried.reason}") from tried.error
+    if tried.value:
         raise OptionError(
             f"model={name!r}: {type(model).__name__} sees the tokens that it would have to predict, as encoders do; "
             "causal-lm needs a decoder (GPT-2, Llama, Qwen, ...). To go on with an encoder's own pretraining: "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from sftlib.models.attempts import attempt
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.outputs import logits
 
@@ -84,11 +85,8 @@ def _found(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]
     if body is model or type(linear) is not nn.Linear:
         return None
     seen: list[Any] = []
-    hook = body.register_forward_hook(lambda _, __, found: seen.append(found))
-    try:
+    with body.register_forward_hook(lambda _, __, found: seen.append(found)):
         scores = logits(_last(model, call, inputs))[:, -1]  # (B, V)
-    finally:
-        hook.remove()
     states = getattr(seen[-1], "last_hidden_state", None) if seen else None
     if states is None:
         return None
@@ -107,10 +105,8 @@ def _found(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]
 
 def _last(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
     """The model's answer with the scores of the last positions, and of others only where it cannot do without."""
-    try:
-        return call(model, {**inputs, "logits_to_keep": 1})
-    except TypeError:
-        return call(model, inputs)
+    tried = attempt(lambda: call(model, {**inputs, "logits_to_keep": 1}))
+    return call(model, inputs) if tried.error else tried.value
 
 
 def _candidates(linear: nn.Linear, config: Any) -> Iterator[OutputLayer]:

@@ -34,8 +34,5 @@ def scores_at(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, A
         kept = hidden.flatten(0, 1)[places.flatten()][None]  # (1, M, H)
         return (kept, *outputs[1:]) if isinstance(outputs, tuple) else type(outputs)(last_hidden_state=kept)
 
-    hook = body.register_forward_hook(keep)  # the last of its hooks: the layout has put rows in their places
-    try:
+    with body.register_forward_hook(keep):  # the last of its hooks: the layout has put rows in their places
         return logits(call(model, inputs))[0]
-    finally:
-        hook.remove()

@@ -38,7 +38,7 @@ _LAYER_NORM_BACKWARD = torch.ops.aten.native_layer_norm_backward.default
 
 @final
 @dataclass(frozen=True)
-class Parts:
+class BertParts:
     """What a layer is made of: ``norm(x + dropout(output(attend(x))))``, then ``norm(y + dropout(down(gelu(up(y)))))``.
 
     Attributes:
@@ -68,7 +68,7 @@ class Parts:
     down_norm: nn.LayerNorm
 
 
-def parts_of(layer: nn.Module) -> Parts | None:
+def parts_of(layer: nn.Module) -> BertParts | None:
     """The parts of a layer of BERT's kind (BERT, RoBERTa, XLM-R, ELECTRA) or DistilBERT's; None for any other."""
     try:
         found = _like_bert(layer) if hasattr(layer, "intermediate") else _like_distilbert(layer)
@@ -85,11 +85,11 @@ def parts_of(layer: nn.Module) -> Parts | None:
     return found if known else None
 
 
-def _like_bert(layer: Any) -> Parts:
+def _like_bert(layer: Any) -> BertParts:
     attention, output, feed = layer.attention.self, layer.attention.output, layer.output
     if attention.is_decoder or attention.is_causal or not _is_gelu(layer.intermediate.intermediate_act_fn):
         raise AttributeError
-    return Parts(
+    return BertParts(
         layer=layer,
         attention=attention,
         heads=attention.num_attention_heads,
@@ -104,11 +104,11 @@ def _like_bert(layer: Any) -> Parts:
     )
 
 
-def _like_distilbert(layer: Any) -> Parts:
+def _like_distilbert(layer: Any) -> BertParts:
     attention, feed = layer.attention, layer.ffn
     if not _is_gelu(feed.activation):
         raise AttributeError
-    return Parts(
+    return BertParts(
         layer=layer,
         attention=attention,
         heads=attention.n_heads,
@@ -138,7 +138,7 @@ class FusedLayer(StandIn):
         first_only: whether only the first token of each row leaves it.
     """
 
-    def __init__(self, parts: Parts, *, first_only: bool) -> None:
+    def __init__(self, parts: BertParts, *, first_only: bool) -> None:
         super().__init__(parts.layer)
         self._parts = parts  # a dataclass: no module of these becomes a child
         self._first_only = first_only

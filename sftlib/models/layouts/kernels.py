@@ -17,11 +17,13 @@ import functools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
+from sftlib.models.attempts import attempt
 from sftlib.models.layouts.sequences import Sequences
 
 Attend = Callable[..., Any]
@@ -172,13 +174,16 @@ def agrees(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int)
         query, key, value, above = (x.to(device, dtype) for x in drawn)
         look = Look(float(width**-0.5), causal, window)
         expected = _with_gradients(row_by_row, query, key, value, above, sequences, look)
-        try:
-            found = _with_gradients(kernel, query, key, value, above, sequences, look)
-        except Exception as error:  # whatever a compiler or a driver says: this kernel is not for this machine
+        # Whatever a compiler or a driver says: this kernel is not for this machine.
+        run = partial(_with_gradients, kernel, query, key, value, above, sequences, look)
+        found = attempt(run, kinds=(Exception,))
+        if found.value is None:
             failed = f"{type(kernel).__name__} attention does not run on {device} in {dtype}"
-            warnings.warn(f"{failed}, so rows attend in another way, with the same results: {error}", stacklevel=2)
+            warnings.warn(
+                f"{failed}, so rows attend in another way, with the same results: {found.reason}", stacklevel=2
+            )
             return False
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(found.value, expected, strict=True):
             if not (one - other).norm() <= _TOLERANCE[dtype] * other.norm():  # also false for NaN
                 return False
     return True

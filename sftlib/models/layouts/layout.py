@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 from abc import ABC
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, final
 
 from torch import Tensor, nn
 
+from sftlib.models.attempts import attempt
 from sftlib.models.dropout import DropoutMasks, FunctionDropout
 from sftlib.models.language.encoder_decoder import is_encoder_decoder
 from sftlib.models.layouts import bert as encoder
@@ -26,7 +28,7 @@ from sftlib.models.layouts.attention import FLAT, PADDED, attention
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.layouts.stand_in import StandIn
 from sftlib.models.sizes import NARROW, drops_out, typical_width
-from sftlib.models.structure import layers_of
+from sftlib.models.structure import hooked, layers_of
 
 _TOLERANCE = 1e-4  # of the largest score; fp32 rounding of another order of summation stays far below
 
@@ -37,22 +39,27 @@ class Layout(ABC):
     Attributes:
         name: for the start-up line.
         flat: whether rows lie end to end, so that no padding takes room.
+        refused: why rows do not lie end to end, where that was wanted.
     """
 
     name: str
     flat: bool = False
+    refused: str = ""
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
         """Within this context the model can be called this way; afterwards it is as before."""
         yield
 
-    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    def arguments(
+        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
         """More keywords for the model.
 
         Args:
             masks: of this run.
             inputs: name -> (B, ...), as laid out.
+            known_by: what identifies the content of each row, where that is known.
         """
         return {}
 
@@ -67,6 +74,29 @@ class Layout(ABC):
     def works(self, masks: DropoutMasks) -> bool:
         """Whether a pass that was just made met everything that this layout handed the model."""
         return True
+
+
+class Around(Layout):
+    """A layout with something around it.
+
+    Args:
+        inner: how rows lie.
+    """
+
+    def __init__(self, inner: Layout) -> None:
+        self.name, self.flat, self.refused = inner.name, inner.flat, inner.refused
+        self.inner = inner
+
+    def arguments(
+        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
+        return self.inner.arguments(masks, inputs, known_by)
+
+    def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
+        return self.inner.watching(masks)
+
+    def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
+        return self.inner.lifted(model)
 
 
 @final
@@ -108,7 +138,9 @@ class Padded(Layout):
         with attention(model, PADDED):
             yield
 
-    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    def arguments(
+        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
         return {"dropout_masks": masks}
 
     def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
@@ -124,7 +156,9 @@ class EndToEnd(Layout):
     name = "padding-free"
     flat = True
 
-    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    def arguments(
+        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
         mask = inputs["attention_mask"]  # (B, T)
         return {"dropout_masks": masks, "sequences": Sequences(mask.sum(dim=1), mask.shape[1])}
 
@@ -174,6 +208,8 @@ class Flat(EndToEnd):
             if "sequences" not in kwargs:
                 return outputs
             sequences: Sequences = kwargs["sequences"]
+            if not hasattr(outputs, "last_hidden_state"):
+                raise TypeError(f"the body returned {type(outputs).__name__} without hidden states")
             hidden = outputs.last_hidden_state[0]  # (N, H), or (B, H) when no other token left the last layer
             whole = len(hidden) == len(sequences.tokens)
             firsts = hidden.index_select(0, sequences.starts) if whole else hidden
@@ -185,12 +221,8 @@ class Flat(EndToEnd):
             body.register_forward_pre_hook(unpad, with_kwargs=True),
             body.register_forward_hook(repad, with_kwargs=True),
         ]
-        try:
-            with attention(model, FLAT):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(hooks), attention(model, FLAT):
+            yield
 
 
 @final
@@ -230,11 +262,8 @@ class Fused(EndToEnd):
                 body.register_forward_pre_hook(put, with_kwargs=True),
                 body.register_forward_hook(put_back, always_call=True),
             ]
-            try:
+            with hooked(hooks):
                 yield
-            finally:
-                for hook in hooks:
-                    hook.remove()
 
     def works(self, masks: DropoutMasks) -> bool:
         return masks.reached_attention
@@ -293,7 +322,9 @@ def unpacked_layout(model: nn.Module) -> Layout:
     return OwnAttention()
 
 
-def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:
+def choose_layout(
+    model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None
+) -> tuple[Layout, str]:
     """The leanest layout in which the model gives the answers that it gives by itself.
 
     A narrow model without dropout keeps its own attention, and with it every bit of what a plain loop would compute.
@@ -302,29 +333,36 @@ def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_
         model: in evaluation mode.
         padding_free: whether to try rows end to end; None to decide by the width of the model.
         run: scores of a few rows, the longest among them, under a layout, in fp32 and without dropout.
+
+    Returns:
+        The layout, and why rows do not lie end to end in it; empty where they do, and where that was not wanted.
     """
-    if is_encoder_decoder(model):
-        return Watched() if drops_out(model) else OwnAttention()  # two stacks, two lengths: never end to end
-    if not getattr(model, "_supports_attention_backend", False):
-        return OwnAttention()  # MPNet, DeBERTa: their dropout is made of modules, and those are covered
-    expected = run(OwnAttention())
+    if is_encoder_decoder(model):  # never end to end
+        own = Watched() if drops_out(model) else OwnAttention()
+        return own, "its two stacks differ in lengths" if padding_free else ""
     flat = typical_width(model) >= NARROW if padding_free is None else padding_free
-    end_to_end = [Fused(first_only=True), Fused(first_only=False), Flat()] if flat else []
-    for layout in [*end_to_end, *([Padded()] if drops_out(model) else [])]:
-        try:
-            found = run(layout)
-        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError):
-            continue  # a model that cannot be called this way at all: the next layout, at last its own
-        if _agree(expected, found):
-            return layout
-    return OwnAttention()
+    if not getattr(model, "_supports_attention_backend", False):
+        # MPNet, DeBERTa: their dropout is made of modules, and those are covered
+        return OwnAttention(), "it does not attend through transformers' interface" if flat else ""
+    expected, refused = run(OwnAttention()), ""
+    for end_to_end in [Fused(first_only=True), Fused(first_only=False), Flat()] if flat else []:
+        refused = _refusal(run, end_to_end, expected)
+        if not refused:
+            return end_to_end, ""
+    if drops_out(model) and not _refusal(run, padded := Padded(), expected):
+        return padded, refused
+    return OwnAttention(), refused
 
 
-def _agree(expected: Tensor, found: Tensor) -> bool:
-    if expected.shape != found.shape:
-        return False
-    scale = float(expected.abs().max())
-    return bool((expected - found).abs().max() <= _TOLERANCE * max(scale, 1e-3))
+def _refusal(run: Callable[[Layout], Tensor], layout: Layout, expected: Tensor) -> str:
+    """Why a model cannot be called in a layout; empty where it can."""
+    tried = attempt(partial(run, layout))
+    if tried.value is None:
+        return tried.reason
+    if expected.shape != tried.value.shape:
+        return f"scores of shape {tuple(tried.value.shape)} instead of {tuple(expected.shape)}"
+    apart = float((expected - tried.value).abs().max()) / max(float(expected.abs().max()), 1e-3)
+    return "" if apart <= _TOLERANCE else f"scores {apart:.1g} of the largest apart"
 
 
 def _pooled(body: nn.Module, first: Tensor, masks: DropoutMasks) -> Tensor | None:

@@ -38,7 +38,7 @@ _FEED = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 @final
 @dataclass(frozen=True)
-class Parts:
+class LlamaParts:
     """What a layer is made of: ``x + output(attend(norm(x)))``, then ``y + down(silu(gate(norm(y))) * up(norm(y)))``.
 
     Attributes:
@@ -68,7 +68,7 @@ class Parts:
     feed_norm: Any
 
 
-def parts_of(layer: nn.Module) -> Parts | None:
+def parts_of(layer: nn.Module) -> LlamaParts | None:
     """The parts of a layer of Llama's kind (Llama, SmolLM2, Mistral, Qwen 2); None for any other.
 
     What a trial on a few rows could not tell is looked at here: dropout, and attention that sees only so far back.
@@ -80,7 +80,7 @@ def parts_of(layer: nn.Module) -> Parts | None:
     if not _plain(attention, feed):
         return None
     inward = (attention.q_proj, attention.k_proj, attention.v_proj)
-    found = Parts(
+    found = LlamaParts(
         layer=layer,
         heads=inward[0].out_features // attention.head_dim,
         shared=inward[1].out_features // attention.head_dim,
@@ -142,7 +142,7 @@ class FusedDecoderLayer(StandIn):
         parts: of the layer.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: LlamaParts) -> None:
         super().__init__(parts.layer)
         self._parts = parts
 

@@ -41,7 +41,7 @@ _LEFTOVER = re.compile(r"\.step-\d+\.(?:tmp|old)-(\d+)")
 _PART = re.compile(r"[a-z_]+")  # names a file of the folder, so it must not name one elsewhere
 _ASIDE = "damaged-"
 
-Parts = dict[str, Any]
+State = dict[str, Any]
 
 
 @final
@@ -139,7 +139,7 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.folder / name).rename(aside)
 
-    def read(self, folder: Path) -> Parts:
+    def read(self, folder: Path) -> State:
         """The state that a verified folder holds.
 
         Raises:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sftlib.errors import CheckpointError
 from sftlib.train.callbacks import Callback, KeepBest
 from sftlib.train.comm import Comm
-from sftlib.train.disk.checkpoint import Checkpoints, Parts
+from sftlib.train.disk.checkpoint import Checkpoints, State
 from sftlib.train.disk.generators import generator_states, set_generator_states
 from sftlib.train.disk.signals import Signals
 from sftlib.train.state import Training, changing_weights, put_back
@@ -49,7 +49,7 @@ class Saver(Callback):
         save_every: int | None,
         signals: Signals,
         comm: Comm,
-        resumed: Parts | None,
+        resumed: State | None,
         tell: Callable[[str], None],
     ) -> None:
         self._checkpoints = checkpoints
@@ -90,7 +90,7 @@ class Saver(Callback):
                 f"the checkpoint of step {training.step} does not fit this run: {type(error).__name__}: {error!s:.500}"
             ) from error
 
-    def _put_back(self, state: Parts, training: Training) -> None:
+    def _put_back(self, state: State, training: Training) -> None:
         put_back(training.model, state["model"])
         self._check_settings(state["optimizer"])
         self._check_moments(state["optimizer"])
@@ -172,7 +172,7 @@ class Saver(Callback):
         )
 
 
-def check_state(state: Parts, step: int) -> None:
+def check_state(state: State, step: int) -> None:
     """Refuse a state that does not have the parts that a `Saver` writes, each of its type.
 
     Args:

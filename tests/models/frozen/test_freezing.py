@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,12 +14,18 @@ from sftlib import Callback, FineTuner
 from sftlib.errors import OptionError
 from sftlib.models.frozen.freezing import body_of, freeze, layers_of
 from sftlib.models.sizes import count_parameters
-from sftlib.run import fitted
+from sftlib.run import settle
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 WITH_LAYERS = tuple(family for family in FAMILIES if family != "albert")  # whose layers share one set of weights
+
+
+def look_at(model: Any) -> Callable[[], object]:
+    """Calls a model on a small row."""
+    ids = torch.tensor([[3, 4]])
+    return lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
 
 def frozen_names(model: nn.Module) -> set[str]:
@@ -28,7 +35,7 @@ def frozen_names(model: nn.Module) -> set[str]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_backbone_is_everything_but_the_head(family: str) -> None:
     model = tiny_model(family)
-    freeze(model, "backbone")
+    freeze(model, "backbone", look_at(model))
     body = body_of(model)
     assert body is not None
     assert not any(parameter.requires_grad for parameter in body.parameters())
@@ -42,7 +49,7 @@ def test_a_number_is_the_lowest_layers_and_all_they_depend_on(family: str) -> No
     assert layers is not None
     for count in (0, 1, 2):
         model.requires_grad_(True)
-        freeze(model, count)
+        freeze(model, count, look_at(model))
         assert not embeddings.weight.requires_grad
         for number, layer in enumerate(layers):
             trained = {parameter.requires_grad for parameter in layer.parameters()}
@@ -53,7 +60,7 @@ def test_shared_positions_are_frozen_with_the_layers_below() -> None:
     """Both families add one table to the attention of every layer: training it would change what lies below."""
     for family, name in [("mpnet", "relative_attention_bias"), ("deberta-v2", "rel_embeddings")]:
         model = tiny_model(family)
-        freeze(model, 1)
+        freeze(model, 1, look_at(model))
         assert any(name in frozen for frozen in frozen_names(model))
         assert any("classifier" in name for name in set(dict(model.named_parameters())) - frozen_names(model))
 
@@ -69,7 +76,7 @@ def test_shared_positions_are_frozen_with_the_layers_below() -> None:
 )
 def test_patterns_name_parameters_or_modules(patterns: Any, expected: set[str]) -> None:
     model = tiny_model("bert")
-    freeze(model, patterns)
+    freeze(model, patterns, look_at(model))
     assert expected <= frozen_names(model)
     assert "classifier.weight" not in frozen_names(model)
 
@@ -106,7 +113,7 @@ def test_only_the_constant_part_runs_without_dropout(family: str) -> None:
             modes.setdefault("upper", set()).add(layers[1].training)
 
     with pytest.MonkeyPatch.context() as patch:  # else the lower layer would not run at all
-        patch.setattr(fitted, "try_recall", lambda *_: "this is a test")
+        patch.setattr(settle, "try_recall", lambda *_: "this is a test")
         tuner.fit(data, callbacks=[Look()], progress=False)
     assert modes == {"lower": {False}, "upper": {True}}
 

@@ -24,8 +24,8 @@ from sftlib import FineTuner, TaskDataset
 from sftlib.models.language import chunked_loss
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.run.assemble import assemble
+from sftlib.run.settle import settled
 from sftlib.tasks.text.causal_lm import CausalLM
-from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
 from tests.tiny import tiny_config
 
@@ -130,9 +130,10 @@ def a_step(vocabulary: int) -> tuple[Storages, int]:
     tuner = FineTuner(model, tokenizer=FORMATS["chatml"].tokenizer(), precision="fp32", padding_free=True, device="cpu")
     fitted = assemble(tuner._arguments, tuner._source, CausalLM().learned_from(data))
     encoded = fitted.encode(data)
-    forward = fitted.forward(encoded)
+    fitted = settled(fitted, encoded)
+    forward = fitted.forward()
     fitted.model.train()
-    batch = next(iter(fitted.micro_batches(encoded, Budget(8, 2**62))(np.arange(8))))
+    batch = fitted.feed(encoded).of(np.arange(8))
     with forward.prepared(), Storages() as seen:
         total, count = fitted.task.loss(forward.train(batch, step=0), batch)
         total.backward()  # type: ignore[no-untyped-call]

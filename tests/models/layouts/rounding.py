@@ -11,8 +11,7 @@ from sftlib.encoders.batch import Batch
 from sftlib.models.layouts.layout import Layout, Padded
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Bf16
-from sftlib.train.forward import Forward
-from tests.models.layouts.test_layout import CPU, scores_and_gradient
+from tests.models.layouts.test_layout import forward_of, scores_and_gradient
 
 
 def require_rounding_of_autocast(model: Any, layout: Layout, batch: Batch) -> None:
@@ -26,7 +25,7 @@ def require_rounding_of_autocast(model: Any, layout: Layout, batch: Batch) -> No
 def _in_bf16(model: Any, layout: Layout, batch: Batch) -> tuple[Tensor, Tensor]:
     model.train()
     model.zero_grad()
-    forward = Forward(model, device=CPU, precision=Bf16(), layout=layout, seed=3)
+    forward = forward_of(model, layout, Bf16())
     with forward.prepared():
         scores = logits(forward.train(batch, step=5))
         scores.square().sum().backward()

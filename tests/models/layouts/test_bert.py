@@ -12,14 +12,13 @@ from sftlib.models.layouts.bert import FusedLayer, parts_of
 from sftlib.models.layouts.layout import Flat, Fused, Layout, Padded
 from sftlib.models.layouts.stand_in import cast
 from sftlib.models.outputs import logits
-from sftlib.models.precision import Bf16, Fp32
+from sftlib.models.precision import Bf16
 from sftlib.models.structure import layers_of
-from sftlib.train.forward import Forward, fitting_layout
 from tests.models.layouts.rounding import require_rounding_of_autocast
 from tests.models.layouts.test_layout import (
-    CPU,
     LENGTHS,
     batch_of,
+    fitting_layout,
     forward_of,
     model_of,
     requires_flat,
@@ -75,7 +74,7 @@ class TestChoice:
     def test_heads_that_read_the_first_token_get_no_other(self, family: str) -> None:
         requires_flat(family)
         model = model_of(family)
-        layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+        layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
         assert isinstance(layout, Fused)
         assert layout.first_only
 
@@ -92,7 +91,7 @@ class TestChoice:
                 return (head((hidden * inputs["attention_mask"][..., None]).mean(1)),)
 
         model.__class__ = Mean
-        layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+        layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
         assert isinstance(layout, Fused)
         assert not layout.first_only
 
@@ -100,7 +99,7 @@ class TestChoice:
     def test_other_layers_are_left_alone(self, family: str) -> None:
         requires_flat(family)
         model = model_of(family)
-        assert isinstance(fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True), Flat)
+        assert isinstance(fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True), Flat)
 
     def test_what_is_not_quite_such_a_layer(self) -> None:
         def change(part: str, to: Any) -> nn.Module:
@@ -181,7 +180,7 @@ class TestWhileItRuns:
             looks = model.bert.embeddings.register_forward_hook(
                 lambda *_, layers=layers, inside=inside: inside.extend(type(x) for x in layers)
             )
-            forward = Forward(model, device=CPU, precision=Fp32(), layout=WAYS[1], seed=3, checkpointing=checkpointing)
+            forward = forward_of(model, WAYS[1], checkpointing=checkpointing)
             with forward.prepared():
                 scores = logits(forward.train(batch_of(model, LENGTHS), step=5))
                 scores.square().sum().backward()
@@ -204,7 +203,7 @@ class TestWhileItRuns:
         """Casts that are made in inference mode must be of use outside it."""
         requires_flat("bert")
         model = model_of("bert")
-        forward = Forward(model, device=CPU, precision=Bf16(), layout=WAYS[1], seed=3)
+        forward = forward_of(model, WAYS[1], Bf16())
         with forward.prepared():
             with torch.inference_mode():
                 forward(batch_of(model, LENGTHS))
@@ -221,7 +220,7 @@ def test_weights_are_cast_in_every_pass() -> None:
     requires_flat("bert")
     model = model_of("bert", 0.0)
     batch = batch_of(model, LENGTHS)
-    forward = Forward(model, device=CPU, precision=Bf16(), layout=WAYS[0], seed=3)
+    forward = forward_of(model, WAYS[0], Bf16())
     optimizer = torch.optim.AdamW([p for n, p in model.named_parameters() if "query.weight" in n], lr=0.5, fused=True)
     with forward.prepared():
         before = logits(forward.train(batch, step=0))

@@ -12,14 +12,16 @@ import transformers
 from packaging.version import Version
 
 from sftlib.encoders.batch import Batch
+from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.layouts.attention import attend_flat
 from sftlib.models.layouts.layout import Flat, Layout, OwnAttention, Padded, choose_layout
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
-from sftlib.models.precision import Fp32
-from sftlib.train.forward import Forward, fitting_layout
-from tests.tiny import FAMILIES, tiny_model
+from sftlib.models.precision import Fp32, Precision
+from sftlib.run import settle
+from sftlib.train.forward import Forward
+from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
 WITH_INTERFACE = [family for family in FAMILIES if family not in ("mpnet", "deberta-v2")]
@@ -49,13 +51,27 @@ def batch_of(model: Any, lengths: list[int], rows: list[int] | None = None) -> B
 def requires_flat(family: str) -> None:
     """Skip where an older transformers gives a family no way in; the library falls back there by itself."""
     model = model_of(family)
-    layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+    layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
     if layout.name != Flat.name and Version(transformers.__version__) < Version("5.23"):
         pytest.skip(f"{family} of transformers {transformers.__version__} cannot be laid end to end")
 
 
-def forward_of(model: Any, layout: Layout) -> Forward:
-    return Forward(model, device=CPU, precision=Fp32(), layout=layout, seed=3)
+@functools.cache
+def encoder() -> TextEncoder:
+    """How texts are handed to a model; what they are does not matter here."""
+    return TextEncoder(tiny_tokenizer(), None)
+
+
+def forward_of(model: Any, layout: Layout, precision: Precision | None = None, **more: Any) -> Forward:
+    call = encoder().calling(model)
+    return Forward(model, device=CPU, precision=precision or Fp32(), layout=layout, call=call, seed=3, **more)
+
+
+def fitting_layout(model: Any, batches: list[Batch], *, padding_free: bool | None) -> Layout:
+    """The leanest layout that the model gives its own answers in."""
+    return settle.fitting_layout(
+        encoder(), model, batches, lambda layout: forward_of(model, layout), padding_free=padding_free
+    )
 
 
 def scores_and_gradient(model: Any, layout: Layout, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,7 +145,7 @@ class TestChoice:
         batch = batch_of(model_of("bert"), LENGTHS)
 
         def chosen(dropout: float, padding_free: bool | None) -> str:
-            return fitting_layout(model_of("bert", dropout), [batch], CPU, padding_free=padding_free).name
+            return fitting_layout(model_of("bert", dropout), [batch], padding_free=padding_free).name
 
         assert chosen(0.1, True) == Flat.name
         assert chosen(0.1, None) == Padded.name, "narrow models stay as they are"
@@ -139,7 +155,7 @@ class TestChoice:
     def test_a_model_without_the_interface_keeps_its_own(self) -> None:
         for family in ("mpnet", "deberta-v2"):
             model = model_of(family)
-            layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+            layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
             assert layout.name == OwnAttention.name
 
     def test_a_model_that_loses_keywords_keeps_its_own(self) -> None:
@@ -152,7 +168,7 @@ class TestChoice:
 
         model.forward = forgetful
         for padding_free in (True, False):
-            layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=padding_free)
+            layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=padding_free)
             assert layout.name == OwnAttention.name
 
     def test_wrong_answers_are_refused(self) -> None:
@@ -164,7 +180,12 @@ class TestChoice:
                 raise TypeError("no such keyword")
             return torch.ones(2, 2) * (1.0 if isinstance(layout, OwnAttention) else 1.001)
 
-        assert choose_layout(model, run, padding_free=True).name == OwnAttention.name
+        layout, refused = choose_layout(model, run, padding_free=True)
+        assert layout.name == OwnAttention.name
+        assert refused == "TypeError: no such keyword"
+        layout, refused = choose_layout(model, lambda _: torch.ones(2, 2), padding_free=True)
+        assert layout.name == Flat.name
+        assert refused == ""
 
     def test_a_window_that_the_attention_ignored_would_be_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """ModernBERT's local layers: the probe is long enough to reach beyond the window."""
@@ -173,14 +194,14 @@ class TestChoice:
         requires_flat("modernbert")
         model = model_of("modernbert")
         batch = batch_of(model, LENGTHS)
-        assert fitting_layout(model, [batch], CPU, padding_free=True).name == Flat.name
+        assert fitting_layout(model, [batch], padding_free=True).name == Flat.name
         original = attention._hidden
         monkeypatch.setattr(
             attention, "_hidden", lambda group, heads, causal, _, like: original(group, heads, causal, None, like)
         )
         reaches_beyond = max(LENGTHS) > model.config.local_attention // 2
         assert reaches_beyond
-        assert fitting_layout(model, [batch], CPU, padding_free=True).name != Flat.name
+        assert fitting_layout(model, [batch], padding_free=True).name != Flat.name
 
 
 class TestSequences:
@@ -246,10 +267,9 @@ class TestGradient:
         lengths = torch.tensor([6, 5, 2])
         sequences, masks = Sequences(lengths, 6), DropoutMasks(1)
         module = torch.nn.Module()
-        rows, positions = torch.arange(3)[:, None].expand(3, 6), torch.arange(6).expand(3, 6)
 
         def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            with masks.laid_out(0, rows, positions, sequences.tokens):
+            with masks.laid_out(0, torch.arange(3), (sequences.rows, sequences.positions)):
                 return attend_flat(
                     module,
                     query,

@@ -14,9 +14,15 @@ from sftlib.models.layouts.layout import Flat, Fused, Layout, Padded
 from sftlib.models.layouts.llama import FusedDecoderLayer, parts_of
 from sftlib.models.outputs import logits
 from sftlib.models.structure import layers_of
-from sftlib.train.forward import fitting_layout
 from tests.models.layouts.rounding import require_rounding_of_autocast
-from tests.models.layouts.test_layout import CPU, LENGTHS, batch_of, forward_of, requires_flat, scores_and_gradient
+from tests.models.layouts.test_layout import (
+    LENGTHS,
+    batch_of,
+    fitting_layout,
+    forward_of,
+    requires_flat,
+    scores_and_gradient,
+)
 
 FUSED = ("llama", "mistral", "qwen2")
 WAY = Fused(first_only=False)
@@ -96,7 +102,7 @@ class TestChoice:
     def test_layers_of_that_kind_are_fused(self, family: str) -> None:
         requires_flat("llama")
         model = made(family, LANGUAGE_MODEL)
-        layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+        layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
         assert isinstance(layout, Fused)
         inside: list[type] = []
         layers: Any = layers_of(model)
@@ -112,7 +118,7 @@ class TestChoice:
     def test_other_layers_are_left_alone(self, family: str) -> None:
         requires_flat("llama")
         model = made(family, LANGUAGE_MODEL, sliding_window=16)
-        assert isinstance(fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True), Flat)
+        assert isinstance(fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True), Flat)
 
     @pytest.mark.parametrize(
         "options", [{"attention_dropout": 0.1}, {"attention_bias": True}, {"mlp_bias": True}, {"hidden_act": "gelu"}]
@@ -126,7 +132,7 @@ class TestChoice:
         requires_flat("llama")
         for factor, expected in ((1.0, True), (0.5, False)):
             model = made("granite", LANGUAGE_MODEL, residual_multiplier=factor)
-            layout = fitting_layout(model, [batch_of(model, LENGTHS)], CPU, padding_free=True)
+            layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
             assert isinstance(layout, Fused) is expected
 
     @pytest.mark.parametrize("part", ["self_attn.q_proj", "mlp.up_proj", "input_layernorm"])
@@ -145,7 +151,7 @@ class TestChoice:
         model = made("mistral", sliding_window=4)
         assert parts_of(_first_layer(model)) is None
         batch = batch_of(model, LENGTHS)
-        layout: Layout = fitting_layout(model, [batch], CPU, padding_free=True)
+        layout: Layout = fitting_layout(model, [batch], padding_free=True)
         assert not isinstance(layout, Fused)
         scores, gradient = scores_and_gradient(model, Padded(), batch)
         found, found_gradient = scores_and_gradient(model, layout, batch)

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, final
 
+from sftlib import FineTuner
 from sftlib.errors import OptionError
-from sftlib.finetuner import FineTuner
-from sftlib.glue.board import AVERAGED, TASKS, find
-from sftlib.glue.files import GlueData, load
-from sftlib.glue.submission import submit
-from sftlib.support.checking import checked
-from sftlib.support.display import html_table, text_table
+
+from .board import AVERAGED, TASKS, find
+from .files import GlueData, load
+from .submission import submit
 
 TITLES = {"mcc": "Matthews", "f1": "F1", "accuracy": "accuracy", "pearson": "Pearson", "spearman": "Spearman"}
 
@@ -56,27 +55,25 @@ class Board:
         return 100 * fmean(value for file in self.scores[task].values() for value in file.values())
 
     def __str__(self) -> str:
-        return text_table(["task", "metric", "score"], self._table())
+        rows = [("task", "metric", "score"), *self._table()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
-    def _repr_html_(self) -> str:
-        return html_table(["task", "metric", "score"], self._table())
-
-    def _table(self) -> list[list[object]]:
-        rows: list[list[object]] = [
-            [
+    def _table(self) -> list[tuple[str, str, str]]:
+        rows = [
+            (
                 name,
                 " / ".join(TITLES[metric] for metric in values),
                 " / ".join(f"{100 * v:.1f}" for v in values.values()),
-            ]
+            )
             for task in TASKS
             for name, values in self.scores.get(task, {}).items()
         ]
         run = sum(task in self.scores for task in AVERAGED)
         part = "" if run == len(AVERAGED) else f" ({run} of {len(AVERAGED)})"
-        return [*rows, [f"average{part}", "", f"{self.average:.1f}"]]
+        return [*rows, (f"average{part}", "", f"{self.average:.1f}")]
 
 
-@checked
 def run(
     model: Any,
     *,
@@ -117,7 +114,7 @@ def run(
                 for other in (other for other in names if other == name or TASKS[other].model_of == name):
                     submit(tuner, sets[other], submission)
             if progress:
-                print(board)  # noqa: T201
+                print(board)
     return board
 
 

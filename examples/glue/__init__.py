@@ -7,16 +7,17 @@
     hub.py         the same from the Hugging Face hub
     submission.py  what the board's server takes
     runs.py        fine-tune over tasks; the table and its average
+    __main__.py    ``python -m examples.glue MODEL FOLDER``
 
 Built on public methods of `FineTuner` and `TaskDataset` only.
 """
 
 from __future__ import annotations
 
-from sftlib.glue.board import TASKS, GlueTask
-from sftlib.glue.files import GlueData, load
-from sftlib.glue.hub import load_hub
-from sftlib.glue.runs import Board, run
-from sftlib.glue.submission import submit
+from .board import TASKS, GlueTask
+from .files import GlueData, load
+from .hub import load_hub
+from .runs import Board, run
+from .submission import submit
 
 __all__ = ["TASKS", "Board", "GlueData", "GlueTask", "load", "load_hub", "run", "submit"]

@@ -14,8 +14,8 @@ from typing import Any, final
 
 from sftlib.data import TaskDataset
 from sftlib.errors import DataError
-from sftlib.glue.board import GlueTask, Split, find
-from sftlib.support.checking import folder_path, nearest
+
+from .board import GlueTask, Split, find
 
 MOST_SKIPPED = 0.01  # share of broken lines beyond which a file is another one
 
@@ -56,7 +56,7 @@ def load(folder: str | os.PathLike[str], task: str) -> GlueData:
         OptionError: there is no such task.
         DataError: a file is missing, or is not in the official format.
     """
-    found, place = find(task), folder_path(folder, option="folder")
+    found, place = find(task), Path(folder)
     files = [(split, _existing(place, split)) for split in found.splits]
     lost = [split for split, path in files if path is None and (split not in found.test or not found.train)]
     if lost:
@@ -137,8 +137,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _places(path: Path, header: list[str], wanted: Mapping[str, str | int]) -> dict[str, int]:
     missing = [column for column in wanted.values() if isinstance(column, str) and column not in header]
     if missing:
-        hints = "; ".join(f"{column!r} ({nearest(column, header)})" for column in missing)
-        raise DataError(f"{path}, line 1: expected a header with {hints}")
+        raise DataError(f"{path}, line 1: expected a header with {', '.join(map(repr, missing))}; it has {header}")
     return {role: column if isinstance(column, int) else header.index(column) for role, column in wanted.items()}
 
 

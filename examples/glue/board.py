@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from sftlib.support.checking import choice, raise_together
+from sftlib.errors import OptionError
 
 Label = str | int
 
@@ -73,13 +73,14 @@ def find(task: str) -> GlueTask:
     """The task of this name.
 
     Raises:
-        OptionError: there is none; the message names the nearest.
+        OptionError: there is none.
 
     Example:
         >>> find("mrpc").metrics
         ('f1', 'accuracy')
     """
-    raise_together([choice("task", task, TASKS)])
+    if task not in TASKS:
+        raise OptionError(f"task={task!r}: expected one of {', '.join(TASKS)}")
     return TASKS[task]
 
 

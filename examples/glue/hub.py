@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sftlib.data import TaskDataset
-from sftlib.glue.board import GlueTask, Split, find
-from sftlib.glue.files import GlueData, dataset
+
+from .board import GlueTask, Split, find
+from .files import GlueData, dataset
 
 REPOSITORY = "nyu-mll/glue"
 

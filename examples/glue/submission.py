@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sftlib import FineTuner
 from sftlib.errors import DataError
-from sftlib.glue.files import GlueData
-from sftlib.support.checking import folder_path
 
-if TYPE_CHECKING:
-    from sftlib.finetuner import FineTuner
+from .files import GlueData
 
 
 def submit(tuner: FineTuner, data: GlueData, folder: str | os.PathLike[str]) -> list[Path]:
@@ -33,7 +30,7 @@ def submit(tuner: FineTuner, data: GlueData, folder: str | os.PathLike[str]) -> 
     if not data.test:
         names = ", ".join(split.files[0] for split in data.task.test)
         raise DataError(f"{data.task.name} has no test rows to predict: {names} was not in the folder")
-    place = folder_path(folder, option="folder")
+    place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     written = []
     for board, rows in data.test.items():
