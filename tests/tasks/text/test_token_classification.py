@@ -249,7 +249,7 @@ def test_a_column_of_texts_beside_the_words_is_no_matter() -> None:
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "gpt2"])
 def test_windows_are_cut_up_in_any_way(family: str) -> None:
     data = data_of(LONG, "dull film", LONG + "x", "a", "b c")
-    options = {"max_length": 24, "max_steps": 3, "batch_size": 16, "stride": 7}
+    options = {"max_length": 24, "max_steps": 3, "batch_size": 16, "task": TokenClassification(stride=7)}
     whole = tuner_for(NAME, family, micro_batch_size=16, **options).fit(data, progress=False)
     for cut in (1, 5):
         other = tuner_for(NAME, family, micro_batch_size=cut, **options).fit(data, progress=False)
@@ -269,16 +269,16 @@ def test_what_is_frozen_is_computed_once(freeze: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stride": 12, "max_length": 24}, "half of their 22 tokens at most, 11"),
-        ({"stride": -1}, "stride"),
+        ({"task": TokenClassification(stride=12), "max_length": 24}, "half of their 22 tokens at most, 11"),
         ({"max_length": 2}, "no room"),
-        ({"huber_delta": 1.0}, "huber_delta"),
         ({"class_weights": {"O": 1.0}}, "lacks the label"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         tuner_for(NAME, **options).fit(case_of(NAME).data(), progress=False)
+    with pytest.raises(OptionError, match="stride=-1"):
+        TokenClassification(stride=-1)
 
 
 def test_models_with_other_outputs_are_refused() -> None:
