@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -153,8 +154,15 @@ def _read(hint: Any, value: object, name: str) -> Any:
     inner: Any = next((kind for kind in kinds if is_dataclass(kind)), None)
     if inner is not None and value is not None:
         return from_json(inner, value, name=name)
-    if not isinstance(value, list) or Mapping not in [get_origin(kind) for kind in kinds]:
-        return value
-    if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str | int) for pair in value):
+    if hint is NoneType and value is not None:
+        raise OptionError(f"{name}: found {value!r:.60}, expected null")
+    if any(get_origin(kind) is Mapping for kind in kinds) and isinstance(value, list | Mapping):
+        return _mapping(value, name)
+    return value
+
+
+def _mapping(value: object, name: str) -> dict[Any, Any]:
+    good = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    if not isinstance(value, list) or not good or not all(isinstance(key, str | int) for key, _ in value):
         raise OptionError(f"{name}: found {value!r:.60}, expected pairs of a key and a value")
     return dict(value)

@@ -29,9 +29,9 @@ class Labels(Checked):
     def problems(self) -> Iterable[Problem]:
         names = self.label_names
         good = isinstance(names, tuple) and names and all(isinstance(name, str | int) for name in names)
-        if good and len({type(name) for name in names}) == 1 and len({*names}) == len(names):
-            return
-        yield "label_names: expected a list of different labels of one type: strings, whole numbers or booleans"
+        if not good or len({type(name) for name in names}) > 1 or len({*names}) < len(names):
+            yield "label_names: expected a list of different labels of one type: strings, whole numbers or booleans"
+        yield from super().problems()
 
 
 @dataclass(frozen=True, kw_only=True)

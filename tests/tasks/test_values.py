@@ -60,7 +60,7 @@ def test_it_is_frozen(name: str, task: Task) -> None:
 @every
 def test_its_repr_makes_it_again(name: str, task: Task) -> None:
     names = {kind.__name__: kind for kind in TASKS} | {"Generation": Generation}
-    assert eval(repr(task), names) == task  # noqa: S307 - what was just printed
+    assert eval(repr(task), names) == task
     assert repr(task.learned_from(case_of(name).data())) == repr(task)
 
 
@@ -68,7 +68,7 @@ def test_its_repr_makes_it_again(name: str, task: Task) -> None:
 def test_copies_and_pickles_are_equal_and_leave_behind_what_was_found_out(name: str, task: Task) -> None:
     tuner = tuner_for(name, max_steps=1, task=task).fit(case_of(name).data(), progress=False)
     used = tuner._ready("test").task
-    for twin in (copy.copy(used), copy.deepcopy(used), pickle.loads(pickle.dumps(used))):  # noqa: S301
+    for twin in (copy.copy(used), copy.deepcopy(used), pickle.loads(pickle.dumps(used))):
         assert twin == used
         assert repr(twin) == repr(used)
         assert vars(twin).keys() <= {*used.option_names(), "learned", "usual_metrics", "family"}
@@ -77,7 +77,9 @@ def test_copies_and_pickles_are_equal_and_leave_behind_what_was_found_out(name: 
 @pytest.mark.parametrize("kind", TASKS, ids=lambda kind: kind.name)
 def test_a_misspelt_option_names_the_nearest(kind: type[Task]) -> None:
     for option in kind.option_names():
-        with pytest.raises(OptionError, match=rf"{kind.__name__}\(\) has no option '{option}s': did you mean '{option}'"):
+        with pytest.raises(
+            OptionError, match=rf"{kind.__name__}\(\) has no option '{option}s': did you mean '{option}'"
+        ):
             kind(**{f"{option}s": 1})
 
 
@@ -223,7 +225,9 @@ def test_options_of_version_0_1_say_where_they_went(option: str) -> None:
         lambda: FineTuner.load("nowhere", **{option: 1}),
         lambda: FineTuner(tiny_model()).set_params(**{option: 1}),
     ):
-        with pytest.raises(OptionError, match=rf"has no option '{option}': it belongs to the (task|model) now") as caught:
+        with pytest.raises(
+            OptionError, match=rf"has no option '{option}': it belongs to the (task|model) now"
+        ) as caught:
             call()
         example = str(caught.value).partition("task=" if "task=" in str(caught.value) else "model=")[2]
         assert option.removeprefix("embedding_").replace("loss", "objective") in example
