@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftlib import FineTuner, Generation, Metrics, TaskDataset
+from sftlib import CausalLM, FineTuner, Generation, Metrics, Pretrained, TaskDataset
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 QUESTIONS = [
@@ -93,9 +93,9 @@ def tuner_for(chosen: argparse.Namespace, **more: Any) -> FineTuner:
         "learning_rate": chosen.learning_rate,
         "adapter": chosen.adapter,
         "max_length": 512,
-        "generation": Generation(max_new_tokens=LENGTH),
+        "task": CausalLM(generation=Generation(max_new_tokens=LENGTH)),
     }
-    return FineTuner(smollm(), gguf_file=GGUF, **{**given, **more})
+    return FineTuner(Pretrained(smollm(), gguf_file=GGUF), **{**given, **more})
 
 
 def untuned(chosen: argparse.Namespace, train: TaskDataset) -> FineTuner:

@@ -13,36 +13,74 @@ from sftlib._version import __version__
 
 if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
     from sftlib.models.adapters import LoRA
     from sftlib.models.language.generation import Generation
+    from sftlib.models.pretrained import Pretrained
+    from sftlib.tasks import (
+        CausalLM,
+        MaskedLM,
+        MultiLabelClassification,
+        QuestionAnswering,
+        RelationExtraction,
+        Seq2Seq,
+        TextClassification,
+        TextEmbedding,
+        TextRegression,
+        TokenClassification,
+    )
     from sftlib.train.callbacks import Callback, EarlyStopping
     from sftlib.train.history import History
 
 __all__ = [
     "Callback",
+    "CausalLM",
     "DataReport",
     "EarlyStopping",
     "FineTuner",
     "Generation",
     "History",
     "LoRA",
+    "MaskedLM",
     "Metrics",
+    "MultiLabelClassification",
+    "Pretrained",
+    "QuestionAnswering",
+    "RelationExtraction",
+    "Seq2Seq",
     "TaskDataset",
+    "Text",
+    "TextClassification",
+    "TextEmbedding",
+    "TextRegression",
+    "TokenClassification",
     "__version__",
 ]
 
 _HOME = {
     "Callback": "sftlib.train.callbacks",
+    "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
     "EarlyStopping": "sftlib.train.callbacks",
     "FineTuner": "sftlib.finetuner",
     "Generation": "sftlib.models.language.generation",
     "History": "sftlib.train.history",
     "LoRA": "sftlib.models.adapters",
+    "MaskedLM": "sftlib.tasks",
     "Metrics": "sftlib.metrics",
+    "MultiLabelClassification": "sftlib.tasks",
+    "Pretrained": "sftlib.models.pretrained",
+    "QuestionAnswering": "sftlib.tasks",
+    "RelationExtraction": "sftlib.tasks",
+    "Seq2Seq": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
+    "Text": "sftlib.encoders.text.inputs",
+    "TextClassification": "sftlib.tasks",
+    "TextEmbedding": "sftlib.tasks",
+    "TextRegression": "sftlib.tasks",
+    "TokenClassification": "sftlib.tasks",
 }
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -14,33 +14,25 @@ import torch
 from sftlib.encoders.base import Inputs
 from sftlib.errors import OptionError
 from sftlib.models.adapters import adapter_problem
-from sftlib.models.compressed import gguf_problem, quantize_problem
+from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
-from sftlib.models.language.generation import Generation
-from sftlib.support.checking import choice, raise_together, real_number, whole_number
-from sftlib.tasks import TASKS
+from sftlib.models.pretrained import Pretrained
+from sftlib.support.checking import (
+    above_zero,
+    choice,
+    nearest,
+    one_of_types,
+    raise_together,
+    real_number,
+    share,
+    whole_number,
+)
+from sftlib.support.values import Problem
+from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
-from sftlib.tasks.text.text_embedding import LOSSES
+from sftlib.tasks.labels import ClassWeights, weights_problem
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
-
-#: Options that shape a task; each task says which of them it has.
-TASK_OPTIONS = (
-    "class_weights",
-    "label_smoothing",
-    "huber_delta",
-    "stride",
-    "train_on",
-    "over_long",
-    "max_answer_length",
-    "max_target_length",
-    "mask_probability",
-    "embedding_loss",
-    "embedding_scale",
-    "embedding_margin",
-    "negative_label",
-    "generation",
-)
 
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
@@ -48,9 +40,30 @@ PLACES = ("cache_dir",)
 #: Shorthands of fields of ``inputs``.
 _OF_INPUTS = ("tokenizer", "max_length")
 
-_LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
+#: Shorthands of fields of ``task``, and what they are when they are not given.
+OF_TASK: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
 
-Problem = str | Literal[False] | None
+_TASK, _MODEL = "it belongs to the task now", "it belongs to the model now"
+
+#: Options of version 0.1 -> where each went.
+MOVED: Mapping[str, str] = {
+    "huber_delta": f"{_TASK}: task=TextRegression(huber_delta=1.0)",
+    "stride": f"{_TASK}: task=QuestionAnswering(stride=64), or TokenClassification(stride=64)",
+    "max_answer_length": f"{_TASK}: task=QuestionAnswering(max_answer_length=20)",
+    "max_target_length": f"{_TASK}: task=Seq2Seq(max_target_length=32)",
+    "negative_label": f"{_TASK}: task=RelationExtraction(negative_label='none')",
+    "train_on": f"{_TASK}: task=CausalLM(train_on='last')",
+    "over_long": f"{_TASK}: task=CausalLM(over_long='split')",
+    "mask_probability": f"{_TASK}: task=MaskedLM(mask_probability=0.15)",
+    "embedding_loss": f"{_TASK}, as objective: task=TextEmbedding(objective='triplet')",
+    "embedding_scale": f"{_TASK}, as scale: task=TextEmbedding(scale=20.0)",
+    "embedding_margin": f"{_TASK}, as margin: task=TextEmbedding(margin=0.3)",
+    "generation": f"{_TASK}: task=CausalLM(generation=Generation(max_new_tokens=64)), or Seq2Seq(generation=...)",
+    "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
+    "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
+}
+
+_LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
 
 @final
@@ -59,7 +72,7 @@ class Arguments:
     """What a `FineTuner` was asked for; see there for the meaning of each. numpy's numbers become Python's."""
 
     model: Any
-    task: str | None
+    task: Task | str | None
     inputs: Inputs | None
     tokenizer: Any
     epochs: int
@@ -68,29 +81,15 @@ class Arguments:
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
-    max_target_length: int | None
     weight_decay: float
     schedule: str
     warmup: float | int
     max_grad_norm: float | None
-    class_weights: str | Mapping[Any, float] | None
+    class_weights: ClassWeights
     label_smoothing: float
-    huber_delta: float | None
-    stride: int | None
-    max_answer_length: int | None
-    negative_label: str | int | bool | None
-    train_on: str | None
-    over_long: str | None
-    mask_probability: float | None
-    embedding_loss: str | None
-    embedding_scale: float | None
-    embedding_margin: float | None
-    generation: Generation | None
     dropout: float | None
     freeze: Freeze
     adapter: Any
-    gguf_file: str | None
-    quantize: str | None
     padding_free: bool | str
     checkpointing: bool | str
     precision: str
@@ -112,11 +111,59 @@ class Arguments:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def plain_values(self) -> dict[str, Any]:
-        """What of it is a plain value, without what says where something is kept; objects by what they are called."""
+        """What of the run is a plain value, without places; objects by what they are called.
+
+        What the task and its inputs are asked for is theirs to describe.
+        """
         named = {"tokenizer": Path(self.tokenizer).name if isinstance(self.tokenizer, str) else None}
         frozen = {"freeze": list(self.freeze) if isinstance(self.freeze, list | tuple) else self.freeze}
-        values = {name: value for name, value in self.as_dict().items() if name not in PLACES}
-        return {name: v for name, v in values.items() if _is_plain(v)} | named | frozen
+        opened = {"gguf_file": self.pretrained.gguf_file, "quantize": self.quantize} if self.pretrained else {}
+        values = {name: v for name, v in self.as_dict().items() if name not in PLACES and name not in OF_TASK}
+        return {name: v for name, v in values.items() if _is_plain(v)} | named | frozen | opened
+
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """The model, where it is opened in a form of its own."""
+        return self.model if isinstance(self.model, Pretrained) else None
+
+    @property
+    def quantize(self) -> str | None:
+        """The fewer bits that the model's weights are held in, or None."""
+        return None if self.pretrained is None else self.pretrained.quantize
+
+    @property
+    def task_name(self) -> str | None:
+        """The name of the task, or None while data are to decide it."""
+        return self.task.name if isinstance(self.task, Task) else self.task
+
+    def learning(self, kind: type[Task]) -> Task:
+        """A task as it is asked for: ``task``, with its flat shorthands; before any data.
+
+        Raises:
+            OptionError: a shorthand that the task does not have, or one that is given twice.
+        """
+        asked = self.task.untaught() if isinstance(self.task, Task) else kind()
+        given = {name: getattr(self, name) for name, usual in OF_TASK.items() if getattr(self, name) != usual}
+        known = asked.option_names()
+        raise_together(
+            [
+                *(
+                    f"{name}={value!r:.60}: {asked.name} has no such option; it has {', '.join(known) or 'none'}"
+                    for name, value in given.items()
+                    if name not in known
+                ),
+                *(
+                    f"{name} is given twice: {name}={given[name]!r:.60}, and in task={asked!r:.80}"
+                    for name in given
+                    if name in known and getattr(asked, name) != OF_TASK[name]
+                ),
+            ]
+        )
+        return replace(asked, **given)
+
+    def of(self, task: Task) -> Arguments:
+        """The same with this task, which has what the shorthands say."""
+        return replace(self, task=task.untaught(), **OF_TASK)
 
     def reading(self, task: Task) -> Inputs:
         """How the inputs of a task are to be read: ``inputs``, with its flat shorthands.
@@ -143,17 +190,15 @@ class Arguments:
         raise_together(problems)
         return replace(asked, **given)
 
-    def task_options(self) -> dict[str, Any]:
-        """Those that shape a task."""
-        return {name: getattr(self, name) for name in TASK_OPTIONS}
-
     def check(self) -> None:
         """Refuse values that no option can have, all of them at once.
 
         Raises:
             OptionError: naming each option, its value and what was expected.
         """
-        raise_together([*self._problems_of_the_run(), *self._problems_of_the_loss(), *self._problems_of_choices()])
+        raise_together([*self._problems_of_the_run(), *self._problems_of_choices()])
+        if self.task is not None:
+            self.learning(find_task(self.task_name or ""))
 
     def _problems_of_the_run(self) -> list[Problem]:
         return [
@@ -165,54 +210,45 @@ class Arguments:
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
             self.max_length is not None and whole_number("max_length", self.max_length, at_least=2),
-            self.max_target_length is not None
-            and whole_number("max_target_length", self.max_target_length, at_least=2),
             real_number("weight_decay", self.weight_decay, 0, expected="a finite number of at least 0"),
             self._check_warmup(),
-            self.max_grad_norm is not None and _above_zero("max_grad_norm", self.max_grad_norm, "for no limit"),
+            self.max_grad_norm is not None
+            and above_zero("max_grad_norm", self.max_grad_norm, otherwise="None for no limit"),
+            share("label_smoothing", self.label_smoothing),
+            self.dropout is not None and share("dropout", self.dropout),
+            weights_problem(self.class_weights),
             whole_number("seed", self.seed, at_least=0, at_most=_LARGEST_SEED),
-        ]
-
-    def _problems_of_the_loss(self) -> list[Problem]:
-        return [
-            _share("label_smoothing", self.label_smoothing),
-            self.stride is not None and whole_number("stride", self.stride, at_least=0),
-            self.max_answer_length is not None
-            and whole_number("max_answer_length", self.max_answer_length, at_least=1),
-            _expected("negative_label", self.negative_label, str | int | None, "one of the labels, or None"),
-            self.huber_delta is not None and _above_zero("huber_delta", self.huber_delta, "for squared error"),
-            self.mask_probability is not None
-            and (_share("mask_probability", self.mask_probability) or _none_masked(self.mask_probability)),
-            self.embedding_loss is not None and choice("embedding_loss", self.embedding_loss, LOSSES),
-            self.embedding_scale is not None and _above_zero("embedding_scale", self.embedding_scale, "for 20"),
-            self.embedding_margin is not None and _above_zero("embedding_margin", self.embedding_margin, "for 0.3"),
-            self.dropout is not None and _share("dropout", self.dropout),
-            _expected("generation", self.generation, Generation | None, "Generation(max_new_tokens=100), or None"),
-            self._check_class_weights(),
         ]
 
     def _problems_of_choices(self) -> list[Problem]:
         return [
-            self.task is not None and choice("task", self.task, [task.name for task in TASKS]),
+            self._check_task(),
             choice("schedule", self.schedule, SCHEDULES),
             freeze_problem(self.freeze),
             adapter_problem(self.adapter),
-            gguf_problem(self.gguf_file),
             quantize_problem(self.quantize, adapter=self.adapter, device=self.device),
             self._check_what_is_trained(),
-            _expected("inputs", self.inputs, Inputs | None, "such as Text(max_length=256), or None"),
+            one_of_types("inputs", self.inputs, Inputs | None, "such as Text(max_length=256), or None"),
             _switch("padding_free", self.padding_free),
             _switch("checkpointing", self.checkpointing),
             choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
             choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
-            _expected("device", self.device, str | torch.device, "a name such as 'auto', 'cpu' or 'cuda:0'"),
+            one_of_types("device", self.device, str | torch.device, "a name such as 'auto', 'cpu' or 'cuda:0'"),
             self._check_metrics(),
-            _expected("cache_dir", self.cache_dir, str | os.PathLike | None, "the path of a folder, or None"),
+            one_of_types("cache_dir", self.cache_dir, str | os.PathLike | None, "the path of a folder, or None"),
             self.keep_best is not None
-            and _expected("keep_best", self.keep_best, str, "the name of a metric, such as 'loss', or None"),
+            and one_of_types("keep_best", self.keep_best, str, "the name of a metric, such as 'loss', or None"),
             self.early_stopping is not None
-            and _expected("early_stopping", self.early_stopping, EarlyStopping, self._stopping_instead()),
+            and one_of_types("early_stopping", self.early_stopping, EarlyStopping, self._stopping_instead()),
         ]
+
+    def _check_task(self) -> str | None:
+        given: object = self.task
+        if given is None or isinstance(given, Task):
+            return None
+        if isinstance(given, type) and issubclass(given, Task):
+            return f"task={given.__name__}: expected a value, not its class: task={given.__name__}()"
+        return choice("task", given, [task.name for task in TASKS])
 
     def _check_what_is_trained(self) -> str | None:
         if self.quantize is not None and self.freeze is not None:
@@ -227,15 +263,6 @@ class Arguments:
         expected = "a share of the steps from 0 to 1, or a whole number of steps"
         return real_number("warmup", self.warmup, 0, 1, expected=expected)
 
-    def _check_class_weights(self) -> str | None:
-        weights = self.class_weights
-        if weights is None or isinstance(weights, Mapping) or (isinstance(weights, str) and weights == "balanced"):
-            return None
-        return (
-            f"class_weights={weights!r:.60}: expected None, 'balanced', or a mapping from each label to its weight, "
-            "such as {'bad': 2.0, 'good': 1.0}"
-        )
-
     def _check_metrics(self) -> str | None:
         if self.metrics is None or isinstance(self.metrics, list | tuple):
             return None
@@ -248,27 +275,47 @@ class Arguments:
         return f"EarlyStopping({metric!r}, patience=2), or None"
 
 
+def own_options(value: Task | Inputs) -> tuple[str, ...]:
+    """The names of the options of a value that is an option itself."""
+    return value.option_names() if isinstance(value, Task) else tuple(item.name for item in fields(value))
+
+
+def with_deep(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with changes, of which some concern a task or inputs: ``task__stride``.
+
+    Raises:
+        OptionError: there are no such options, all of them at once.
+    """
+    plain = {name: value for name, value in changes.items() if "__" not in name}
+    unknown = [name for name in plain if name not in options]
+    raise_together(f"FineTuner has no option {name!r}: {MOVED.get(name) or nearest(name, options)}" for name in unknown)
+    found = {**options, **plain}
+    for name in dict.fromkeys(name.partition("__")[0] for name in changes if "__" in name):
+        deep = {key.partition("__")[2]: value for key, value in changes.items() if key.startswith(f"{name}__")}
+        found[name] = _changed(name, found.get(name), deep)
+    return found
+
+
+def _changed(name: str, value: object, changes: Mapping[str, Any]) -> Task | Inputs:
+    """A value with some of its own options changed."""
+    if name == "task" and isinstance(value, str):
+        value = find_task(value)()
+    if not isinstance(value, Task | Inputs):
+        listed = ", ".join(f"{name}__{own}" for own in changes)
+        raise OptionError(f"{listed}: {name} is {value!r:.60}, and no value with options; task=QuestionAnswering() is")
+    known = own_options(value)
+    raise_together(
+        f"{name}__{own}: {value!r:.80} has no option {own!r}: {nearest(own, known)}"
+        for own in changes
+        if own not in known
+    )
+    return replace(value, **changes)
+
+
 def _switch(option: str, value: object) -> str | None:
     if isinstance(value, bool) or (isinstance(value, str) and value == "auto"):
         return None
     return f"{option}={value!r:.60}: expected 'auto', True or False"
-
-
-def _share(option: str, value: object) -> str | None:
-    problem = real_number(option, value, 0, 1, expected="a number of at least 0 and below 1")
-    return problem or (f"{option}={value!r}: expected a number of at least 0 and below 1" if value == 1 else None)
-
-
-def _above_zero(option: str, value: object, none: str) -> str | None:
-    return real_number(option, value, 0, ends=False, expected=f"a finite number above 0, or None {none}")
-
-
-def _expected(option: str, value: object, kind: Any, expected: str) -> str | None:
-    return None if isinstance(value, kind) else f"{option}={value!r:.60}: expected {expected}"
-
-
-def _none_masked(value: float) -> str | None:
-    return None if value else "mask_probability=0: no token would be a gap; expected a number above 0 and below 1"
 
 
 def _is_plain(value: object) -> bool:

@@ -6,12 +6,13 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self, final
 
 import torch
 from torch import nn
 
-from sftlib.arguments import Arguments
+from sftlib.arguments import MOVED, Arguments, own_options, with_deep
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
@@ -23,6 +24,7 @@ from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import Freeze
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.language.generation import Generation
+from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import ModelSource, open_source
 from sftlib.preflight.plan import Plan, plan
 from sftlib.preflight.self_check import CheckReport, self_check
@@ -45,14 +47,25 @@ from sftlib.run.prepare import Call, prepare
 from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
-from sftlib.support.checking import checked, nearest, raise_together, true_or_false, whole_number
+from sftlib.support.checking import checked, raise_together, true_or_false, whole_number
 from sftlib.tasks.base import Label, Task
+from sftlib.tasks.labels import ClassWeights
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
 from sftlib.train.comm import open_comm, together
 from sftlib.train.history import History
 
-_OF_THE_SOURCE = {"model", "gguf_file", "quantize"}
-_SHOWN_WHOLE = (str, int, float, Mapping, list, tuple, EarlyStopping, LoRA)  # in `repr`; other objects by their type
+_SHOWN_WHOLE = (
+    str,
+    int,
+    float,
+    Mapping,
+    list,
+    tuple,
+    EarlyStopping,
+    LoRA,
+    Task,
+    Inputs,
+)  # in `repr`; other objects by their type
 
 
 @final
@@ -60,9 +73,10 @@ class FineTuner:
     """Supervised fine-tuning of a pretrained model.
 
     Args:
-        model: a model's name on the hub, a local folder, a transformers model, or any ``torch.nn.Module``. An object is
-            copied and never changed.
-        task: name of the task; taken from the training data when None.
+        model: a model's name on the hub, a local folder, a `Pretrained` (a GGUF file, weights in fewer bits), a
+            transformers model, or any ``torch.nn.Module``. An object is copied and never changed.
+        task: the task with its options, such as ``QuestionAnswering(stride=64)``, or its name; taken from the training
+            data when None.
         inputs: how inputs are read, such as ``Text(max_length=256)``; as the task usually reads them when None.
         tokenizer: short for ``Text(tokenizer=...)``: a transformers tokenizer, or the folder or name of one.
         epochs: passes over the training data.
@@ -72,37 +86,17 @@ class FineTuner:
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.
-        max_target_length: tokens of a target, its end included (``seq2seq``); as many as of a row when None.
         weight_decay: of AdamW, on matrices and embeddings.
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
         warmup: a share of the steps (float) or a number of steps (int).
         max_grad_norm: gradients are scaled down to this norm; None to leave them.
-        class_weights: ``"balanced"``, or label -> weight (``text-classification``, ``token-classification``,
-            ``relation-extraction``).
-        label_smoothing: share of the target spread over all labels (the same), or over all tokens (``seq2seq``).
-        huber_delta: error at which the loss turns linear; squared error when None (``text-regression``).
-        stride: tokens that two windows of a row longer than ``max_length`` share; a quarter of a window when None, half
-            at most (``token-classification``, ``question-answering``).
-        max_answer_length: tokens of an answer; 30 when None (``question-answering``).
-        negative_label: the label for "not related", which metrics do not count as a relation; ``"no_relation"`` and the
-            like where there is one when None (``relation-extraction``).
-        train_on: what of a conversation is learned: ``"completion"`` (every turn of the assistant, as when None),
-            ``"last"`` (its last turn) or ``"all"`` (every token) (``causal-lm``).
-        over_long: what happens to rows longer than ``max_length``: ``"truncate"`` (as when None), ``"split"`` (into
-            windows) or ``"error"`` (``causal-lm``).
-        mask_probability: share of the tokens that become gaps; 0.15 when None (``masked-lm``).
-        embedding_loss: ``"in-batch"`` (pairs), ``"triplet"`` (with ``text_negative``) or ``"cosine"`` (``score``); by
-            the roles of the data when None (``text-embedding``).
-        embedding_scale: factor of the cosines of ``"in-batch"``; 20 when None (``text-embedding``).
-        embedding_margin: by which the pair is to be nearer in ``"triplet"``; 0.3 when None (``text-embedding``).
-        generation: how answers are generated, a `Generation`; greedily when None (``causal-lm``, ``seq2seq``).
+        class_weights: short for the field of that name of tasks with labels: ``"balanced"``, or label -> weight.
+        label_smoothing: short for the field of that name: share of the target spread over all labels or tokens.
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
             embeddings), or a list of patterns for names of parameters or modules, such as ``"*.embeddings"``.
         adapter: ``"lora"``, a `LoRA`, or a config of `peft`: a few new weights are trained in place of the model's own,
             and the head; None to train the model itself. Frozen layers get none.
-        gguf_file: name of a GGUF file in the model's folder, opened in full precision in place of other weights.
-        quantize: ``"4bit"`` or ``"8bit"`` to hold the model's own weights so beside an adapter; needs a CUDA GPU.
         padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
             pays.
         checkpointing: True to compute layers twice instead of keeping what they computed, False never, ``"auto"`` where
@@ -127,12 +121,12 @@ class FineTuner:
         FineTuner('bert-base-uncased', learning_rate=2e-05)
     """
 
-    @checked
+    @partial(checked, moved=MOVED)
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module,
+        model: str | os.PathLike[str] | Pretrained | nn.Module,
         *,
-        task: str | None = None,
+        task: Task | str | None = None,
         inputs: Inputs | None = None,
         tokenizer: Any = None,
         epochs: int = 3,
@@ -141,29 +135,15 @@ class FineTuner:
         batch_size: int = 32,
         micro_batch_size: int | str = "auto",
         max_length: int | None = None,
-        max_target_length: int | None = None,
         weight_decay: float = 0.01,
         schedule: str = "linear",
         warmup: float | int = 0.1,
         max_grad_norm: float | None = 1.0,
-        class_weights: str | Mapping[Any, float] | None = None,
+        class_weights: ClassWeights = None,
         label_smoothing: float = 0.0,
-        huber_delta: float | None = None,
-        stride: int | None = None,
-        max_answer_length: int | None = None,
-        negative_label: Label | None = None,
-        train_on: str | None = None,
-        over_long: str | None = None,
-        mask_probability: float | None = None,
-        embedding_loss: str | None = None,
-        embedding_scale: float | None = None,
-        embedding_margin: float | None = None,
-        generation: Generation | None = None,
         dropout: float | None = None,
         freeze: Freeze = None,
         adapter: Any = None,
-        gguf_file: str | None = None,
-        quantize: str | None = None,
         padding_free: bool | str = "auto",
         checkpointing: bool | str = "auto",
         precision: str = "auto",
@@ -185,29 +165,28 @@ class FineTuner:
     # Options, as scikit-learn's searches expect them.
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Option -> value as given; ``deep`` is there for scikit-learn and changes nothing."""
-        return dict(self._options)
+        """Option -> value as given; ``deep`` adds the options of a task and of inputs, as ``task__stride``."""
+        return {**self._options, **(self._deep() if deep else {})}
 
     def set_params(self, **options: Any) -> Self:
-        """Change options; a fitted model is kept until the next ``fit``.
+        """Change options, also those of a task or of inputs by themselves (``task__stride=64``).
+
+        A fitted model is kept until the next ``fit``.
 
         Raises:
             OptionError: an unknown option, or a value it cannot have.
         """
-        known = self.get_params()
-        unknown = [f"FineTuner has no option {name!r}: {nearest(name, known)}" for name in options if name not in known]
-        if unknown:
-            raise OptionError("\n".join(unknown))
+        changed = with_deep(self._options, options)
         fitted, source = self._fitted, self._source
-        self._set({**known, **options})
+        self._set(changed)
         self._fitted = fitted
-        if not options.keys() & _OF_THE_SOURCE:
+        if "model" not in options:
             self._source = source  # which `adapt` may have moved
         return self
 
     def clone(self) -> FineTuner:
         """An unfitted tuner with the same options; tokens and outputs of frozen layers made so far serve it too."""
-        twin = FineTuner(**self.get_params())
+        twin = FineTuner(**self._options)
         twin._source = self._source
         twin._store = self._store
         twin._encodings = self._encodings
@@ -257,7 +236,7 @@ class FineTuner:
         raise_together([true_or_false("progress", progress)])
         task, comm = choose_task(self._arguments, train, valid, callbacks), open_comm()
         call = Call(
-            arguments=self._arguments,
+            arguments=self._arguments.of(task),
             source=self._source,
             task=task,
             train=train,
@@ -318,9 +297,8 @@ class FineTuner:
             "max_steps": max_steps,
             "learning_rate": learning_rate,
             "batch_size": batch_size,
-            "mask_probability": mask_probability,
         }
-        self._source = adapted(self, self._source, texts, options, progress=progress)
+        self._source = adapted(self, self._source, texts, options, mask_probability=mask_probability, progress=progress)
         return self
 
     @checked
@@ -387,7 +365,7 @@ class FineTuner:
             return []
         data, encoded = fitted.read(rows)
         fitted = self._settled(encoded)
-        answering = generation or self._arguments.generation
+        answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
         found = fitted.predict(data, encoded, batch_size)
@@ -469,30 +447,28 @@ class FineTuner:
         open_comm().on_first(lambda: save(fitted, self._arguments, path, reload=reload))
 
     @classmethod
-    @checked
+    @partial(checked, moved=MOVED)
     def load(
         cls,
         path: str | os.PathLike[str],
         *,
-        model: str | os.PathLike[str] | nn.Module | None = None,
-        gguf_file: str | None = None,
+        model: str | os.PathLike[str] | Pretrained | nn.Module | None = None,
     ) -> FineTuner:
         """Open a saved folder; nothing in it is executed, and nothing else is needed but the base of an adapter.
 
         Args:
             path: the folder.
             model: an instance to fill, for a model that is not of a transformers class. For an adapter the base it was
-                trained on: a folder, a name or a model object, which is copied.
-            gguf_file: name of the base's GGUF file, when that is what it was trained on.
+                trained on: a folder, a name, a `Pretrained`, or a model object, which is copied.
 
         Raises:
             ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``, or that is another one.
         """
-        contents = artifact.load(path, model=model, gguf_file=gguf_file)
+        contents = artifact.load(path, model=model)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         with artifact.refusing(path):
             given = {"model": os.fspath(path)} if model is None else {"model": model, **contents.encoder.given}
-            tuner = cls(**{**options, **given, "adapter": contents.adapter, "gguf_file": gguf_file})
+            tuner = cls(**{**options, **given, "adapter": contents.adapter})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner
 
@@ -509,9 +485,9 @@ class FineTuner:
         if fitted.settings.get("adapter") is None:
             raise OptionError("merge: this FineTuner has no adapter; its model is a plain one already")
         plain = plain_model(fitted, self._arguments)
-        none = {"adapter": None, "gguf_file": None, "quantize": None}
-        tuner = FineTuner(**{**self.get_params(), **none, "model": plain, "inputs": None, **fitted.encoder.given})
-        settings = {**fitted.settings, **none}
+        given = {"adapter": None, "model": plain, "inputs": None, **fitted.encoder.given}
+        tuner = FineTuner(**{**self._options, **given})
+        settings = {**fitted.settings, "adapter": None, "gguf_file": None, "quantize": None}
         tuner._fitted = replace(fitted, model=plain, settings=settings, layout=None, recall=None)
         return tuner
 
@@ -535,7 +511,7 @@ class FineTuner:
     @property
     def task(self) -> str | None:
         """Name of the task; None as long as neither an option nor data has named one."""
-        return self._arguments.task if self._fitted is None else self._fitted.task.name
+        return self._arguments.task_name if self._fitted is None else self._fitted.task.name
 
     @property
     def device(self) -> torch.device:
@@ -556,24 +532,28 @@ class FineTuner:
         defaults = {name: p.default for name, p in inspect.signature(FineTuner).parameters.items()}
         shown = [
             f"{name}={value!r}" if isinstance(value, _SHOWN_WHOLE) else f"{name}=<{type(value).__name__}>"
-            for name, value in self.get_params().items()
+            for name, value in self._options.items()
             if name != "model" and value is not defaults[name] and value != defaults[name]
         ]
-        return f"FineTuner({', '.join([repr(self._source.name), *shown])})"
+        pretrained, name = self._arguments.pretrained, self._source.name
+        return f"FineTuner({', '.join([repr(replace(pretrained, name=name) if pretrained else name), *shown])})"
+
+    def _deep(self) -> dict[str, Any]:
+        """The options of those options that are values themselves."""
+        values = {name: value for name, value in self._options.items() if isinstance(value, Task | Inputs)}
+        return {f"{name}__{own}": getattr(value, own) for name, value in values.items() for own in own_options(value)}
 
     def _set(self, options: Mapping[str, Any]) -> None:
         arguments = Arguments(**options)
         arguments.check()
-        self._source = open_source(
-            arguments.model, gguf_file=arguments.gguf_file, quantize=arguments.quantize
-        )  # may refuse, and then nothing has changed
+        self._source = open_source(arguments.model)  # may refuse, and then nothing has changed
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
 
     def _fitted_for(self, task: Task) -> Fitted:
         """What was fitted for this very task; else what `fit` would begin with."""
-        if self._fitted is not None and self._fitted.task.config() == task.config():
+        if self._fitted is not None and self._fitted.task == task:
             return self._fitted
         return replace(assemble(self._arguments, self._source, task), encodings=self._encodings)
 

@@ -13,14 +13,26 @@ import sftlib
 # Adding a public name is a decision: it is made here too.
 CURATED = {
     "Callback",
+    "CausalLM",
     "DataReport",
     "EarlyStopping",
     "FineTuner",
     "Generation",
     "History",
     "LoRA",
+    "MaskedLM",
     "Metrics",
+    "MultiLabelClassification",
+    "Pretrained",
+    "QuestionAnswering",
+    "RelationExtraction",
+    "Seq2Seq",
     "TaskDataset",
+    "Text",
+    "TextClassification",
+    "TextEmbedding",
+    "TextRegression",
+    "TokenClassification",
     "__version__",
 }
 HEAVY = (

@@ -36,6 +36,13 @@ MISTAKES = (
         'FineTuner("bert-base-uncased", epochs=2.5, learning_rate="2e-5", schedule="linaer", label_smoothing=2)',
     ),
     Mistake("A name where an object is expected", 'FineTuner("bert-base-uncased", early_stopping="f1_macro")'),
+    Mistake("An option that belongs to the task", 'FineTuner("bert-base-uncased", stride=64)'),
+    Mistake("A misspelt option of a task", 'FineTuner("bert-base-uncased", task=TokenClassification(strid=64))'),
+    Mistake(
+        "An option given twice",
+        'FineTuner("bert-base-uncased", task=TextClassification(label_smoothing=0.1), label_smoothing=0.2)',
+    ),
+    Mistake("An option of another task", 'FineTuner("bert-base-uncased", task="seq2seq", class_weights="balanced")'),
     Mistake("A misspelt task", 'FineTuner("bert-base-uncased", task="text-clasification")'),
     # Models and tokenizers.
     Mistake("A model folder that does not exist", 'FineTuner("./bert-base-uncasd")'),
@@ -183,7 +190,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def message(code: str) -> str:
     """Run a mistake; the error's class and message, as the last lines of a traceback have them."""
     names: dict[str, Any] = {}
-    exec("import torch; from pathlib import Path; from sftlib import EarlyStopping, FineTuner, TaskDataset", names)
+    exec("import torch; from pathlib import Path; from sftlib import *", names)
     try:
         exec(compile(code, "mistake", "exec"), names)
     except SftlibError as error:

@@ -16,10 +16,9 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import CausalLM, FineTuner, TaskDataset
 from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
-from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
 from tests.tiny import tiny_config
@@ -46,8 +45,8 @@ def tuner(**options: Any) -> FineTuner:
 
 def ready(data: TaskDataset, *, over_long: str = "truncate", **options: Any) -> Fitted:
     """All parts of a run, before its first step."""
-    made = tuner(over_long=over_long, **options)
-    return assemble(made._arguments, made._source, CausalLM.for_data(data, {"over_long": over_long}))
+    made = tuner(**options)
+    return assemble(made._arguments, made._source, CausalLM(over_long=over_long).learned_from(data))
 
 
 def draw_masks(path: Path) -> None:
@@ -58,7 +57,7 @@ def draw_masks(path: Path) -> None:
     figure = Figure(figsize=(9, 1.9), facecolor="white")
     for place, train_on in enumerate(("completion", "last", "all")):
         axis = figure.add_axes((place / 3 + 0.01, 0.02, 1 / 3 - 0.01, 0.86))
-        seen = tuner(train_on=train_on).preview(data, 0)
+        seen = tuner(task=CausalLM(train_on=train_on)).preview(data, 0)
         write(axis, [(piece.text, piece.learned) for piece in seen])
         axis.set_title(f'train_on="{train_on}"', family="DejaVu Sans Mono", fontsize=9, loc="left")
     figure.savefig(path, dpi=140)

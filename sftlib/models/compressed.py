@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import transformers
 
-from sftlib.errors import ArtifactError, OptionError
-from sftlib.support.checking import choice, nearest
+from sftlib.errors import ArtifactError
+from sftlib.support.checking import nearest
 from sftlib.support.extras import require
 
 _SUFFIX = ".gguf"
@@ -62,20 +62,17 @@ def check_gguf(folder: str, name: str) -> None:
 def gguf_hint(folder: str) -> str:
     """How to open the GGUF file of a folder, where there is one."""
     found = sorted(item for item in os.listdir(folder) if is_gguf(item)) if os.path.isdir(folder) else []
-    return f"; to open the GGUF file in it: gguf_file={found[0]!r}" if found else ""
+    return f"; to open the GGUF file in it: Pretrained({folder!r}, gguf_file={found[0]!r})" if found else ""
 
 
 def quantize_problem(value: object, *, adapter: object, device: object) -> str | None:
-    """What is wrong with a value of ``quantize=``, on this machine.
+    """What is wrong with a value of ``quantize=`` for this adapter, on this machine.
 
     Raises:
         MissingExtraError: bitsandbytes is not installed.
     """
     if value is None:
         return None
-    problem = choice("quantize", value, ["4bit", "8bit"])
-    if problem is not None:
-        return f"{problem}, or None"
     if adapter is None:
         return f"quantize={value!r}: quantised weights cannot be trained; add adapter='lora'"
     if not torch.cuda.is_available() or str(device).partition(":")[0] not in ("auto", "cuda"):
@@ -86,13 +83,7 @@ def quantize_problem(value: object, *, adapter: object, device: object) -> str |
 
 
 def weights_as(quantize: str | None, *, gguf: bool) -> dict[str, Any]:
-    """What ``from_pretrained`` is told of the form that weights take in memory.
-
-    Raises:
-        OptionError: both forms at once.
-    """
-    if gguf and quantize is not None:
-        raise OptionError(f"gguf_file= and quantize={quantize!r} do not go together: a GGUF file is opened in full")
+    """What ``from_pretrained`` is told of the form that weights take in memory."""
     if gguf:
         config = getattr(transformers, "GgufConfig", None)  # before it came, such files were always opened in full
         return {} if config is None else {"quantization_config": config(dequantize=True)}

@@ -33,6 +33,7 @@ from sftlib.models.opening import (
     opening,
     quiet,
 )
+from sftlib.models.pretrained import Pretrained
 from sftlib.models.sizes import dropout_rates, parts_of
 from sftlib.support.checking import nearest_folder
 
@@ -125,7 +126,7 @@ class PretrainedSource(ModelSource):
             raise OptionError(f"model={name!r}: expected a model's name, its folder, or a torch.nn.Module")
         if os.path.isfile(self._name):
             hint = (
-                f"; FineTuner({(os.path.dirname(name) or '.')!r}, gguf_file={os.path.basename(name)!r})"
+                f"; FineTuner(Pretrained({(os.path.dirname(name) or '.')!r}, gguf_file={os.path.basename(name)!r}))"
                 if is_gguf(name)
                 else ""
             )
@@ -304,24 +305,20 @@ def pretraining_of(source: ModelSource) -> str:
 _ADAPTED = " (adapted)"
 
 
-def open_source(model: object, *, gguf_file: str | None = None, quantize: str | None = None) -> ModelSource:
-    """What a user calls a model: a name, a folder, a transformers model, or any module.
+def open_source(model: object) -> ModelSource:
+    """What a user calls a model: a name, a folder, a `Pretrained`, a transformers model, or any module.
 
     Args:
         model: as the user gave it.
-        gguf_file: name of a GGUF file in that folder or repository, to be opened in place of other weights.
-        quantize: ``"4bit"`` or ``"8bit"`` to hold the pretrained weights so.
 
     Raises:
         ArtifactError: a path that does not exist.
         OptionError: something that is not a model.
     """
+    if isinstance(model, Pretrained):
+        return PretrainedSource(os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize)
     if isinstance(model, str | os.PathLike):
-        return PretrainedSource(os.fspath(model), gguf_file=gguf_file, quantize=quantize)
-    given = {"gguf_file": gguf_file, "quantize": quantize}
-    odd = [f"{name}={value!r}" for name, value in given.items() if value is not None]
-    if odd and isinstance(model, nn.Module):
-        raise OptionError(f"{', '.join(odd)}: for a model that is opened by name or folder, not for an object")
+        return PretrainedSource(os.fspath(model))
     if isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers."):
         return ObjectSource(model)
     if isinstance(model, nn.Module):

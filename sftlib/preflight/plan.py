@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -19,6 +19,7 @@ import torch
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.adapters import described
+from sftlib.models.pretrained import Pretrained
 from sftlib.support.display import counted, html_table, text_table
 from sftlib.train.callbacks import Callback
 from sftlib.train.state import Training
@@ -145,7 +146,9 @@ def plan(tuner: FineTuner, train: TaskDataset) -> Plan:
 def _choices(options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """What could be trained, and the options that say so; what was asked for among it."""
     chosen, adapter = options["freeze"], options["adapter"]
-    plain = {"adapter": None, "quantize": None}
+    plain: dict[str, Any] = {"adapter": None}
+    if isinstance(options["model"], Pretrained) and options["model"].quantize is not None:
+        plain["model"] = replace(options["model"], quantize=None)
     frozen = "" if chosen is None else f", freeze={chosen!r}"
     asked = [(f"adapter: {described(adapter):.60}{frozen}", {"freeze": chosen, "adapter": adapter})] if adapter else []
     if not adapter and chosen not in (None, "backbone"):

@@ -8,24 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sftlib.arguments import TASK_OPTIONS
+from sftlib.arguments import OF_TASK
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.errors import DataError
+from sftlib.errors import DataError, OptionError
 from sftlib.models.sources import AdaptedSource, ModelSource, pretraining_of
+from sftlib.tasks.base import Task
+from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.tasks.text.masked_lm import MaskedLM
 
 if TYPE_CHECKING:
     from sftlib.finetuner import FineTuner
 
 #: Options that belong to what is learned afterwards, and what they are meanwhile.
 _MEANWHILE: Mapping[str, Any] = {
-    **dict.fromkeys(("task", "freeze", "adapter", "metrics", "early_stopping", "keep_best", *TASK_OPTIONS)),
-    "label_smoothing": 0.0,
+    **dict.fromkeys(("freeze", "adapter", "metrics", "early_stopping", "keep_best")),
+    **OF_TASK,
 }
-_BY_TASK: Mapping[str, Mapping[str, Any]] = {"masked-lm": {}, "causal-lm": {"over_long": "split"}}
 
 
-def adapted(tuner: FineTuner, source: ModelSource, texts: object, options: Mapping[str, Any], *, progress: bool) -> Any:
+def adapted(
+    tuner: FineTuner,
+    source: ModelSource,
+    texts: object,
+    options: Mapping[str, Any],
+    *,
+    mask_probability: float | None,
+    progress: bool,
+) -> Any:
     """The source of a model whose body has learned from texts.
 
     Args:
@@ -33,6 +43,7 @@ def adapted(tuner: FineTuner, source: ModelSource, texts: object, options: Mappi
         source: of its model.
         texts: strings, or a data set whose texts are taken.
         options: that replace the tuner's; those that are None do not.
+        mask_probability: share of the tokens that become gaps.
         progress: of the run.
 
     Returns:
@@ -45,9 +56,17 @@ def adapted(tuner: FineTuner, source: ModelSource, texts: object, options: Mappi
     task = pretraining_of(source)
     data = TaskDataset({"text": _texts(texts)}, task=task)
     given = {name: value for name, value in options.items() if value is not None}
-    learner = tuner.clone().set_params(**{**_MEANWHILE, **_BY_TASK[task], **given})
+    learner = tuner.clone().set_params(**{**_MEANWHILE, "task": _pretraining(task, mask_probability), **given})
     learner.fit(data, progress=progress)
     return AdaptedSource(source, learner.model)
+
+
+def _pretraining(name: str, mask_probability: float | None) -> Task:
+    if name == CausalLM.name:
+        if mask_probability is not None:
+            raise OptionError(f"mask_probability={mask_probability!r}: a decoder continues texts, and fills no gaps")
+        return CausalLM(over_long="split")
+    return MaskedLM() if mask_probability is None else MaskedLM(mask_probability=mask_probability)
 
 
 def _texts(texts: object) -> list[str]:

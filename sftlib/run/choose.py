@@ -27,13 +27,13 @@ def choose_task(
         OptionError: options that do not go with the data.
     """
     parts = {"fit (train)": train} if valid is None else {"fit (train)": train, "fit (valid)": valid}
-    _all_of(require_labelled, parts, arguments.task)
-    if arguments.task not in (None, train.task):
+    _all_of(require_labelled, parts, arguments.task_name)
+    if arguments.task_name not in (None, train.task):
         raise OptionError(
             f"task={arguments.task!r}, but the training data is for {train.task!r}; leave task= out, "
-            f"or give the data the roles of that task: {_roles_wanted(arguments.task)}"
+            f"or give the data the roles of that task: {_roles_wanted(arguments.task_name)}"
         )
-    task = find_task(train.task or "").for_data(train, arguments.task_options())
+    task = arguments.learning(find_task(train.task or "")).learned_from(train)
     _all_of(lambda data, name: check_data(task, data, name), parts)
     watching = [*watchers(arguments), *(callback for callback in callbacks if isinstance(callback, _WATCHERS))]
     if valid is None and watching:

@@ -19,6 +19,7 @@ from sftlib._version import __version__
 from sftlib.arguments import PLACES, Arguments
 from sftlib.models.adapters import described as described_adapter
 from sftlib.support.redaction import redacted
+from sftlib.tasks.base import Task
 from sftlib.train.callbacks import Callback, EarlyStopping
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -34,6 +35,8 @@ def described_options(arguments: Arguments, model: str, callbacks: Sequence[Call
     """
     options = {name: _described(value) for name, value in arguments.as_dict().items() if name not in PLACES}
     options["adapter"] = described_adapter(arguments.adapter)
+    if isinstance(arguments.task, Task):
+        options["task"] = {"name": arguments.task.name, **arguments.task.config()["options"]}
     if isinstance(arguments.tokenizer, str | os.PathLike):
         options["tokenizer"] = Path(arguments.tokenizer).name
     kinds = [_named(callback) for callback in callbacks]  # by kind alone: what they hold is state, which is restored
@@ -91,7 +94,7 @@ def _described(value: object) -> Any:
         return {key if isinstance(key, str) else repr(key): _described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_described(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):  # such as a `Generation`; without what it leaves open
+    if is_dataclass(value) and not isinstance(value, type):  # such as `Text`; without what it leaves open
         given = {item.name: _described(getattr(value, item.name)) for item in fields(value) if item.compare}
         return {type(value).__qualname__: given}
     return _named(value)

@@ -34,6 +34,7 @@ from sftlib.models.adapters.config import SETTINGS
 from sftlib.models.adapters.folder import ADAPTER_FILES, read_adapter, write_adapter
 from sftlib.models.files.folder import fill_model, is_transformers_model, read_model, write_model
 from sftlib.models.files.strict import MODEL_FILES, told
+from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import open_source
 from sftlib.saved.record import NOT_TAKEN, read_record
 from sftlib.support import storage
@@ -114,15 +115,13 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
 def load(
     path: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | nn.Module | None = None,
-    gguf_file: str | None = None,
+    model: str | os.PathLike[str] | Pretrained | nn.Module | None = None,
 ) -> Contents:
     """Verify a folder and open it.
 
     Args:
         path: the folder.
         model: an instance to fill, for a model that is not of a transformers class; the base of an adapter.
-        gguf_file: of the base.
 
     Raises:
         ArtifactError: it is missing, incomplete or changed, asks for something that is not allowed, or needs ``model``.
@@ -144,7 +143,7 @@ def load(
         record = read_record(folder / _RECORD, adapter=is_adapter)
         task = find_task(record["task"]).from_config(record["task_config"])
         if is_adapter:
-            return _load_adapter(folder, record, task, model, gguf_file)
+            return _load_adapter(folder, record, task, model)
         if isinstance(model, nn.Module):
             fill_model(model, folder)
         elif not record["self_contained"]:
@@ -155,7 +154,7 @@ def load(
         return Contents(task, loaded, encoder, record["settings"], record["metrics"])
 
 
-def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any, gguf_file: str | None) -> Contents:
+def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any) -> Contents:
     """The adapter of a verified folder on the base that the user names; what the folder says of a base is not asked."""
     if model is None:
         raise ValueError(
@@ -164,7 +163,7 @@ def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any, 
         )
     adapter, settings = read_adapter(folder), record["settings"]
     encoder, seed = task.inputs.read(folder, record["inputs"]), settings["seed"]
-    source = open_source(model, gguf_file=gguf_file)
+    source = open_source(model)
     base = task.build(source, dropout=settings.get("dropout"), seed=seed)
     encoder.settle(base, markers=task.markers, seed=seed)
     with told("its adapter cannot be used with this base"):
@@ -187,8 +186,9 @@ def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def options_of(contents: Contents, *, known: Container[str]) -> dict[str, Any]:
-    """The options that a loaded tuner takes over: values, and never a place."""
-    return {name: value for name, value in contents.settings.items() if name in known and name not in NOT_TAKEN}
+    """The options that a loaded tuner takes over: the task, values, and never a place."""
+    taken = {name: value for name, value in contents.settings.items() if name in known and name not in NOT_TAKEN}
+    return {**taken, "task": contents.task.untaught()}
 
 
 def _require_agreement(encoder: Encoder, model: nn.Module) -> None:

@@ -11,17 +11,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sftlib.arguments import PLACES, Arguments
+from sftlib.arguments import MOVED, OF_TASK, PLACES, Arguments
 from sftlib.support import storage
-from sftlib.support.checking import is_number, nearest, raise_together, real_number, whole_number
+from sftlib.support.checking import is_number, nearest, raise_together
 
 _BYTES = 2**26
-_LONGEST = 2**20  # of a number of the task
 _ENTRIES = ("task", "task_config", "self_contained", "inputs", "settings", "metrics")
 _OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
-_RESOLVED = ("layout",)  # settings that are no options
-#: Settings that say what was, and are never given to a tuner that is loaded.
-NOT_TAKEN = ("model", "tokenizer", "device", "adapter", "gguf_file", "quantize", *PLACES)
+_RESOLVED = ("layout", "gguf_file", "quantize")  # settings that are no options
+#: Settings that say what was, and are never given to a tuner that is loaded; ``task_config`` has what the task was.
+NOT_TAKEN = ("model", "task", *OF_TASK, "tokenizer", "device", "adapter", *PLACES)
 
 
 def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:
@@ -61,49 +60,14 @@ def _problems(record: Mapping[str, Any]) -> list[str | None]:
         None if isinstance(record["self_contained"], bool) else "self_contained: expected true or false",
         None if re.fullmatch("[0-9a-f]{64}", str(record.get("base", "0" * 64))) else "base: expected a SHA-256",
         None if isinstance(record["inputs"], dict) else "inputs: expected an object",
-        *(_task_problems(config) if isinstance(config, dict) else ["task_config: expected an object"]),
+        None if isinstance(config, dict) else "task_config: expected an object",
         *(_setting_problems(settings) if isinstance(settings, dict) else ["settings: expected an object"]),
         *(_metric_problems(metrics) if isinstance(metrics, dict) else ["metrics: expected an object"]),
     ]
 
 
-def _task_problems(config: Mapping[str, Any]) -> list[str | None]:
-    """Entries that several tasks have; those that a task does not have are refused by the task."""
-    smoothing, delta = config.get("label_smoothing", 0), config.get("huber_delta")
-    names, stride = config.get("label_names", ["a"]), config.get("stride")
-    return [
-        _label_problem(names),
-        _weight_problem(config.get("class_weights"), len(names) if isinstance(names, list) else 0),
-        None if isinstance(config.get("pair", False), bool) else "pair: expected true or false",
-        real_number("label_smoothing", smoothing, 0, 1, expected="a number from 0 to 1"),
-        None if stride is None else whole_number("stride", stride, at_least=0, at_most=_LONGEST),
-        whole_number("max_answer_length", config.get("max_answer_length", 1), at_least=1, at_most=_LONGEST),
-        None if isinstance(config.get("words", False), bool) else "words: expected true or false",
-        None if isinstance(config.get("negative"), str | int | None) else "negative: expected a label, or null",
-        None if is_number(config.get("threshold", 0.0)) else "threshold: expected a number",
-        None if isinstance(config.get("unanswerable", False), bool) else "unanswerable: expected true or false",
-        None if delta is None else real_number("huber_delta", delta, 0, expected="a number above 0", ends=False),
-    ]
-
-
-def _label_problem(names: object) -> str | None:
-    good = isinstance(names, list) and names and all(isinstance(name, str | int) for name in names)
-    if isinstance(names, list) and good and len({type(name) for name in names}) == 1 and len({*names}) == len(names):
-        return None
-    return "label_names: expected a list of different labels of one type: strings, whole numbers or booleans"
-
-
-def _weight_problem(weights: object, count: int) -> str | None:
-    if weights is None:
-        return None
-    good = isinstance(weights, list) and len(weights) == count
-    if isinstance(weights, list) and good and all(is_number(w) and 0 <= w < float("inf") for w in weights):
-        return None
-    return f"class_weights: expected null, or a number of at least 0 for each of {count:,} labels"
-
-
 def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
-    known = [item.name for item in fields(Arguments) if item.name not in PLACES] + [*_RESOLVED]
+    known = [*(item.name for item in fields(Arguments) if item.name not in PLACES), *_RESOLVED, *MOVED]
     lists_too = ("metrics", "freeze")
     problems = [f"settings has {name!r:.60}: {nearest(name, known)}" for name in settings if name not in known]
     problems += [f"settings lacks {name!r}" for name in ("model", "seed", "padding_free") if name not in settings]

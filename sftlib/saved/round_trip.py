@@ -85,7 +85,7 @@ def plain_model(fitted: Fitted, arguments: Arguments) -> nn.Module:
 
 def base_in_full(fitted: Fitted, arguments: Arguments) -> nn.Module:
     """The base of an adapter as its source holds it, whatever form it had beside the adapter."""
-    source = open_source(arguments.model)
+    source = open_source(replace(arguments.pretrained, quantize=None) if arguments.pretrained else arguments.model)
     model = fitted.task.build(source, dropout=None, seed=fitted.settings["seed"])
     fitted.encoder.settle(model, markers=fitted.task.markers, seed=fitted.settings["seed"])
     return model

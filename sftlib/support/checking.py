@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
@@ -38,10 +38,14 @@ def nearest(name: object, known: Iterable[object]) -> str:
     return f"known: {shown}{', ...' if len(names) > 20 else ''}"
 
 
-def checked(function: Callable[P, R]) -> Callable[P, R]:
+def checked(function: Callable[P, R], *, moved: Mapping[str, str] | None = None) -> Callable[P, R]:
     """Turn a call that does not fit the signature into an `OptionError` that names the nearest option.
 
     The function keeps its signature, docstring and types.
+
+    Args:
+        function: that is called.
+        moved: options that it had once -> where each went.
 
     Raises:
         OptionError: an unknown keyword, too many positional arguments, or a missing one.
@@ -59,7 +63,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    shown = function.__qualname__.removesuffix(".__init__")
+    shown, hints = function.__qualname__.removesuffix(".__init__"), moved or {}
     usage = ", ".join([*positional, "*", "..."]) if len(known) > len(positional) else ", ".join(positional)
 
     @functools.wraps(function)
@@ -70,7 +74,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             unknown = [] if takes_any else [name for name in kwargs if name not in known]
             # A class method is told by the class that it was called on, which may have inherited it.
             called = f"{args[0].__name__}.{function.__name__}" if args and isinstance(args[0], type) else shown
-            found = [f"{called}() has no option {name!r}: {nearest(name, known)}" for name in unknown]
+            found = [
+                f"{called}() has no option {name!r}: {hints.get(name) or nearest(name, known)}" for name in unknown
+            ]
             raise OptionError("\n".join(found) or f"{called}({usage}): {error}") from None
         return function(*args, **kwargs)
 
@@ -172,6 +178,43 @@ def real_number(
     if low < number < high or (ends and number in (low, high)):
         return None
     return f"{option}={value!r:.60}: expected {expected}"
+
+
+def share(option: str, value: object) -> str | None:
+    """The problem with ``value`` as a part of the whole that leaves something of it, or None.
+
+    Example:
+        >>> share("dropout", 1.0)
+        'dropout=1.0: expected a number of at least 0 and below 1'
+    """
+    expected = "a number of at least 0 and below 1"
+    return real_number(option, value, 0, math.nextafter(1, 0), expected=expected)
+
+
+def above_zero(option: str, value: object, *, otherwise: str = "") -> str | None:
+    """The problem with ``value`` as a finite number above 0, or None.
+
+    Args:
+        option: its name.
+        value: as given.
+        otherwise: what else would do, for the message.
+
+    Example:
+        >>> above_zero("max_grad_norm", 0, otherwise="None for no limit")
+        'max_grad_norm=0: expected a finite number above 0, or None for no limit'
+    """
+    more = f", or {otherwise}" if otherwise else ""
+    return real_number(option, value, 0, ends=False, expected=f"a finite number above 0{more}")
+
+
+def one_of_types(option: str, value: object, kind: Any, expected: str) -> str | None:
+    """The problem with ``value`` as an object of some type, or None.
+
+    Example:
+        >>> one_of_types("keep_best", 3, str | None, "the name of a metric, or None")
+        'keep_best=3: expected the name of a metric, or None'
+    """
+    return None if isinstance(value, kind) else f"{option}={value!r:.60}: expected {expected}"
 
 
 def folder_path(path: object, *, option: str = "path") -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
@@ -48,4 +50,58 @@ def find_task(name: str) -> type[Task]:
     raise OptionError(f"task={name!r}: {nearest(name, [task.name for task in TASKS])}")
 
 
-__all__ = ["TASKS", "LossSum", "Task", "find_task"]
+class Facts(NamedTuple):
+    """What there is to say of a task in a line.
+
+    Attributes:
+        name: under which it is asked for.
+        task: the class.
+        auto_class: of transformers, with its head.
+        roles: the columns that labelled rows need; one set for each way to give them.
+        metrics: the usual ones.
+    """
+
+    name: str
+    task: type[Task]
+    auto_class: str
+    roles: tuple[tuple[str, ...], ...]
+    metrics: tuple[str, ...]
+
+
+def facts() -> list[Facts]:
+    """The registry as a table, for documentation and tests.
+
+    Example:
+        >>> [(fact.name, fact.auto_class, fact.roles) for fact in facts()][4]
+        ('question-answering', 'AutoModelForQuestionAnswering', (('question', 'context', 'answers'),))
+    """
+    return [
+        Facts(
+            task.name,
+            task,
+            task.auto_class,
+            tuple(schema.required for schema in SCHEMAS.get(task.name)),
+            task.usual_metrics,
+        )
+        for task in TASKS
+    ]
+
+
+__all__ = [
+    "TASKS",
+    "CausalLM",
+    "Facts",
+    "LossSum",
+    "MaskedLM",
+    "MultiLabelClassification",
+    "QuestionAnswering",
+    "RelationExtraction",
+    "Seq2Seq",
+    "Task",
+    "TextClassification",
+    "TextEmbedding",
+    "TextRegression",
+    "TokenClassification",
+    "facts",
+    "find_task",
+]

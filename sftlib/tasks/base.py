@@ -15,7 +15,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, NamedTuple, Protocol, final
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -28,13 +29,17 @@ from sftlib.encoders.batch import IGNORED, Batch, laid_out
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.text.inputs import Text
 from sftlib.encoders.writer import Writer
-from sftlib.errors import OptionError
+from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Kind, Metrics
 from sftlib.models.language.generation import Generation
 from sftlib.models.sources import Head, ModelSource
+from sftlib.support.values import Checked, as_json, from_json, given_fields, shown
+from sftlib.tasks.earlier import in_two_parts
 from sftlib.tasks.plan import Plan
 
 Label = str | int | bool
+
+_PARTS = {"options", "learned"}  # of a config
 
 
 class LossSum(NamedTuple):
@@ -63,12 +68,20 @@ class Asked(Protocol):
         """Within this context the model is called as transformers does, with its own attention: for generating."""
 
 
-class Task(ABC):
-    """One kind of supervised learning.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Task(Checked, ABC):
+    """One kind of supervised learning: a frozen value, whose options are its fields.
+
+    A task of one's own is a dataclass like this one; ``repr=False`` keeps the short `repr` of all tasks, and `problems`
+    says what is wrong with its options, as far as that can be known without data.
+
+    Args:
+        learned: what the training data decided, a frozen dataclass of the task's own; None before `learned_from`.
 
     Attributes:
         name: the task's public name.
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
+        auto_class: transformers' Auto class that has its head.
         inputs: how its inputs are read when nothing else is asked for.
         couples_rows: whether a row's loss depends on the other rows of the batch; `by_row` and `from_rows` then say
             how such a batch is cut.
@@ -76,47 +89,118 @@ class Task(ABC):
         shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
             further inputs. Nothing can then be known of a row beforehand, and anything may come.
         family: the family of its metrics, or None to have it found by their names.
+        renamed: entries of folders of version 0.1 -> the field that has the value now.
     """
 
     name: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]]
+    auto_class: ClassVar[str]
     inputs: ClassVar[type[Inputs]] = Text
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
-    family: Kind | None = None
+    family: ClassVar[Kind | None] = None
+    renamed: ClassVar[Mapping[str, str]] = {}
 
-    @classmethod
-    @abstractmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Task:
-        """The task for this training data.
+    learned: Any = None
 
-        Args:
-            data: labelled rows.
-            options: the loss options of `FineTuner` (``class_weights``, ``label_smoothing``, ...).
+    def learned_from(self, data: TaskDataset) -> Self:
+        """The task for this training data: the same options, and in `learned` what the labelled rows decide.
 
         Raises:
             LabelError: labels that cannot be learned.
-            OptionError: an option this task does not have, or a value it cannot have.
+            OptionError: an option that does not go with the data.
         """
+        return self
 
+    @final
+    @property
+    def known(self) -> Any:
+        """What the data decided.
+
+        Raises:
+            OptionError: there was no data yet.
+        """
+        if self.learned is None:
+            raise OptionError(f"{self!r} has seen no data yet: learned_from(data)")
+        return self.learned
+
+    # The value.
+
+    @final
     @classmethod
-    @abstractmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Task:
-        """The task that `config` described."""
+    def option_names(cls) -> tuple[str, ...]:
+        """The names of its options."""
+        return tuple(item.name for item in given_fields(cls) if item.name != "learned")
 
-    @abstractmethod
+    @final
+    def options(self) -> dict[str, Any]:
+        """Option -> value."""
+        return {name: getattr(self, name) for name in self.option_names()}
+
+    @final
+    def untaught(self) -> Self:
+        """The same options, before any data."""
+        return replace(self, learned=None)
+
+    @final
     def config(self) -> dict[str, Any]:
         """Everything needed to predict and to evaluate again, as JSON values."""
+        return {"options": {name: as_json(v) for name, v in self.options().items()}, "learned": as_json(self.learned)}
 
+    @final
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The task that `config` described, here or in version 0.1.
+
+        Raises:
+            OptionError: entries that are missing, unknown or of another type.
+        """
+        parts = config if config.keys() & _PARTS else in_two_parts(cls, config)
+        options = parts.get("options")
+        if parts.keys() != _PARTS or not isinstance(options, Mapping) or "learned" in options:
+            raise OptionError(f"config: found {dict(config)!r:.200}, expected the objects 'options' and 'learned'")
+        return from_json(cls, {**options, "learned": parts["learned"]}, name="config")
+
+    @final
     @property
-    @abstractmethod
     def label_names(self) -> tuple[Label, ...] | None:
         """The label of each output, or None."""
+        return getattr(self.learned, "label_names", None)
 
-    @abstractmethod
+    @final
+    def __repr__(self) -> str:
+        return shown(self, without=("learned",))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made anew of the fields: what was found out about models stays behind."""
+        return _made, (type(self), {item.name: getattr(self, item.name) for item in given_fields(self)})
+
+    # The model.
+
+    @property
+    def head(self) -> Head:
+        """The head, as transformers describes it."""
+        return Head(auto_class=self.auto_class)
+
+    @final
     def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
         """A fresh model with this task's head."""
+        model = source.build(self.head, dropout=dropout, seed=seed)
+        self.check_model(model, source.name)
+        return model
+
+    def check_model(self, model: nn.Module, name: str) -> None:
+        """Refuse a model that cannot do what the task asks of it.
+
+        Args:
+            model: with its head.
+            name: what messages call it.
+
+        Raises:
+            OptionError: saying why.
+        """
+        return
 
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         """Add to a fresh model and its encoder what belongs to the task and is saved with them."""
@@ -135,22 +219,30 @@ class Task(ABC):
         return self
 
     @property
-    @abstractmethod
-    def head(self) -> Head:
-        """The head, as transformers describes it."""
-
-    @property
     def markers(self) -> tuple[str, ...]:
         """Signs that this task adds to what the model reads; each gets an embedding of its own, drawn from the seed."""
         return ()
 
-    @abstractmethod
+    # Rows.
+
+    @final
     def check(self, data: TaskDataset) -> None:
-        """Refuse labelled rows that this task cannot be evaluated on.
+        """Refuse rows that this task cannot be evaluated on, or that are another task's.
 
         Raises:
             DataError: with every row concerned.
         """
+        if data.task not in (None, self.name):
+            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+        self.check_rows(data)
+
+    def check_rows(self, data: TaskDataset) -> None:
+        """As `check`, of rows that are this task's.
+
+        Raises:
+            DataError: with every row concerned.
+        """
+        return
 
     @property
     @abstractmethod
@@ -337,3 +429,7 @@ class Task(ABC):
     def examples(self) -> Sequence[object]:
         """A few inputs of different lengths that ``predict`` takes, for checks after saving."""
         return ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]
+
+
+def _made(kind: type[Task], given: Mapping[str, Any]) -> Task:
+    return kind(**given)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self, final
 
 import numpy as np
@@ -12,58 +14,59 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
 from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.models.sources import Head
+from sftlib.support.checking import checked_fields, share
+from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.options import refuse_options
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problem
 from sftlib.tasks.single_label import Classification, SingleLabel
-from sftlib.tasks.text.texts import SequenceTask
+from sftlib.tasks.text.texts import Form, SequenceTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(WeightedLabels, Form):
+    """What training data decided."""
 
 
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TextClassification(SequenceTask):
-    """Cross-entropy over ``K`` labels.
+    """One of ``K`` labels per text or pair of texts, by cross-entropy.
 
     Args:
-        label_names: the labels in the order of the outputs.
-        pair: whether rows have a second text.
-        class_weights: a weight for each label, or None.
+        class_weights: ``"balanced"``, or label -> weight: how much the rows of a label count.
         label_smoothing: share of the target spread over all labels (Szegedy et al., 2016).
+        learned: labels, weights, and whether rows are pairs; from the training data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = TextClassification(label_names=("bad", "good"))
-        >>> task.head.outputs, task.head.labels
-        (2, ('bad', 'good'))
+        >>> task = TextClassification(label_smoothing=0.1)
+        >>> task
+        TextClassification(label_smoothing=0.1)
+        >>> task.learned_from(TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", "bad"]})).label_names
+        ('bad', 'good')
     """
 
     name = "text-classification"
     usual_metrics = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "mcc")
     family = ClassificationMetrics
 
-    def __init__(
-        self,
-        *,
-        label_names: Sequence[Label],
-        pair: bool = False,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(pair=pair)
-        self._labels = SingleLabel(label_names, weights=class_weights, smoothing=label_smoothing)
+    class_weights: ClassWeights = None
+    label_smoothing: float = 0.0
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Self:
-        refuse_options(cls.name, options, known=("class_weights", "label_smoothing"))
-        return cls(pair="text_pair" in data.roles, **SingleLabel.for_data(data, options).config())
+    def problems(self) -> Iterable[Problem]:
+        return [weights_problem(self.class_weights), share("label_smoothing", self.label_smoothing)]
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        return cls(**config)
+    def learned_from(self, data: TaskDataset) -> Self:
+        labels = SingleLabel.learned_from(data, self.class_weights)
+        return replace(self, learned=Learned(**labels, pair="text_pair" in data.roles))
 
-    def config(self) -> dict[str, Any]:
-        return {"pair": self.pair, **self._labels.config()}
-
-    @property
-    def label_names(self) -> tuple[Label, ...]:
-        return self._labels.names
+    @cached_property
+    def _labels(self) -> SingleLabel:
+        return SingleLabel(self.known.label_names, self.known.class_weights, self.label_smoothing)
 
     @property
     def head(self) -> Head:

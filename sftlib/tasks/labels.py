@@ -1,12 +1,98 @@
-"""Checks of labels against those that a model knows, for every task that has labels."""
+"""Labels that a model knows: what training data says of them, and checks against them; for every task with labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sftlib.errors import LabelError
-from sftlib.support.checking import nearest
+from sftlib.errors import LabelError, OptionError
+from sftlib.support.checking import is_number, nearest
+from sftlib.support.values import Checked, Problem
+from sftlib.tasks.base import Label
+
+#: What ``class_weights`` may be.
+ClassWeights = str | Mapping[Any, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels(Checked):
+    """The labels of training data.
+
+    Attributes:
+        label_names: in the order of the outputs.
+    """
+
+    label_names: tuple[Label, ...]
+
+    def problems(self) -> Iterable[Problem]:
+        names = self.label_names
+        good = isinstance(names, tuple) and names and all(isinstance(name, str | int) for name in names)
+        if not good or len({type(name) for name in names}) > 1 or len({*names}) < len(names):
+            yield "label_names: expected a list of different labels of one type: strings, whole numbers or booleans"
+        yield from super().problems()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedLabels(Labels):
+    """Labels, of which some may count more than others.
+
+    Attributes:
+        class_weights: a weight for each label, or None.
+    """
+
+    class_weights: tuple[float, ...] | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        weights, count = self.class_weights, len(self.label_names) if isinstance(self.label_names, tuple) else 0
+        good = isinstance(weights, tuple) and len(weights) == count
+        if weights is not None and not (good and all(is_number(w) and 0 <= w < float("inf") for w in weights)):
+            yield f"class_weights: expected null, or a number of at least 0 for each of {count:,} labels"
+
+
+def weights_problem(weights: ClassWeights) -> Problem:
+    """What is wrong with a value of ``class_weights``, as far as that can be known without labels."""
+    if weights is None or isinstance(weights, Mapping) or (isinstance(weights, str) and weights == "balanced"):
+        return None
+    return (
+        f"class_weights={weights!r:.60}: expected None, 'balanced', or a mapping from each label to its weight, "
+        "such as {'bad': 2.0, 'good': 1.0}"
+    )
+
+
+def label_weights(option: ClassWeights, labels: Iterable[Label], names: Sequence[Label]) -> tuple[float, ...] | None:
+    """A weight for each label name; ``"balanced"`` is scikit-learn's N / (K * count).
+
+    Args:
+        option: ``class_weights`` as it was given.
+        labels: of all rows, or of all words.
+        names: every label.
+
+    Raises:
+        OptionError: weights that do not fit the labels, all problems at once.
+    """
+    if not isinstance(option, Mapping):
+        return None if option is None else _balanced(labels, names)
+    problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
+    problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
+    problems += [
+        f"class_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
+        for name, weight in option.items()
+        if not is_number(weight) or not 0 <= weight < float("inf")
+    ]
+    if not problems and not any(option.values()):
+        problems = ["class_weights: all weights are 0, nothing would be learned"]
+    if problems:
+        raise OptionError("\n".join(problems))
+    return tuple(float(option[name]) for name in names)
+
+
+def _balanced(labels: Iterable[Label], names: Sequence[Label]) -> tuple[float, ...]:
+    counts = Counter(labels)
+    present = [name for name in names if counts[name]]
+    return tuple(counts.total() / (len(present) * counts[name]) if counts[name] else 0.0 for name in names)
 
 
 def check_labels(labels: Sequence[Any], known: Sequence[Any], *, column: str) -> None:

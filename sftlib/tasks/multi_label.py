@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from sftlib.encoders.batch import Batch
 from sftlib.errors import LabelError
 from sftlib.metrics import MultiLabel as MultiLabelMetrics
 from sftlib.models.sources import Head
+from sftlib.support.checking import checked_fields
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import check_labels
-from sftlib.tasks.options import refuse_options
-from sftlib.tasks.text.texts import SequenceTask
+from sftlib.tasks.labels import Labels, check_labels
+from sftlib.tasks.text.texts import Form, SequenceTask
 
 
 @final
@@ -40,16 +40,26 @@ class MultiLabel:
         return f"Prediction(labels={{{sure}}})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned(Labels, Form):
+    """What training data decided."""
+
+
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MultiLabelClassification(SequenceTask):
-    """Binary cross-entropy for each of ``K`` labels, averaged over rows and labels as torch does.
+    """Any of ``K`` labels per text or pair of texts, by binary cross-entropy averaged over rows and labels.
 
     Args:
-        label_names: the labels in the order of the outputs.
-        pair: whether rows have a second text.
+        learned: labels, and whether rows are pairs; from the training data.
+
+    Raises:
+        OptionError: there is no such option.
 
     Example:
-        >>> MultiLabelClassification(label_names=("fun", "sad")).head.problem_type
+        >>> data = TaskDataset({"text": ["Ha!", "Oh."], "labels": [["fun"], ["sad"]]})
+        >>> MultiLabelClassification().learned_from(data).head.problem_type
         'multi_label_classification'
     """
 
@@ -57,32 +67,22 @@ class MultiLabelClassification(SequenceTask):
     usual_metrics = ("subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
     family = MultiLabelMetrics
 
-    def __init__(self, *, label_names: Sequence[Label], pair: bool = False) -> None:
-        super().__init__(pair=pair)
-        self._label_names = tuple(label_names)
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> MultiLabelClassification:
-        refuse_options(cls.name, options, known=())
+    def learned_from(self, data: TaskDataset) -> Self:
         if not data.label_names or not any(data.column("labels")):
             raise LabelError(f"column {data.roles['labels']!r}: no row has any label; there is nothing to learn")
-        return cls(label_names=data.label_names, pair="text_pair" in data.roles)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> MultiLabelClassification:
-        return cls(**config)
-
-    def config(self) -> dict[str, Any]:
-        return {"label_names": list(self._label_names), "pair": self.pair}
+        return replace(self, learned=Learned(label_names=data.label_names, pair="text_pair" in data.roles))
 
     @property
-    def label_names(self) -> tuple[Label, ...]:
-        return self._label_names
+    def _label_names(self) -> tuple[Label, ...]:
+        names: tuple[Label, ...] = self.known.label_names
+        return names
 
     @property
     def head(self) -> Head:
         return Head(
-            auto_class="AutoModelForSequenceClassification",
+            auto_class=self.auto_class,
             outputs=len(self._label_names),
             problem_type="multi_label_classification",
             labels=tuple(str(name) for name in self._label_names),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
-from sftlib.errors import OptionError
 from sftlib.metrics import Regression as RegressionMetrics
 from sftlib.models.sources import Head
+from sftlib.support.checking import above_zero, checked_fields
+from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum
-from sftlib.tasks.options import refuse_options
 from sftlib.tasks.text.texts import SequenceTask
 
 
@@ -36,18 +36,23 @@ class Regression:
 
 
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TextRegression(SequenceTask):
-    """Squared error, or Huber's loss when ``huber_delta`` is given.
+    """A number per text or pair of texts, by squared error, or Huber's loss when ``huber_delta`` is given.
 
     The output is the number itself: targets are not rescaled, so that the saved model means the same elsewhere.
     Targets of a few units are learned best; scale wide ones beforehand.
 
     Args:
-        pair: whether rows have a second text.
         huber_delta: error at which the loss turns from squared to linear (Huber, 1964), or None.
+        learned: whether rows are pairs; from the training data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> TextRegression().head.outputs
+        >>> TextRegression(huber_delta=1.0).head.outputs
         1
     """
 
@@ -55,35 +60,15 @@ class TextRegression(SequenceTask):
     usual_metrics = ("mse", "rmse", "mae", "r2", "pearson", "spearman")
     family = RegressionMetrics
 
-    def __init__(self, *, pair: bool = False, huber_delta: float | None = None) -> None:
-        super().__init__(pair=pair)
-        self._delta = huber_delta
+    huber_delta: float | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> TextRegression:
-        refuse_options(cls.name, options, known=("huber_delta",))
-        delta = options.get("huber_delta")
-        if delta is not None and not delta > 0:
-            raise OptionError(f"huber_delta={delta!r}: expected a number above 0")
-        return cls(pair="text_pair" in data.roles, huber_delta=delta)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TextRegression:
-        return cls(**config)
-
-    def config(self) -> dict[str, Any]:
-        return {"pair": self.pair, "huber_delta": self._delta}
-
-    @property
-    def label_names(self) -> None:
-        return None
+    def problems(self) -> Iterable[Problem]:
+        delta = self.huber_delta
+        return [delta is not None and above_zero("huber_delta", delta, otherwise="None for squared error")]
 
     @property
     def head(self) -> Head:
-        return Head(auto_class="AutoModelForSequenceClassification", outputs=1, problem_type="regression")
-
-    def check_targets(self, data: TaskDataset) -> None:
-        """Any finite number will do, and the data set has checked that."""
+        return Head(auto_class=self.auto_class, outputs=1, problem_type="regression")
 
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
         """(N, 1) the numbers."""
@@ -93,10 +78,10 @@ class TextRegression(SequenceTask):
         """Summed error; the count is the number of rows."""
         scores = self.scores(outputs, batch)
         target = batch.targets["target"].to(scores.dtype)  # (B, 1) both
-        if self._delta is None:
+        if self.huber_delta is None:
             total = functional.mse_loss(scores, target, reduction="sum")
         else:
-            total = functional.huber_loss(scores, target, reduction="sum", delta=self._delta)
+            total = functional.huber_loss(scores, target, reduction="sum", delta=self.huber_delta)
         return LossSum(total, scores.new_tensor(len(target)))
 
     def decode(self, outputs: Any, batch: Batch) -> list[Regression]:

@@ -5,9 +5,9 @@ Letters: ``B`` rows, ``K`` labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.errors import LabelError
 from sftlib.models.sources import Head
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import check_labels
-from sftlib.tasks.options import label_weights
+from sftlib.tasks.labels import ClassWeights, check_labels, label_weights
 from sftlib.tasks.vector import as_tensor
 
 
@@ -44,25 +43,23 @@ class Classification:
 
 
 @final
+@dataclass(frozen=True)
 class SingleLabel:
     """Cross-entropy over labels that exclude each other.
 
-    Args:
+    Attributes:
         names: the labels in the order of the outputs.
         weights: a weight for each label, or None.
         smoothing: share of the target spread over all labels (Szegedy et al., 2016).
     """
 
-    def __init__(
-        self, names: Sequence[Label], *, weights: Sequence[float] | None = None, smoothing: float = 0.0
-    ) -> None:
-        self.names = tuple(names)
-        self._weights = None if weights is None else tuple(weights)
-        self._smoothing = smoothing
+    names: tuple[Label, ...]
+    weights: tuple[float, ...] | None = None
+    smoothing: float = 0.0
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Self:
-        """The labels of training data, with the options ``class_weights`` and ``label_smoothing``.
+    @staticmethod
+    def learned_from(data: TaskDataset, class_weights: ClassWeights) -> dict[str, Any]:
+        """The fields of `WeightedLabels` for training data.
 
         Raises:
             LabelError: all rows have the same label.
@@ -74,16 +71,7 @@ class SingleLabel:
                 f"column {data.roles['label']!r}: all {len(labels):,} rows have the label {labels[0]!r}; "
                 "classification needs at least two labels in the training data"
             )
-        weights = label_weights(options.get("class_weights"), labels, names)
-        return cls(names, weights=weights, smoothing=options.get("label_smoothing", 0.0))
-
-    def config(self) -> dict[str, Any]:
-        """Under the names that tasks have these in their constructors."""
-        return {
-            "label_names": list(self.names),
-            "class_weights": None if self._weights is None else list(self._weights),
-            "label_smoothing": self._smoothing,
-        }
+        return {"label_names": names, "class_weights": label_weights(class_weights, labels, names)}
 
     @property
     def head(self) -> Head:
@@ -117,9 +105,9 @@ class SingleLabel:
             scores: (B, K)
             target: (B,)
         """
-        weights = as_tensor(self._weights, scores)
+        weights = as_tensor(self.weights, scores)
         total = functional.cross_entropy(
-            scores, target, weight=weights, label_smoothing=self._smoothing, reduction="sum"
+            scores, target, weight=weights, label_smoothing=self.smoothing, reduction="sum"
         )
         count = scores.new_tensor(len(target)) if weights is None else weights[target].sum()
         return LossSum(total, count)

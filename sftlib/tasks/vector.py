@@ -10,35 +10,32 @@ from typing import Any, final
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
-from sftlib.errors import DataError, OptionError
+from sftlib.errors import OptionError
 from sftlib.models.outputs import logits
-from sftlib.models.sources import ModelSource
 from sftlib.tasks.base import Task
 
 
 class VectorTask(Task):
     """Something in; ``K`` numbers out."""
 
+    auto_class = "AutoModelForSequenceClassification"
+
     @abstractmethod
     def targets(self, data: TaskDataset) -> NDArray[Any]:
         """(N, ...) what the loss compares outputs with."""
 
-    @abstractmethod
     def check_form(self, data: TaskDataset) -> None:
         """Refuse rows that come in another form than those the model was made for."""
+        return
 
-    @abstractmethod
     def check_targets(self, data: TaskDataset) -> None:
         """Refuse targets that this task does not know."""
-
-    @final
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return source.build(self.head, dropout=dropout, seed=seed)
+        return
 
     @final
     def encode(self, data: TaskDataset, encoder: Any, columns: Encoded | None = None) -> Encoded:
@@ -67,9 +64,7 @@ class VectorTask(Task):
         return found
 
     @final
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+    def check_rows(self, data: TaskDataset) -> None:
         self.check_form(data)
         if data.is_labelled:
             self.check_targets(data)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from sftlib import FineTuner, Generation, TaskDataset
+from sftlib import FineTuner, Generation, Seq2Seq, TaskDataset
 from sftlib.metrics import Metrics
 from tests.benchmarks.figures import Asked, Figures
 from tests.benchmarks.measure import kept
@@ -79,7 +79,8 @@ def sounds_of(contender: str, seed: int) -> list[str]:
 
 def _ours(model: Any, tokenizer: Any, train: list[dict[str, str]], seed: int) -> Any:
     options: dict[str, Any] = {"max_steps": STEPS, "batch_size": BATCH, "learning_rate": RATE, "precision": "fp32"}
-    tuner = FineTuner(model, tokenizer=tokenizer, seed=seed, generation=Generation(max_new_tokens=LONGEST), **options)
+    task = Seq2Seq(generation=Generation(max_new_tokens=LONGEST))
+    tuner = FineTuner(model, task=task, tokenizer=tokenizer, seed=seed, **options)
     tuner.fit(TaskDataset(train, task="seq2seq"), progress=False)
     return lambda words: [p.text for p in tuner.predict(words)]
 

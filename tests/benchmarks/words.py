@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import transformers
 
-from sftlib import TaskDataset
+from sftlib import QuestionAnswering, TaskDataset
 from sftlib.metrics import Answers, Metrics, Spans
 from tests.benchmarks import contenders as c
 from tests.benchmarks.figures import Asked, Figures, compared
@@ -238,7 +238,7 @@ def questions(asked: Asked) -> Figures:
 
     def ours(seed: int, **options: Any) -> float:
         clock = c.Clock()
-        tuner = c.ours(steps, seed=seed, max_length=LIMIT, stride=STRIDE, **options)
+        tuner = c.ours(steps, seed=seed, max_length=LIMIT, task=QuestionAnswering(stride=STRIDE), **options)
         tuner.fit(train, callbacks=[clock], progress=False)
         return mean_step(clock.stamps)
 
@@ -274,7 +274,9 @@ def answers_of(contender: str) -> list[str]:
     ready, _ = _hf_questions(train, limit, stride)
     steps = 2 * -(-len(ready) // c.BATCH)
     if contender.startswith("sftlib"):
-        tuner = c.ours(steps, max_length=limit, stride=stride, precision="bf16").fit(train, progress=False)
+        tuner = c.ours(steps, max_length=limit, task=QuestionAnswering(stride=stride), precision="bf16").fit(
+            train, progress=False
+        )
         found = tuner.evaluate(test)
     else:
         trainer = _questions_trainer(ready, steps, best=True)

@@ -18,7 +18,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sftlib import FineTuner, Generation, TaskDataset
+from sftlib import (
+    CausalLM,
+    FineTuner,
+    Generation,
+    MaskedLM,
+    QuestionAnswering,
+    RelationExtraction,
+    Seq2Seq,
+    TaskDataset,
+    TextClassification,
+    TextEmbedding,
+    TextRegression,
+    TokenClassification,
+)
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.language.chunked_loss import OutputLayer
@@ -53,16 +66,16 @@ class Case:
         unlearnable: labelled columns that the task must refuse to learn from.
         strange: labelled columns whose labels a model of `columns` does not know; None where any will do.
         not_inputs: what `predict` must refuse.
-        unsupervised: loss options and columns of rows that bear no supervision under them; None where there are none.
+        unsupervised: a task and columns of rows that bear no supervision under its options; None where there are none.
         oracle: metric -> its value from references and predictions, by scikit-learn.
-        loss_options: further options of `FineTuner` under which the contract must hold.
+        others: the task with other options, under which the contract must hold too.
         inputs: the roles that `predict` needs.
         unlabelled: columns without targets; those of ``inputs`` where None.
         supervised: whether rows have targets of their own, without which they cannot be learned from.
         examples: two inputs that `predict` takes.
         families: those of `tests.tiny` that have such a model, the usual one first.
         auto_class: of its models.
-        options: of every tuner for it.
+        task: as every tuner for it has it; the usual one where None.
         distinct: how many different predictions a tuned model has at least.
         by_heart: further options under which ten rows are learned by heart.
         metrics: those that the oracle computes; the usual ones where None.
@@ -77,16 +90,16 @@ class Case:
     unlearnable: tuple[Columns, ...]
     strange: Columns | None
     not_inputs: tuple[object, ...]
-    unsupervised: tuple[Mapping[str, Any], Columns] | None
+    unsupervised: tuple[Task, Columns] | None
     oracle: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
-    loss_options: tuple[Mapping[str, Any], ...] = ({},)
+    others: tuple[Task, ...] = ()
     inputs: tuple[str, ...] = field(default=("text",))
     unlabelled: Columns | None = None
     supervised: bool = True
     examples: tuple[object, object] = ("a", "b c")
     families: tuple[str, ...] = FAMILIES
     auto_class: str = "AutoModelForSequenceClassification"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    task: Task | None = None
     distinct: int = 20
     by_heart: Mapping[str, Any] = field(default_factory=dict)
     metrics: list[str] | None = None
@@ -96,6 +109,11 @@ class Case:
     def name(self) -> str:
         """The task."""
         return next(name for name, case in CASES.items() if case is self)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The task as it is usually asked for, and with other options."""
+        return self.task or task_class(self.name)(), *self.others
 
     def data(self, rows: int | slice | None = None) -> TaskDataset:
         """The rows, or the first few of them."""
@@ -313,6 +331,7 @@ _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
 _TAGS = ("O", "B-long", "I-long", "B-short")
+_SHORT = Generation(max_new_tokens=8)
 _NOT_TEXTS = (7, None, ("a",), ("a", "b"), ("a", "b", "c"), {"txt": "a"}, {"text": "a", "text_pair": "b"}, ["a"], {})
 
 CASES: dict[str, Case] = {
@@ -326,11 +345,11 @@ CASES: dict[str, Case] = {
         strange={"text": ["a", "b"], "label": ["good", "excellent"]},
         not_inputs=_NOT_TEXTS,
         unsupervised=(
-            {"class_weights": {"bad": 1.0, "good": 0.0, "so-so": 2.0}},
+            TextClassification(class_weights={"bad": 1.0, "good": 0.0, "so-so": 2.0}),
             {"text": ["a", "b c"], "label": ["good", "good"]},
         ),
         oracle=_classes,
-        loss_options=({}, {"class_weights": "balanced"}, {"label_smoothing": 0.2}),
+        others=(TextClassification(class_weights="balanced"), TextClassification(label_smoothing=0.2)),
     ),
     "multi-label-classification": Case(
         columns={
@@ -360,7 +379,7 @@ CASES: dict[str, Case] = {
         not_inputs=_NOT_TEXTS,
         unsupervised=None,
         oracle=_numbers,
-        loss_options=({}, {"huber_delta": 0.3}),
+        others=(TextRegression(huber_delta=0.3),),
     ),
     "seq2seq": Case(
         columns={"source": _TEXTS, "target": [" ".join(re.findall("[a-z]+", text.lower())[2::-1]) for text in _TEXTS]},
@@ -373,7 +392,7 @@ CASES: dict[str, Case] = {
         not_inputs=(7, None, ("a",), ("a", "b"), ["a"], {}, {"text": "a"}, {"source": 1}, {"source": "a", "b": "c"}),
         unsupervised=None,
         oracle=_texts,
-        loss_options=({}, {"label_smoothing": 0.2}, {"max_target_length": 4}),
+        others=(Seq2Seq(label_smoothing=0.2), Seq2Seq(max_target_length=4)),
         inputs=("source",),
         families=TWO_STACKS,
         auto_class="AutoModelForSeq2SeqLM",
@@ -389,13 +408,13 @@ CASES: dict[str, Case] = {
         unlearnable=(),
         strange=None,
         not_inputs=(7, None, ("a",), ("a", "b"), ["a"], {}, {"txt": "a"}, {"text": 1}, {"text": "a", "b": "c"}),
-        unsupervised=({}, {"text": ["", " "]}),
+        unsupervised=(MaskedLM(), {"text": ["", " "]}),
         oracle=_gaps,
-        loss_options=({}, {"mask_probability": 0.4}),
+        others=(MaskedLM(mask_probability=0.4),),
         supervised=False,
         families=ENCODERS,
         auto_class="AutoModelForMaskedLM",
-        by_heart={"max_steps": 600, "learning_rate": 3e-3, "mask_probability": 0.2},
+        by_heart={"max_steps": 600, "learning_rate": 3e-3, "task": MaskedLM(mask_probability=0.2)},
     ),
     "text-embedding": Case(
         columns={"text": _TEXTS, "text_pair": [f"{text.split()[-1]} {text}" for text in _TEXTS]},
@@ -409,7 +428,7 @@ CASES: dict[str, Case] = {
         unsupervised=None,
         oracle=lambda references, predictions: {},
         of_model=_nearest,
-        loss_options=({}, {"embedding_scale": 5.0}),
+        others=(TextEmbedding(scale=5.0),),
         families=FAMILIES,
         auto_class="AutoModel",
     ),
@@ -423,11 +442,15 @@ CASES: dict[str, Case] = {
         strange={"tokens": [["a"], ["b", "c"]], "tags": [["O"], ["O", "B-new"]]},
         not_inputs=(7, None, " ", ("a",), ["a"], {}, {"text": "a"}, {"tokens": "a"}, {"tokens": []}, {"tokens": [1]}),
         unsupervised=(
-            {"class_weights": {"O": 0.0, "B-long": 1.0, "I-long": 2.0, "B-short": 1.0}},
+            TokenClassification(class_weights={"O": 0.0, "B-long": 1.0, "I-long": 2.0, "B-short": 1.0}),
             {"tokens": [["a"], ["b", "c"]], "tags": [["O"], ["O", "O"]]},
         ),
         oracle=_spans,
-        loss_options=({}, {"class_weights": "balanced"}, {"label_smoothing": 0.2}, {"stride": 4}),
+        others=(
+            TokenClassification(class_weights="balanced"),
+            TokenClassification(label_smoothing=0.2),
+            TokenClassification(stride=4),
+        ),
         inputs=("tokens",),
         examples=("a", {"tokens": ["b", "c"]}),
         auto_class="AutoModelForTokenClassification",
@@ -451,11 +474,15 @@ CASES: dict[str, Case] = {
             {"tokens": ["a", "b"], "head": (0, 1), "tail": (1, 2)},
         ),
         unsupervised=(
-            {"class_weights": {"no_relation": 1.0, "made_by": 0.0, "part_of": 2.0}},
+            RelationExtraction(class_weights={"no_relation": 1.0, "made_by": 0.0, "part_of": 2.0}),
             {**_PLACES, "label": ["made_by", "made_by"]},
         ),
         oracle=_relations,
-        loss_options=({}, {"class_weights": "balanced"}, {"label_smoothing": 0.2}, {"negative_label": "part_of"}),
+        others=(
+            RelationExtraction(class_weights="balanced"),
+            RelationExtraction(label_smoothing=0.2),
+            RelationExtraction(negative_label="part_of"),
+        ),
         inputs=("text", "head", "tail"),
         examples=({"text": "a b", "head": (0, 1), "tail": (2, 3)}, {"text": "a b", "head": [2, 3], "tail": [0, 1]}),
     ),
@@ -474,7 +501,7 @@ CASES: dict[str, Case] = {
         not_inputs=(7, None, "a", ("a", "b"), ["a"], {}, {"question": "a"}, {"question": "a", "context": 3}),
         unsupervised=None,
         oracle=_answers,
-        loss_options=({}, {"stride": 3}, {"max_answer_length": 2}),
+        others=(QuestionAnswering(stride=3), QuestionAnswering(max_answer_length=2)),
         inputs=("question", "context"),
         examples=({"question": "a", "context": "b c"}, {"question": "", "context": ""}),
         auto_class="AutoModelForQuestionAnswering",
@@ -494,16 +521,15 @@ CASES: dict[str, Case] = {
         unsupervised=None,
         oracle=lambda references, predictions: {},
         of_model=_by_hand,
-        loss_options=(
-            {},
-            {"label_smoothing": 0.2},
-            {"train_on": "all"},
-            {"over_long": "split"},
-            {"generation": Generation(max_new_tokens=5)},
+        others=(
+            CausalLM(label_smoothing=0.2, generation=_SHORT),
+            CausalLM(train_on="all", generation=_SHORT),
+            CausalLM(over_long="split", generation=_SHORT),
+            CausalLM(generation=Generation(max_new_tokens=5)),
         ),
         inputs=("prompt",),
         supervised=False,  # they have targets, but tokens of a completion are inputs too
-        options={"generation": Generation(max_new_tokens=8)},
+        task=CausalLM(generation=_SHORT),
         distinct=5,
         families=LANGUAGE_MODELS,
         auto_class="AutoModelForCausalLM",
@@ -540,7 +566,8 @@ def tuner_for(name: str, family: str | None = None, **options: Any) -> FineTuner
     family = family or case_of(name).families[0]
     model = case_of(name).model(family)
     defaults: dict[str, Any] = {"learning_rate": 1e-3, "precision": "fp32", "device": "cpu"}
-    return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **case_of(name).options, **options})
+    defaults["task"] = case_of(name).task
+    return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **options})
 
 
 def weights(tuner: FineTuner) -> dict[str, Tensor]:

@@ -88,10 +88,10 @@ def test_an_uneven_last_batch_weighs_its_rows_alike(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_options_do_not_depend_on_the_cut(name: str) -> None:
-    for options in case_of(name).loss_options:
+    for task in case_of(name).tasks:
         family = case_of(name).families[0]
-        whole = run_of(name, family, 32, steps=5, **options)
-        other = run_of(name, family, 3, steps=5, **options)
+        whole = run_of(name, family, 32, steps=5, task=task)
+        other = run_of(name, family, 3, steps=5, task=task)
         assert losses(other) == pytest.approx(losses(whole), rel=1e-5)
 
 

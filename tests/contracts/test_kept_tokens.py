@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from sftlib import TaskDataset
+from sftlib import CausalLM, QuestionAnswering, TaskDataset
 from sftlib.data import scratch
 from sftlib.data.scratch import in_memory
 from sftlib.encoders.encoded import Encoded, Ragged
@@ -24,14 +24,15 @@ from sftlib.errors import SftlibError
 from sftlib.run import encodings as module
 from sftlib.run.encodings import Encodings
 from sftlib.tasks.base import Task
-from sftlib.tasks.text.texts import SequenceTask
+from sftlib.tasks.regression import TextRegression
+from sftlib.tasks.text.texts import Form, SequenceTask
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
 from tests.tiny import MAX_LENGTH, tiny_tokenizer
 
 every = pytest.mark.parametrize("name", NAMES)
-MORE_OPTIONS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "causal-lm": ({"train_on": "last"}, {"over_long": "error"}),
-    "question-answering": ({"stride": 0},),
+MORE_TASKS: Mapping[str, tuple[Task, ...]] = {
+    "causal-lm": (CausalLM(train_on="last"), CausalLM(over_long="error")),
+    "question-answering": (QuestionAnswering(stride=0),),
 }
 #: Other targets for the same rows, where those of another row will not do.
 RELABELLED: Mapping[str, Callable[[list[Any]], list[Any]]] = {
@@ -40,8 +41,8 @@ RELABELLED: Mapping[str, Callable[[list[Any]], list[Any]]] = {
 }
 
 
-def task_of(name: str, options: Mapping[str, Any] | None = None) -> Task:
-    return task_class(name).for_data(case_of(name).data(), options or {})
+def task_of(name: str, task: Task | None = None) -> Task:
+    return (task or task_class(name)()).learned_from(case_of(name).data())
 
 
 def encoder_of(name: str, max_length: int = MAX_LENGTH, family: str | None = None) -> TextEncoder:
@@ -131,12 +132,12 @@ def test_kept_tokens_are_those_that_would_be_made(
     monkeypatch.setattr(module, "_KEPT", 1000)
     monkeypatch.setattr(scratch, "MEMORY_LIMIT", 0 if place == "scratch" else scratch.MEMORY_LIMIT)
     kept = Encodings(tmp_path if place == "folder" else None)
-    options = [*case_of(name).loss_options, *MORE_OPTIONS.get(name, ())]
+    tasks = [*case_of(name).tasks, *MORE_TASKS.get(name, ())]
     other = next(family for family in ("gpt2", "roberta", "t5") if family != case_of(name).families[0])
     encoders = [encoder_of(name), encoder_of(name, 12), encoder_of(name, family=other)]
     compared = 0
     for encoder in encoders if place == "memory" else encoders[:1]:
-        for task in (task_of(name, given) for given in options):
+        for task in (task_of(name, given) for given in tasks):
             for data in variants(case_of(name).data()):
                 expected = outcome(lambda task=task, data=data, encoder=encoder: task.encode(data, encoder))  # type: ignore[misc]
                 found = outcome(lambda task=task, data=data, encoder=encoder: kept.encode(task, data, encoder))  # type: ignore[misc]
@@ -203,26 +204,25 @@ def test_labels_beside_tokens_are_no_part_of_the_key(name: str, written: list[in
 class Shouting(SequenceTask):
     """A user's task that reads what others read and writes something else."""
 
-    name = "text-classification"
+    name = "text-regression"
 
     def write(self, data: Any, encoder: Any, writer: Writer) -> None:  # type: ignore[misc]
         for chunk in encoder.encode([text.upper() for text in data.view("text")]):
             writer.add(chunk.inputs, lengths=chunk.lengths, cut=chunk.cut)
 
-    for_data = from_config = config = label_names = head = check_targets = targets = None  # type: ignore[assignment]
-    loss = decode = references = None  # type: ignore[assignment]
+    targets = loss = decode = references = None  # type: ignore[assignment]
 
 
 def test_tasks_that_read_the_same_but_write_something_else(tmp_path: Path) -> None:
     data = case_of("text-embedding").data()
-    pairs = TaskDataset({role: data.column(role) for role in ("text", "text_pair")}, task="text-classification")
+    pairs = TaskDataset({role: data.column(role) for role in ("text", "text_pair")}, task="text-regression")
     encoder, kept = encoder_of("text-embedding"), Encodings(tmp_path)
-    classes = task_class("text-classification").from_config({"label_names": [0, 1], "pair": True})
+    classes = TextRegression(learned=Form(pair=True))
     for task, rows in ((task_of("text-embedding"), data), (classes, pairs), (task_of("text-embedding"), data)):
         assert facts(kept.encode(task, rows, encoder)) == facts(task.encode(rows, encoder))
-    single = TaskDataset({"text": data.column("text")}, task="text-classification")
-    plain = task_class("text-classification").from_config({"label_names": [0, 1]})
-    for task in (plain, Shouting(pair=False), plain):
+    single = TaskDataset({"text": data.column("text")}, task="text-regression")
+    plain = TextRegression(learned=Form())
+    for task in (plain, Shouting(learned=Form()), plain):
         assert facts(kept.encode(task, single, encoder)) == facts(task.encode(single, encoder))
 
 
@@ -244,7 +244,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{
 
 def test_another_template_makes_other_tokens(tmp_path: Path) -> None:
     data = TaskDataset({"messages": conversations()})
-    kept, task = Encodings(tmp_path), task_class("causal-lm").for_data(data, {})
+    kept, task = Encodings(tmp_path), task_class("causal-lm")().learned_from(data)
     found = [
         facts(kept.encode(task, data, chat_encoder(template)))
         for template in (TEMPLATE, TEMPLATE.replace("<", "["), TEMPLATE)
@@ -259,7 +259,7 @@ def test_rows_that_cannot_be_encoded_concern_only_data_that_holds_them(tmp_path:
     rows = conversations()
     rows[17] = [{"role": "user", "content": "many words " * 40}]  # leaves no room for an answer
     data = TaskDataset({"messages": rows})
-    kept, task, encoder = Encodings(tmp_path), task_class("causal-lm").for_data(data, {}), chat_encoder(TEMPLATE, 40)
+    kept, task, encoder = Encodings(tmp_path), task_class("causal-lm")().learned_from(data), chat_encoder(TEMPLATE, 40)
     train, rest = data[:15], data[15:]
     assert facts(kept.encode(task, train, encoder)) == facts(task.encode(train, encoder))
     texts.clear()
@@ -278,7 +278,7 @@ def test_questions_are_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     data = TaskDataset({"messages": rows})
     answered = data.filter(lambda row: len(row["messages"]) == 2)
     assert answered.is_labelled > data.is_labelled
-    kept, task = Encodings(tmp_path), task_class("causal-lm").for_data(answered, {})
+    kept, task = Encodings(tmp_path), task_class("causal-lm")().learned_from(answered)
     found = []
     for year in (2026, 2031):
         monkeypatch.setattr(templates, "datetime", SimpleNamespace(now=lambda year=year: datetime(year, 5, 1)))

@@ -22,9 +22,9 @@ from tests.contracts.cases import NAMES, case_of, encoder_for, task_class, tuner
 pytestmark = pytest.mark.parametrize("name", NAMES)
 
 
-def made(name: str, options: dict[str, Any] | None = None) -> tuple[Task, TaskDataset]:
+def made(name: str, task: Task | None = None) -> tuple[Task, TaskDataset]:
     data = case_of(name).data()
-    return task_class(name).for_data(data, options or {}), data
+    return (task or case_of(name).tasks[0]).learned_from(data), data
 
 
 def collated(task: Task, encoded: Encoded, rows: list[int]) -> Batch:
@@ -33,7 +33,7 @@ def collated(task: Task, encoded: Encoded, rows: list[int]) -> Batch:
 
 def encoder_of(task: Task) -> TextEncoder:
     encoder = encoder_for(case_of(task.name).families[0])
-    encoder.tokenizer.add_tokens(list(task.new_tokens), special_tokens=True)
+    encoder.tokenizer.add_tokens(list(task.markers), special_tokens=True)
     return encoder
 
 
@@ -108,8 +108,8 @@ def test_unlabelled_rows_are_encoded_without_targets(name: str) -> None:
 
 
 def test_the_losses_of_two_parts_add_up(name: str) -> None:
-    for options in case_of(name).loss_options:
-        task, data = made(name, dict(options))
+    for asked in case_of(name).tasks:
+        task, data = made(name, asked)
         if task.couples_rows:
             pytest.skip("declares that its rows depend on each other")
         encoded = task.encode(data, encoder_of(task))
@@ -137,8 +137,8 @@ def test_rows_without_supervision_count_nothing(name: str) -> None:
     case = case_of(name)
     if case.unsupervised is None:
         pytest.skip("every row bears supervision")
-    options, columns = case.unsupervised
-    task, _ = made(name, dict(options))
+    asked, columns = case.unsupervised
+    task, _ = made(name, asked)
     data = TaskDataset(columns, task=name)
     total, count = loss_of(task, task.encode(data, encoder_of(task)), [0, 1])
     assert (float(total), float(count)) == (0.0, 0.0)
@@ -153,9 +153,10 @@ def test_the_model_never_sees_targets(name: str) -> None:
 
 
 def test_the_config_goes_round(name: str) -> None:
-    for options in case_of(name).loss_options:
-        task, data = made(name, dict(options))
+    for asked in case_of(name).tasks:
+        task, data = made(name, asked)
         again = type(task).from_config(json.loads(json.dumps(task.config())))
+        assert again == task
         assert again.config() == task.config()
         assert again.label_names == task.label_names == data.label_names
         assert again.head == task.head
@@ -187,8 +188,8 @@ def test_it_learns_ten_rows_by_heart(name: str) -> None:
 
 def test_a_model_comes_back_from_its_folder(name: str, tmp_path: Path) -> None:
     case = case_of(name)
-    for number, options in enumerate(case.loss_options):
-        tuner = tuner_for(name, max_steps=3, **options).fit(case.data(), progress=False)
+    for number, task in enumerate(case.tasks):
+        tuner = tuner_for(name, max_steps=3, task=task).fit(case.data(), progress=False)
         tuner.save(tmp_path / str(number))
         again = FineTuner.load(tmp_path / str(number))
         before, after = tuner.predict(case.data()), again.predict(case.data())
@@ -196,6 +197,7 @@ def test_a_model_comes_back_from_its_folder(name: str, tmp_path: Path) -> None:
         assert [case.numbers(p) for p in after] == [case.numbers(p) for p in before]
         assert again.label_names == tuner.label_names
         assert again.task == tuner.task == name
+        assert again.get_params()["task"] == task
         assert dict(again.evaluate(case.data())) == dict(tuner.evaluate(case.data()))
         left, right = weights(tuner), weights(again)
         assert all(torch.equal(left[key], right[key]) for key in left)
@@ -205,7 +207,7 @@ def test_metrics_agree_with_scikit_learn(name: str) -> None:
     case = case_of(name)
     tuner = tuner_for(name, max_steps=4, metrics=case.metrics).fit(case.data(), progress=False)
     found = tuner.evaluate(case.data())
-    references = find_task(name).for_data(case.data(), {}).references(case.data())
+    references = find_task(name)().learned_from(case.data()).references(case.data())
     expected = {**case.oracle(references, tuner.predict(case.data())), **case.of_model(tuner, case.data())}
     assert set(case.metrics or task_class(name).usual_metrics) <= set(expected)
     for metric, value in expected.items():
@@ -263,14 +265,18 @@ def test_the_rows_of_another_task_are_refused(name: str) -> None:
                 tuner_for(name, task=name).fit(case_of(other).data(), progress=False)
 
 
-def test_loss_options_of_another_task_are_refused(name: str) -> None:
-    values: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.1, "huber_delta": 1.0}
-    values |= {"stride": 8, "max_answer_length": 8, "negative_label": "x"}
-    own = {option for options in case_of(name).loss_options for option in options}
-    for option, value in values.items():
-        if option not in own:
-            with pytest.raises(OptionError, match=option):
-                tuner_for(name, **{option: value}).fit(case_of(name).data(), progress=False)
+def test_shorthands_that_the_task_does_not_have_are_refused(name: str) -> None:
+    shorthands: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.1}
+    for option, value in shorthands.items():
+        if option in task_class(name).option_names():
+            task = task_class(name)(**{option: value})
+            with pytest.raises(OptionError, match=f"{option} is given twice"):
+                tuner_for(name, task=task, **{option: value})
+        else:
+            with pytest.raises(OptionError, match=f"{option}=.*: {name} has no such option"):
+                tuner_for(name, task=name, **{option: value})
+            with pytest.raises(OptionError, match=f"{option}=.*: {name} has no such option"):
+                tuner_for(name, task=None, **{option: value}).fit(case_of(name).data(), progress=False)
 
 
 def rows_of(values: Ragged | np.ndarray[Any, Any]) -> list[Any]:

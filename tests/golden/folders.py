@@ -127,7 +127,8 @@ FOLDERS: dict[str, Saved] = {
 def tuner_of_the_run() -> FineTuner:
     """The tuner of the run that ended half-way, as it begins."""
     options = {"batch_size": BATCH_SIZE, "micro_batch_size": 4, "learning_rate": 1e-3, "max_steps": STEPS, "seed": 7}
-    return tuner_for(str(BASE), task_options={"label_smoothing": 0.1}, precision="fp32", device="cpu", **options)
+    smoothed = {"task": "text-classification", "task_options": {"label_smoothing": 0.1}}
+    return tuner_for(str(BASE), **smoothed, precision="fp32", device="cpu", **options)
 
 
 def rows_of_the_run() -> Any:

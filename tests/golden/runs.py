@@ -13,7 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sftlib import FineTuner, Generation, LoRA, TaskDataset
+from sftlib import (
+    CausalLM,
+    FineTuner,
+    Generation,
+    LoRA,
+    MaskedLM,
+    MultiLabelClassification,
+    QuestionAnswering,
+    RelationExtraction,
+    Seq2Seq,
+    TaskDataset,
+    TextClassification,
+    TextEmbedding,
+    TextRegression,
+    TokenClassification,
+)
 from tests.golden.rows import INPUTS, TEXTS, data_of
 from tests.golden.values import shown
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -24,6 +39,20 @@ EVALUATED = 12  # rows
 
 Options = Mapping[str, Any]
 
+TASKS: dict[str, Callable[..., Any]] = {
+    "text-classification": TextClassification,
+    "multi-label-classification": MultiLabelClassification,
+    "text-regression": TextRegression,
+    "token-classification": TokenClassification,
+    "question-answering": QuestionAnswering,
+    "relation-extraction": RelationExtraction,
+    "seq2seq": Seq2Seq,
+    "causal-lm": CausalLM,
+    "masked-lm": MaskedLM,
+    "text-embedding": TextEmbedding,
+}
+_RENAMED = {"embedding_loss": "objective", "embedding_scale": "scale", "embedding_margin": "margin"}
+
 # A template that the tiny vocabulary can write: the end of a turn is the end of text.
 _TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}[SEP]{% endfor %}"
@@ -31,15 +60,17 @@ _TEMPLATE = (
 )
 
 
-def tuner_for(model: Any, *, task_options: Options, **options: Any) -> FineTuner:
+def tuner_for(model: Any, *, task: str, task_options: Options, **options: Any) -> FineTuner:
     """A tuner; the only place that knows how options of a task are handed to it.
 
     Args:
         model: a model, or its folder.
-        task_options: those that shape a task, such as ``stride``.
+        task: its name.
+        task_options: those that shape it, as version 0.1 called them, such as ``embedding_loss``.
         options: all others.
     """
-    return FineTuner(model, **task_options, **options)
+    own = {_RENAMED.get(name, name): value for name, value in task_options.items()}
+    return FineTuner(model, task=TASKS[task](**own), **options)
 
 
 class Words(nn.Module):
@@ -147,7 +178,7 @@ class Run:
             **self.options,
         }
         task_options = {**KINDS[self.task].task_options, **self.task_options}
-        tuner = tuner_for(self.start(), task_options=task_options, **options)
+        tuner = tuner_for(self.start(), task=self.task, task_options=task_options, **options)
         return tuner.fit(data_of(self.rows or self.task, self.task), valid, progress=False)
 
     def numbers(self) -> dict[str, Any]:

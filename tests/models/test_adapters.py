@@ -347,7 +347,7 @@ def gradients(name: str, family: str, *, padding_free: bool, precision: str) -> 
     """Layout, loss and gradients of a few rows, dropout on."""
     tuner = tuner_for(name, family, adapter=SMALL, padding_free=padding_free, precision=precision)
     data = case_of(name).data()
-    task = find_task(name).for_data(data, tuner._arguments.task_options())
+    task = tuner._arguments.learning(find_task(name)).learned_from(data)
     fitted = assemble(tuner._arguments, tuner._source, task)
     shaken(fitted.model)
     encoded = fitted.encode(data)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import FineTuner, Pretrained, TaskDataset
 from sftlib.errors import ArtifactError, MissingExtraError, OptionError
 from sftlib.models.sources import Head, open_source
 from tests.tiny import SENTENCES, tiny_model
@@ -93,7 +93,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 def test_weights_are_those_of_the_file_in_full_precision(written: tuple[Path, dict[str, Any]]) -> None:
     folder, kept = written
-    source = open_source(folder, gguf_file=FILE)
+    source = open_source(Pretrained(folder, gguf_file=FILE))
     model = source.build(LANGUAGE_MODEL, dropout=None, seed=0)
     assert not source.drawn
     state = model.state_dict()
@@ -105,7 +105,7 @@ def test_weights_are_those_of_the_file_in_full_precision(written: tuple[Path, di
 
 
 def test_the_tokenizer_is_the_files_own(written: tuple[Path, dict[str, Any]]) -> None:
-    tokenizer = open_source(written[0], gguf_file=FILE).tokenizer()
+    tokenizer = open_source(Pretrained(written[0], gguf_file=FILE)).tokenizer()
     assert tokenizer.chat_template == TEMPLATE
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|end|>", "<|pad|>")
     assert (
@@ -118,55 +118,59 @@ def test_it_is_tuned_saved_and_loaded(adapter: Any, written: tuple[Path, dict[st
     if adapter:
         pytest.importorskip("peft")
     folder = written[0]
-    tuner = FineTuner(folder, gguf_file=FILE, adapter=adapter, max_steps=3, learning_rate=1e-2, device="cpu")
+    model = Pretrained(folder, gguf_file=FILE)
+    tuner = FineTuner(model, adapter=adapter, max_steps=3, learning_rate=1e-2, device="cpu")
     tuner.fit(DATA, progress=False).save(tmp_path / "model")
-    assert tuner.get_params()["gguf_file"] == FILE
-    assert tuner.clone().get_params()["gguf_file"] == FILE
-    given = {"model": folder, "gguf_file": FILE} if adapter else {}
-    again = FineTuner.load(tmp_path / "model", **given)
+    assert tuner.get_params()["model"] is tuner.clone().get_params()["model"] is model
+    assert f"gguf_file={FILE!r}" in repr(tuner)
+    again = FineTuner.load(tmp_path / "model", model=model if adapter else None)
     assert [vars(p) for p in again.predict(list(SENTENCES))] == [vars(p) for p in tuner.predict(list(SENTENCES))]
     if adapter:
         plain = tuner.merge()
         plain.save(tmp_path / "plain")
         assert FineTuner.load(tmp_path / "plain").predict("a film") == plain.predict("a film")
-        assert plain.get_params()["gguf_file"] is None
+        assert plain.settings["gguf_file"] is None
 
 
 def test_what_cannot_be_opened_is_told(written: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder = written[0]
     for value in ("../" + FILE, str(folder / FILE), 3, "model.bin", ""):
         with pytest.raises(OptionError, match="without a path"):
-            FineTuner(folder, gguf_file=value)
+            Pretrained(folder, gguf_file=value)
     with pytest.raises(ArtifactError, match=f"did you mean '{FILE}'"):
-        FineTuner(folder, gguf_file="tiny.Q4_0.gguf")
+        FineTuner(Pretrained(folder, gguf_file="tiny.Q4_0.gguf"))
     with pytest.raises(ArtifactError, match="no .gguf file at all"):
-        FineTuner(tmp_path, gguf_file=FILE)
+        FineTuner(Pretrained(tmp_path, gguf_file=FILE))
     with pytest.raises(ArtifactError, match=f"gguf_file='{FILE}'"):
         FineTuner(folder / FILE)
-    with pytest.raises(ArtifactError, match=f"to open the GGUF file in it: gguf_file='{FILE}'"):
+    with pytest.raises(ArtifactError, match=f"to open the GGUF file in it: Pretrained.*gguf_file='{FILE}'"):
         FineTuner(folder)
-    with pytest.raises(OptionError, match="not for an object"):
-        FineTuner(tiny_model(), gguf_file=FILE)
+    with pytest.raises(OptionError, match="an object has its weights already"):
+        Pretrained(tiny_model(), gguf_file=FILE)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="do not go together"):
+        Pretrained(folder, gguf_file=FILE, quantize="4bit")
+    with pytest.raises(OptionError, match=r"Pretrained\(\) has no option 'gguf': did you mean 'gguf_file'"):
+        Pretrained(folder, gguf=FILE)  # type: ignore[call-arg]
     (tmp_path / FILE).write_bytes((folder / FILE).read_bytes()[:500])
     with pytest.raises(ArtifactError, match="tmp|cannot be"):
-        FineTuner(tmp_path, gguf_file=FILE).fit(DATA, progress=False)
+        FineTuner(Pretrained(tmp_path, gguf_file=FILE)).fit(DATA, progress=False)
 
 
 def test_without_the_package_the_command_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sftlib\[gguf\]'"):
-        FineTuner(tmp_path, gguf_file=FILE)
+        Pretrained(tmp_path, gguf_file=FILE)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine could quantise")
 def test_quantising_needs_a_gpu_and_an_adapter(bert_folder: str) -> None:
     pytest.importorskip("peft")
     with pytest.raises(OptionError, match="needs a CUDA GPU, and this machine has none"):
-        FineTuner(bert_folder, quantize="4bit", adapter="lora")
+        FineTuner(Pretrained(bert_folder, quantize="4bit"), adapter="lora")
     with pytest.raises(OptionError, match="add adapter='lora'"):
-        FineTuner(bert_folder, quantize="8bit")
+        FineTuner(Pretrained(bert_folder, quantize="8bit"))
     with pytest.raises(OptionError, match="did you mean '4bit'"):
-        FineTuner(bert_folder, quantize="4-bit", adapter="lora")
+        Pretrained(bert_folder, quantize="4-bit")
 
 
 def test_a_quantised_base_is_known_by_its_full_weights(bert_folder: str, tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ def test_a_quantised_base_is_known_by_its_full_weights(bert_folder: str, tmp_pat
     tuner._ready("test").settings["quantize"] = "4bit"
     tuner.save(tmp_path / "adapter")
     again = FineTuner.load(tmp_path / "adapter", model=bert_folder)
-    assert again.get_params()["quantize"] is None
+    assert again.get_params()["model"] == bert_folder
     plain = tuner.merge()
     assert plain.predict("a film").probability == pytest.approx(again.predict("a film").probability, abs=1e-6)
     assert plain.predict("a film") != tuner.predict("a film")

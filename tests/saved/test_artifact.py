@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, pipeline
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import FineTuner, TaskDataset, TextClassification
 from sftlib.errors import ArtifactError, NotFittedError, OptionError
 from sftlib.saved import artifact
 from sftlib.tasks import find_task
@@ -109,7 +109,7 @@ def test_the_auto_class_opens_it(name: str, family: str, tmp_path: Path) -> None
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert same_weights(model.state_dict(), weights(tuner))
-    if find_task(name).for_data(case_of(name).data(), {}).head.outputs is not None:
+    if find_task(name)().learned_from(case_of(name).data()).head.outputs is not None:
         assert model.config.num_labels == case_of(name).outputs
     if tuner.label_names is not None:
         assert list(model.config.id2label.values()) == [str(label) for label in tuner.label_names]
@@ -319,8 +319,10 @@ def test_a_loaded_tuner_keeps_its_options_and_trains_on(tmp_path: Path) -> None:
     tuner = fitted("text-classification", weight_decay=0.03, schedule="cosine", label_smoothing=0.1)
     tuner.save(tmp_path / "model")
     again = FineTuner.load(tmp_path / "model")
-    for option in ("weight_decay", "schedule", "label_smoothing", "learning_rate", "max_steps", "seed", "batch_size"):
+    for option in ("weight_decay", "schedule", "learning_rate", "max_steps", "seed", "batch_size"):
         assert again.get_params()[option] == tuner.get_params()[option]
+    assert again.get_params()["task"] == TextClassification(label_smoothing=0.1)
+    assert again.get_params()["task__label_smoothing"] == 0.1
     before = tuner.evaluate(case_of("text-classification").data())["loss"]
     again.set_params(max_steps=20, schedule="linear", dropout=0.0)
     again.fit(case_of("text-classification").data(), progress=False)

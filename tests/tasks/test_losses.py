@@ -45,11 +45,11 @@ def batch_of(task: Task, data: TaskDataset) -> Batch:
     return task.collate(task.encode(data, encoder_for()), np.arange(len(data)), encoder_for())
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("weights", [None, {"a": 0.5, "b": 2.0, "c": 1.0, "d": 7.0}, {"a": 1, "b": 0, "c": 1, "d": 1}])
 def test_cross_entropy(weights: dict[str, float] | None, smoothing: float) -> None:
     data = TaskDataset({"text": ["x"] * ROWS, "label": labels()})
-    task = TextClassification.for_data(data, {"class_weights": weights, "label_smoothing": smoothing})
+    task = TextClassification(class_weights=weights, label_smoothing=smoothing).learned_from(data)
     outputs = scores(4)
     target = torch.tensor([NAMES.index(label) for label in labels()])
     given = None if weights is None else torch.tensor([float(weights[name]) for name in NAMES], dtype=torch.float64)
@@ -62,9 +62,9 @@ def test_balanced_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     data = TaskDataset({"text": ["x"] * ROWS, "label": labels()})
-    task = TextClassification.for_data(data, {"class_weights": "balanced"})
+    task = TextClassification(class_weights="balanced").learned_from(data)
     expected = compute_class_weight("balanced", classes=np.array(NAMES), y=labels())
-    assert task.config()["class_weights"] == pytest.approx(expected.tolist(), rel=1e-12)
+    assert task.known.class_weights == pytest.approx(expected.tolist(), rel=1e-12)
     _, count = loss_of(task, data, scores(4))
     assert float(count) == pytest.approx(ROWS, rel=1e-6)  # what "balanced" means: the weights of all rows sum to N
 
@@ -93,13 +93,13 @@ def test_equal_weights_are_no_weights() -> None:
 def test_weights_that_cannot_be(weights: Any, message: str) -> None:
     data = TaskDataset({"text": ["x"] * ROWS, "label": labels()})
     with pytest.raises(OptionError, match=message):
-        TextClassification.for_data(data, {"class_weights": weights})
+        TextClassification(class_weights=weights).learned_from(data)
 
 
 def test_binary_cross_entropy() -> None:
     sets = [[name for bit, name in enumerate(NAMES) if i >> bit & 1] for i in range(ROWS)]
     data = TaskDataset({"text": ["x"] * ROWS, "labels": sets})
-    task = MultiLabelClassification.for_data(data, {})
+    task = MultiLabelClassification().learned_from(data)
     outputs = scores(4)
     target = torch.tensor([[float(name in row) for name in NAMES] for row in sets], dtype=torch.float64)
     total, count = loss_of(task, data, outputs)
@@ -111,7 +111,7 @@ def test_binary_cross_entropy() -> None:
 def test_squared_error_and_hubers(delta: float | None) -> None:
     values = (np.random.default_rng(1).integers(-512, 512, ROWS) / 128).tolist()  # exact in fp32
     data = TaskDataset({"text": ["x"] * ROWS, "target": values})
-    task = TextRegression.for_data(data, {"huber_delta": delta})
+    task = TextRegression(huber_delta=delta).learned_from(data)
     outputs, target = scores(1), torch.tensor(values, dtype=torch.float64)[:, None]
     mse, huber = functional.mse_loss(outputs, target), functional.huber_loss(outputs, target, delta=delta or 1.0)
     total, count = loss_of(task, data, outputs)
@@ -121,20 +121,20 @@ def test_squared_error_and_hubers(delta: float | None) -> None:
 @pytest.mark.parametrize("delta", [0.0, -1.0, float("nan"), "x", True])
 def test_deltas_that_cannot_be(delta: Any) -> None:
     with pytest.raises(OptionError, match="huber_delta"):
-        tuner_for("text-regression", huber_delta=delta).fit(case_of("text-regression").data(), progress=False)
+        TextRegression(huber_delta=delta)
 
 
 LOSSES = [
-    (name, options)
+    (name, task)
     for name in ("text-classification", "multi-label-classification", "text-regression")
-    for options in ({}, *case_of(name).loss_options[1:])
+    for task in case_of(name).tasks
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), LOSSES)
-def test_gradients(name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "task"), LOSSES, ids=str)
+def test_gradients(name: str, task: Task) -> None:
     data = case_of(name).data()
-    task = find_task(name).for_data(data, options)
+    task = task.learned_from(data)
     outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
     assert torch.autograd.gradcheck(lambda scores: loss_of(task, data, scores)[0], (outputs,), atol=1e-7)
 
@@ -143,7 +143,7 @@ def test_gradients(name: str, options: dict[str, Any]) -> None:
 def test_gradients_in_closed_form(name: str) -> None:
     """Softmax minus target, sigmoid minus target, twice the error."""
     case = case_of(name)
-    task = find_task(name).for_data(case.data(), {})
+    task = find_task(name)().learned_from(case.data())
     outputs = case.fake(task, batch_of(task, case.data())).requires_grad_()
     total, _ = loss_of(task, case.data(), outputs)
     total.backward()
@@ -162,7 +162,7 @@ def test_gradients_in_closed_form(name: str) -> None:
 
 def test_predictions_of_single_labels() -> None:
     data = TaskDataset({"text": ["x", "y"], "label": ["no", "yes"]})
-    task = TextClassification.for_data(data, {})
+    task = TextClassification().learned_from(data)
     encoded = task.encode(data, encoder_for())
     batch = task.collate(encoded, np.arange(2), encoder_for())
     first, second = task.decode(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), batch)
@@ -174,7 +174,7 @@ def test_predictions_of_single_labels() -> None:
 
 def test_predictions_of_several_labels() -> None:
     data = TaskDataset({"text": ["x", "y", "z"], "labels": [["a"], ["b"], []]})
-    task = MultiLabelClassification.for_data(data, {})
+    task = MultiLabelClassification().learned_from(data)
     batch = task.collate(task.encode(data, encoder_for()), np.arange(3), encoder_for())
     found = task.decode(torch.tensor([[0.0, -0.1], [3.0, 4.0], [-1.0, -2.0]]), batch)
     assert [p.labels for p in found] == [("a",), ("a", "b"), ()]

@@ -23,6 +23,7 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, NonFiniteError, SftlibError
 from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS, find_task
+from sftlib.tasks.base import Task
 from sftlib.tasks.classification import TextClassification
 from tests.chat_templates import byte_tokenizer
 from tests.contracts.cases import case_of, encoder_for, tuner_for
@@ -52,10 +53,10 @@ def opened(answer: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
 class TestLosses:
     """Every own loss in float64 against finite differences, and weights and smoothing against torch."""
 
-    @pytest.mark.parametrize(("name", "options"), LOSSES)
-    def test_18_gradients(self, name: str, options: dict[str, Any], figure: Figure) -> None:
+    @pytest.mark.parametrize(("name", "asked"), LOSSES, ids=str)
+    def test_18_gradients(self, name: str, asked: Task, figure: Figure) -> None:
         data = case_of(name).data()
-        task = find_task(name).for_data(data, options)
+        task = asked.learned_from(data)
         outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
         assert outputs.dtype == torch.float64
         # gradcheck's two points, 1e-6 apart, tell no more than 1e-7 of a sum of this size; five points tell 1e-9.
@@ -65,7 +66,7 @@ class TestLosses:
         slopes = five_point_slopes(lambda z: loss_of(task, data, z)[0], outputs.detach())
         worst = float((outputs.grad - slopes).abs().max())
         assert worst <= 1e-9
-        figure(f"{name} {options or ''}, gradient against five-point differences (bound 1e-9)", f"{worst:.1e}")
+        figure(f"{asked}, gradient against five-point differences (bound 1e-9)", f"{worst:.1e}")
         figure(
             "losses and their options whose gradients pass gradcheck in float64 (its own tolerance, 1e-7)", len(LOSSES)
         )
@@ -74,11 +75,11 @@ class TestLosses:
     def test_18_gradients_of_every_task(self, name: str, figure: Figure) -> None:
         """Along random directions, which any number of scores allows."""
         case = case_of(name)
-        for options in case.loss_options:
+        for asked in case.tasks:
             data = case.data(5)
-            task = find_task(name).for_data(case.data(), options)
+            task = asked.learned_from(case.data())
             encoder = encoder_for(case.families[0])
-            encoder.tokenizer.add_tokens(list(task.new_tokens), special_tokens=True)
+            encoder.tokenizer.add_tokens(list(task.markers), special_tokens=True)
             encoded = task.encode(data, encoder)
             batch = task.collate(encoded, np.arange(len(encoded)), encoder)
             given, whole = opened(case.fake(task, batch))
@@ -89,7 +90,7 @@ class TestLosses:
                 return total
 
             assert torch.autograd.gradcheck(loss, (given.requires_grad_(),), fast_mode=True, atol=1e-7)
-        figure(f"{name}: losses under its options whose gradients pass gradcheck in float64", len(case.loss_options))
+        figure(f"{name}: losses under its options whose gradients pass gradcheck in float64", len(case.tasks))
 
     def test_18_weights_and_smoothing(self, figure: Figure) -> None:
         worst = 0.0
@@ -97,7 +98,7 @@ class TestLosses:
         for smoothing in (0.0, 0.1, 0.9):
             for weights in (None, {"a": 0.5, "b": 2.0, "c": 1.0, "d": 7.0}, {"a": 1, "b": 0, "c": 1, "d": 1}):
                 data = TaskDataset({"text": ["x"] * ROWS, "label": labels()})
-                task = TextClassification.for_data(data, {"class_weights": weights, "label_smoothing": smoothing})
+                task = TextClassification(class_weights=weights, label_smoothing=smoothing).learned_from(data)
                 given = None if weights is None else torch.tensor([float(weights[name]) for name in NAMES]).double()
                 outputs, other = scores(4).requires_grad_(), scores(4).requires_grad_()
                 total, count = loss_of(task, data, outputs)
@@ -189,7 +190,7 @@ class TestTruncation:
         report = tuner_for("token-classification", max_length=limit).report(data)
         assert (report.train.rows, report.train.truncated, report.train.unsupervised) == (8, 0, 0)
         assert report.train.windows > 8
-        task = find_task("token-classification").for_data(data, {})
+        task = find_task("token-classification")().learned_from(data)
         encoded = task.encode(data, TextEncoder(tiny_tokenizer(), limit))
         targets = encoded.targets["tags"]
         assert isinstance(targets, Ragged)

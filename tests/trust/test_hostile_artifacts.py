@@ -116,6 +116,20 @@ def task(**values: Any) -> Change:
     return entries("sftlib.json", "task_config", **values)
 
 
+def asked(**values: Any) -> Change:
+    return entries("sftlib.json", "task_config", "options", **values)
+
+
+def learned(**values: Any) -> Change:
+    return entries("sftlib.json", "task_config", "learned", **values)
+
+
+def flat(**values: Any) -> Change:
+    """As version 0.1 wrote it."""
+    config = {"pair": False, "label_names": ["bad", "good"], "class_weights": None, "label_smoothing": 0.0}
+    return record(task_config={**config, **values})
+
+
 def setting(**values: Any) -> Change:
     return entries("sftlib.json", "settings", **values)
 
@@ -358,16 +372,35 @@ SEALED: dict[str, Change] = {
     "an unknown task": record(task="os.system"),
     "a task that is a list": record(task=["text-classification"]),
     "a task with other keys": task(loader="own.load"),
+    "a task with other options": asked(loader="own.load"),
+    "a task that learned other things": learned(loader="own.load"),
+    "a flat task with other keys": flat(loader="own.load"),
+    "options that are a list": task(options=["label_smoothing"]),
+    "options that say what was learned": asked(learned={}),
+    "nothing learned": task(learned=None),
+    "learned a text": task(learned="x"),
+    "options that are a list of a list": asked(class_weights=[[[]]]),
+    "weights of objects": asked(class_weights=[[{"a": 1}, 1.0]]),
+    "weights in words": asked(class_weights=[["bad", "much"], ["good", "more"]]),
     "a task that is a text": record(task_config="x"),
-    "labels of several types": task(label_names=["bad", 1]),
-    "labels that are objects": task(label_names=[{"bad": 1}, {"good": 2}]),
-    "labels twice": task(label_names=["bad", "bad"]),
-    "labels that are a number": task(label_names=3),
-    "a million labels": task(label_names=list(range(10**6))),
-    "weights of another length": task(class_weights=[1.0] * 10**5),
-    "weights that are NaN": task(class_weights=[float("nan"), 1.0]),
-    "smoothing beyond 1": task(label_smoothing=2),
-    "a pair that is a text": task(pair="no"),
+    "labels of several types": learned(label_names=["bad", 1]),
+    "labels that are objects": learned(label_names=[{"bad": 1}, {"good": 2}]),
+    "labels twice": learned(label_names=["bad", "bad"]),
+    "labels that are a number": learned(label_names=3),
+    "a million labels": learned(label_names=list(range(10**6))),
+    "weights of another length": learned(class_weights=[1.0] * 10**5),
+    "weights that are NaN": learned(class_weights=[float("nan"), 1.0]),
+    "smoothing beyond 1": asked(label_smoothing=2),
+    "a pair that is a text": learned(pair="no"),
+    "flat, labels of several types": flat(label_names=["bad", 1]),
+    "flat, labels that are objects": flat(label_names=[{"bad": 1}, {"good": 2}]),
+    "flat, labels twice": flat(label_names=["bad", "bad"]),
+    "flat, labels that are a number": flat(label_names=3),
+    "flat, a million labels": flat(label_names=list(range(10**6))),
+    "flat, weights of another length": flat(class_weights=[1.0] * 10**5),
+    "flat, weights that are NaN": flat(class_weights=[float("nan"), 1.0]),
+    "flat, smoothing beyond 1": flat(label_smoothing=2),
+    "flat, a pair that is a text": flat(pair="no"),
     "max_length -1": record(max_length=-1),
     "max_length 10^18": record(max_length=10**18),
     "max_length beyond the model": record(max_length=65),

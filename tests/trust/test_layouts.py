@@ -45,8 +45,7 @@ def sums(name: str, family: str, cut: int, *, padding_free: bool | str = "auto",
     tuner = tuner_for(name, family, padding_free=padding_free, **options)
     data = case_of(name).data()
     arguments = tuner._arguments
-    loss_options = {key: value for key, value in options.items() if key != "dropout"}
-    fitted = assemble(arguments, tuner._source, task_class(name).for_data(data, loss_options))
+    fitted = assemble(arguments, tuner._source, arguments.learning(task_class(name)).learned_from(data))
     encoded = fitted.encode(data)
     fitted = settled(fitted, encoded)
     forward = fitted.forward()
@@ -97,10 +96,10 @@ CUT = [name for name in NAMES if not task_class(name).couples_rows]  # the other
 
 @pytest.mark.parametrize(("name", "family"), having(("distilbert", "gpt2"), CUT))
 def test_09_accumulation(name: str, family: str, figure: Figure) -> None:
-    for options in case_of(name).loss_options:
-        whole = sums(name, family, ROWS, **options)
+    for task in case_of(name).tasks:
+        whole = sums(name, family, ROWS, task=task)
         for cut in (1, 4, 16):
-            apart = whole_apart(whole, sums(name, family, cut, **options))
+            apart = whole_apart(whole, sums(name, family, cut, task=task))
             within(apart, "loss and gradient, cut into 1, 4 or 16 rows", figure)
 
 

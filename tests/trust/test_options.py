@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sftlib import Callback, FineTuner, Generation, TaskDataset
+from sftlib import Callback, CausalLM, FineTuner, Generation, TaskDataset, TextClassification
 from sftlib.errors import CheckpointError, OptionError
 from sftlib.support.redaction import redacted
 from tests.contracts.cases import case_of, tuner_for
@@ -56,7 +56,7 @@ def test_03_each_difference_is_named(options: dict[str, Any], line: str, half: P
 
 
 def asked(generation: Generation | None, folder: Path, *, resume: bool, callbacks: Sequence[Callback] = ()) -> None:
-    tuner = tuner_for("causal-lm", max_steps=2, generation=generation)
+    tuner = tuner_for("causal-lm", max_steps=2, task=CausalLM(generation=generation))
     rows = case_of("causal-lm").data()
     tuner.fit(rows, output_dir=folder, save_every=1, resume=resume, progress=False, callbacks=callbacks)
 
@@ -65,9 +65,9 @@ def test_03_each_setting_of_generating_is_compared(tmp_path: Path) -> None:
     with raising(KeyboardInterrupt):
         asked(Generation(max_new_tokens=3), tmp_path / "run", resume=False, callbacks=[SignalAt(1)])
     for other, line in (
-        (Generation(max_new_tokens=4, top_p=0.5), "generation.Generation.max_new_tokens: 3 -> 4"),
-        (Generation(max_new_tokens=4, top_p=0.5), "generation.Generation.top_p: 1.0 -> 0.5"),
-        (None, 'generation: {"Generation": {"max_new_tokens": 3'),
+        (Generation(max_new_tokens=4, top_p=0.5), "task.generation.max_new_tokens: 3 -> 4"),
+        (Generation(max_new_tokens=4, top_p=0.5), "task.generation.top_p: 1.0 -> 0.5"),
+        (None, 'task.generation: {"max_new_tokens": 3'),
     ):
         with pytest.raises(CheckpointError, match="holds another run") as caught:
             asked(other, tmp_path / "run", resume=True, callbacks=[SignalAt(0)])
@@ -75,6 +75,15 @@ def test_03_each_setting_of_generating_is_compared(tmp_path: Path) -> None:
     heard: list[str] = []
     streaming = Generation(max_new_tokens=3, stream=lambda row, piece: heard.append(piece))
     asked(streaming, tmp_path / "run", resume=True, callbacks=[SignalAt(0)])  # who listens changes no result
+
+
+def test_03_a_task_is_known_by_what_is_asked_of_it(half: Path) -> None:
+    """Not by how: a name, a value, a shorthand, or the data."""
+    for same in ({"task": "text-classification"}, {"task": TextClassification()}, {"label_smoothing": 0.0}):
+        assert_same(fit(half, callbacks=[SignalAt(0)], resume=True, **same))
+    for other in ({"label_smoothing": 0.1}, {"task": TextClassification(label_smoothing=0.1)}):
+        with pytest.raises(CheckpointError, match=r"\n  task\.label_smoothing: 0\.0 -> 0\.1\n"):
+            fit(half, callbacks=[SignalAt(0)], resume=True, **other)
 
 
 def test_03_what_cannot_change_the_result_is_not_compared(half: Path) -> None:

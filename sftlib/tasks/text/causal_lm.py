@@ -5,12 +5,12 @@ Letters: ``B`` rows of a micro-batch, ``T`` positions, ``S`` supervised position
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ from sftlib.models.language.causality import require_causal
 from sftlib.models.language.generation import Generation, generate, left_padded, settle
 from sftlib.models.language.output_layers import Hidden, OutputLayers
 from sftlib.models.outputs import logits
-from sftlib.models.sources import Head, ModelSource
-from sftlib.support.checking import choice, raise_together, real_number
-from sftlib.tasks.base import Asked, LossSum, Task
-from sftlib.tasks.options import refuse_options
+from sftlib.support.checking import checked_fields, choice
+from sftlib.support.values import Checked, Problem
+from sftlib.tasks.base import Asked, LossSum
+from sftlib.tasks.text.writing import WITHOUT_TEXT, WritingTask
 
 #: What data is made of; decides what a plain string means to `predict`.
 FORMS = ("messages", "prompt", "text")
@@ -44,9 +44,6 @@ FORMS = ("messages", "prompt", "text")
 OVER_LONG = ("truncate", "split", "error")
 
 _CHUNK = 512  # rows written at a time
-_FEW_TOKENS = 16
-_WITHOUT_TEXT = ("loss", "perplexity", "token_accuracy")
-_OPTIONS = ("train_on", "over_long", "label_smoothing", "generation")
 
 
 @final
@@ -68,81 +65,87 @@ class Answer:
         return f"Prediction(text={self.text!r})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned(Checked):
+    """What training data decided.
+
+    Attributes:
+        form: what rows are made of, of `FORMS`.
+    """
+
+    form: str
+
+    def problems(self) -> Iterable[Problem]:
+        yield choice("form", self.form, FORMS)
+
+
 @final
-class CausalLM(Task):
-    """Cross-entropy of the next token, over what the assistant says: its words and the end of its turn.
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CausalLM(WritingTask):
+    """The next token, by cross-entropy over what the assistant says: its words and the end of its turn.
 
     Args:
-        form: of `FORMS`.
         train_on: ``"completion"`` (every turn of the assistant), ``"last"`` (its last) or ``"all"`` (every token).
-        over_long: ``"truncate"``, ``"split"`` or ``"error"``.
+        over_long: what happens to rows longer than the limit: ``"truncate"``, ``"split"`` (into windows) or
+            ``"error"``.
         label_smoothing: share of the target spread over all tokens.
         generation: how answers are generated; greedily when None.
+        learned: what rows are made of; from the training data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = CausalLM(form="messages")
+        >>> talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+        >>> task = CausalLM(train_on="last").learned_from(TaskDataset({"messages": [talk]}))
         >>> task.inputs_of("Name three rivers.")
         {'messages': [{'role': 'user', 'content': 'Name three rivers.'}]}
     """
 
     name = "causal-lm"
     usual_metrics = ("perplexity", "token_accuracy")
+    auto_class = "AutoModelForCausalLM"
     family = LanguageModel
     every_row_counts = True
 
-    def __init__(
-        self,
-        *,
-        form: str,
-        train_on: str = "completion",
-        over_long: str = "truncate",
-        label_smoothing: float = 0.0,
-        generation: Generation | None = None,
-    ) -> None:
-        raise_together(
-            [
-                choice("form", form, FORMS),
-                choice("train_on", train_on, TRAIN_ON),
-                choice("over_long", over_long, OVER_LONG),
-                real_number("label_smoothing", label_smoothing, 0, 1, expected="a number of at least 0 and below 1"),
-            ]
-        )
-        self._form = form
-        self._train_on = train_on
-        self._over_long = over_long
-        self._smoothing = label_smoothing
-        self._generation = generation or Generation()
-        self._layers = OutputLayers()
-        self._dialogues: weakref.WeakKeyDictionary[TextEncoder, Dialogues] = weakref.WeakKeyDictionary()
+    train_on: str = "completion"
+    over_long: str = "truncate"
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> CausalLM:
-        refuse_options(cls.name, options, known=_OPTIONS)
-        given = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
-        return cls(form=_form(data), **given)
+    def problems(self) -> Iterable[Problem]:
+        yield choice("train_on", self.train_on, TRAIN_ON)
+        yield choice("over_long", self.over_long, OVER_LONG)
+        yield from super().problems()
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> CausalLM:
-        return cls(**{**config, "generation": Generation(**config["generation"])})
+    def learned_from(self, data: TaskDataset) -> Self:
+        return replace(self, learned=Learned(form=next(form for form in FORMS if form in data.inputs)))
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "form": self._form,
-            "train_on": self._train_on,
-            "over_long": self._over_long,
-            "label_smoothing": self._smoothing,
-            "generation": self._generation.to_dict(),
-        }
-
-    def generating(self, generation: Generation) -> CausalLM:
-        twin = copy.copy(self)  # what was found out about models and tokenizers is shared
-        twin._generation = generation
+    def generating(self, generation: Generation) -> Self:
+        twin = super().generating(generation)
+        vars(twin).update(_layers=self._layers, _dialogues=self._dialogues)
         return twin
 
-    def brief(self) -> CausalLM:
-        generation = self._generation
-        few = min(_FEW_TOKENS, generation.max_new_tokens)
-        return self.generating(replace(generation, max_new_tokens=few, stream=None))
+    @property
+    def _form(self) -> str:
+        return str(self.known.form)
+
+    @property
+    def _generation(self) -> Generation:
+        return self.generation or Generation()
+
+    # What was found out about models and tokenizers; no part of the value.
+
+    @cached_property
+    def _layers(self) -> OutputLayers:
+        return OutputLayers()
+
+    @cached_property
+    def _dialogues(self) -> weakref.WeakKeyDictionary[TextEncoder, Dialogues]:
+        return weakref.WeakKeyDictionary()
+
+    def check_model(self, model: nn.Module, name: str) -> None:
+        require_causal(model, name)
 
     def prepare(self, model: nn.Module, encoder: Any) -> None:
         """A chat template where conversations are to be read and there is none; how to generate."""
@@ -151,19 +154,6 @@ class CausalLM(Task):
             tokenizer.chat_template = plain_template(tokenizer)
         settle(model, self._generation, stop=self._dialogues_of(encoder).stop, pad=encoder.fill["input_ids"])
 
-    label_names = None
-
-    @property
-    def head(self) -> Head:
-        return Head(auto_class="AutoModelForCausalLM")
-
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return require_causal(source.build(self.head, dropout=dropout, seed=seed), source.name)
-
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
-
     # Rows.
 
     @property
@@ -171,7 +161,7 @@ class CausalLM(Task):
         return (*FORMS, "completion")
 
     def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
-        return {"split": self._over_long == "split", "dialogues": self._dialogues_of(encoder).facts}
+        return {"split": self.over_long == "split", "dialogues": self._dialogues_of(encoder).facts}
 
     def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         """Targets are the tokens that are to be learned; notes say where the last answer begins."""
@@ -192,7 +182,7 @@ class CausalLM(Task):
         """Rows with their numbers as tokens, in windows where they are read in some."""
         parts = [(number, row, part) for number, row in rows for part in self._cut(row, limit)]
         ids = Ragged.from_lists([part.ids.tolist() for _, _, part in parts])
-        cut = [0 if self._over_long == "split" else len(row.ids) - len(part.ids) for _, row, part in parts]
+        cut = [0 if self.over_long == "split" else len(row.ids) - len(part.ids) for _, row, part in parts]
         targets = np.concatenate([np.where(_supervised(part), part.ids, IGNORED) for _, _, part in parts])
         return Encoded(
             {"input_ids": ids},
@@ -211,13 +201,13 @@ class CausalLM(Task):
 
     def _dialogues_of(self, encoder: TextEncoder) -> Dialogues:
         if encoder not in self._dialogues:
-            self._dialogues[encoder] = Dialogues(encoder, self._train_on)
+            self._dialogues[encoder] = Dialogues(encoder, self.train_on)
         return self._dialogues[encoder]
 
     def _require_room(self, encoded: Encoded, limit: int) -> None:
         """Refuse labelled rows that were cut, where that is to be an error."""
         long = encoded.truncated.tolist()
-        if long and self._over_long == "error":
+        if long and self.over_long == "error":
             longest = int((encoded.cost + encoded.cut).max())
             raise DataError(
                 f"{len(long):,} of {len(encoded):,} rows are longer than the limit of {limit} tokens (the longest has "
@@ -229,7 +219,7 @@ class CausalLM(Task):
         """A row, or the windows that it is read in; a prompt is never cut."""
         if not row.answered or len(row.ids) <= limit:
             return [row]
-        if self._over_long != "split":
+        if self.over_long != "split":
             return [Row(row.ids[:limit], row.learned[:limit], row.prompt, row.answered)]
         # Windows share one token: the first of a window has nothing before it, and is learned in the one before.
         starts = range(0, len(row.ids) - 1, limit - 1)
@@ -258,9 +248,9 @@ class CausalLM(Task):
         """Cross-entropy summed over the supervised positions; scores are made for a few of them at a time."""
         states, targets, _ = _positions(outputs, batch)
         if isinstance(outputs, Hidden):
-            total, _ = outputs.loss(states, targets, smoothing=self._smoothing)
+            total, _ = outputs.loss(states, targets, smoothing=self.label_smoothing)
         else:
-            total = functional.cross_entropy(states, targets, label_smoothing=self._smoothing, reduction="sum")
+            total = functional.cross_entropy(states, targets, label_smoothing=self.label_smoothing, reduction="sum")
         return LossSum(total, total.new_tensor(len(targets)))
 
     def decode(self, outputs: Any, batch: Batch) -> list[Answer]:
@@ -269,7 +259,7 @@ class CausalLM(Task):
     def _judged(self, outputs: Any, batch: Batch) -> tuple[LossSum, list[Answer]]:
         """Loss, and how many tokens of each row are right, from one look at the scores."""
         states, targets, rows = _positions(outputs, batch)
-        if isinstance(outputs, Hidden) and not self._smoothing:
+        if isinstance(outputs, Hidden) and not self.label_smoothing:
             losses, right = outputs.judged(states, targets)
             loss = LossSum(losses.sum(), losses.new_tensor(len(losses)))
         else:
@@ -286,7 +276,7 @@ class CausalLM(Task):
         self, model: Asked, batch: Batch, encoder: TextEncoder, metrics: Metrics
     ) -> tuple[LossSum, Sequence[Answer]]:
         loss, answers = self._judged(model(batch), batch)
-        if all(name in _WITHOUT_TEXT for name in metrics):
+        if all(name in WITHOUT_TEXT for name in metrics):
             return loss, answers
         texts = self._generate(model, batch, encoder)
         return loss, [Answer(text, a.correct, a.tokens) for text, a in zip(texts, answers, strict=True)]
@@ -365,10 +355,6 @@ class CausalLM(Task):
 
     def examples(self) -> list[object]:
         return ["Hello.", "Name a river, and 1 mountain.", "words " * 4]
-
-
-def _form(data: TaskDataset) -> str:
-    return next(form for form in FORMS if form in data.inputs)
 
 
 def _supervised(row: Row) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ Letters: ``B`` rows, ``T`` positions, ``M`` gaps of all rows, ``V`` vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.problems import brief
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.text.tokenizer import TextEncoder
@@ -22,11 +21,12 @@ from sftlib.errors import DataError, OptionError
 from sftlib.metrics import LanguageModel
 from sftlib.models.counters import fractions, mix, mix_numbers
 from sftlib.models.language.places import scores_at
-from sftlib.models.sources import Head, ModelSource
+from sftlib.models.sources import Head
+from sftlib.support.checking import checked_fields, share
+from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.options import refuse_options
+from sftlib.tasks.text.texts import one_text
 
-_SHARE = 0.15  # of the tokens become gaps
 _MASKED, _SWAPPED = 0.8, 0.1  # of the gaps show the mask, another token; the rest show the token itself
 _GAPS, _TRUE = "gaps", "true_tokens"
 _ADVICE = (
@@ -71,54 +71,48 @@ class FilledGaps:
 
 
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MaskedLM(Task):
-    """Cross-entropy over tokens that the model does not see: 15 % of each text, at least one (Devlin et al., 2019).
+    """Filling gaps, by cross-entropy over tokens that the model does not see: 15 % of each text, at least one.
 
-    Of these gaps, 80 % show the mask, 10 % another token, 10 % the token itself. Which they are is a function of (seed,
-    step, the row's tokens, position): every epoch draws anew, and neither the cut of a batch nor a resume changes
-    anything. In evaluation they are a function of the row's tokens and the position alone. What is kept of a row is
-    its tokens, without gaps.
+    Of these gaps, 80 % show the mask, 10 % another token, 10 % the token itself (Devlin et al., 2019). Which they are
+    is a function of (seed, step, the row's tokens, position): every epoch draws anew, and neither the cut of a batch
+    nor a resume changes anything. In evaluation they are a function of the row's tokens and the position alone. What is
+    kept of a row is its tokens, without gaps.
 
     Args:
         mask_probability: share of the tokens that become gaps.
+        learned: nothing.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = MaskedLM(mask_probability=0.3)
-        >>> task.head.auto_class
+        >>> MaskedLM(mask_probability=0.3).head.auto_class
         'AutoModelForMaskedLM'
     """
 
     name = "masked-lm"
     usual_metrics = ("perplexity", "token_accuracy")
+    auto_class = "AutoModelForMaskedLM"
     family = LanguageModel
     shows_more = True
-    label_names = None
 
-    def __init__(self, *, mask_probability: float = _SHARE) -> None:
-        self._share = mask_probability
+    mask_probability: float = 0.15
+    learned: None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> MaskedLM:
-        refuse_options(cls.name, options, known=("mask_probability",))
-        return cls(mask_probability=options.get("mask_probability") or _SHARE)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> MaskedLM:
-        return cls(**config)
-
-    def config(self) -> dict[str, Any]:
-        return {"mask_probability": self._share}
+    def problems(self) -> Iterable[Problem]:
+        given = self.mask_probability
+        yield share("mask_probability", given)
+        if given == 0:
+            yield f"mask_probability={given}: no token would be a gap; expected a number above 0 and below 1"
 
     @property
     def head(self) -> Head:
-        return Head(auto_class="AutoModelForMaskedLM", advice=_ADVICE)
+        return Head(auto_class=self.auto_class, advice=_ADVICE)
 
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return source.build(self.head, dropout=dropout, seed=seed)
-
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+    def check_rows(self, data: TaskDataset) -> None:
         if "text" not in data.roles:
             raise DataError(f"the data set has no role 'text', which {self.name} reads")
 
@@ -146,7 +140,7 @@ class MaskedLM(Task):
 
         free = present & ~torch.isin(ids, control)
         lots = fractions(keys).masked_fill(~free, 2.0)
-        gaps = free & ((lots < self._share) | (lots == lots.min(dim=1, keepdim=True).values))
+        gaps = free & ((lots < self.mask_probability) | (lots == lots.min(dim=1, keepdim=True).values))
 
         other = (mix(keys + 2**61) & (2**62 - 1)) % len(tokenizer)
         other = torch.where(torch.isin(other, control), tokenizer.mask_token_id, other)
@@ -185,7 +179,4 @@ class MaskedLM(Task):
         return texts
 
     def inputs_of(self, example: object) -> dict[str, Any]:
-        values: object = {"text": example} if isinstance(example, str) else example
-        if not isinstance(values, Mapping) or not isinstance(values.get("text"), str) or len(values) > 1:
-            raise DataError(f"this model takes texts: a string, or a mapping with 'text'; found {brief(example, 80)}")
-        return {"text": values["text"]}
+        return one_text(example)

@@ -6,10 +6,10 @@ Letters: ``N`` rows, ``B`` windows of a micro-batch, ``T`` positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 import torch
@@ -27,12 +27,12 @@ from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Answers
 from sftlib.metrics.answers import overlap
 from sftlib.models.outputs import logits
-from sftlib.models.sources import Head, ModelSource
+from sftlib.models.sources import Head
+from sftlib.support.checking import checked_fields, real_number, true_or_false, whole_number
+from sftlib.support.values import Checked, Problem
 from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.options import refuse_options
 
 _BLOCK = 2**11  # rows tokenised together; a context that several of them share is tokenised once
-_USUAL_LENGTH = 30  # tokens of an answer, as the scripts of SQuAD have it
 _NEVER = float("-inf")
 
 
@@ -80,9 +80,28 @@ class _Texts(NamedTuple):
     ends: Ragged
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned(Checked):
+    """What the data decided.
+
+    Attributes:
+        unanswerable: whether the training data has questions without an answer; otherwise every question gets one.
+        threshold: how much "no answer" must be preferred, in logits; chosen on the validation data after a run.
+    """
+
+    unanswerable: bool
+    threshold: float = 0.0
+
+    def problems(self) -> Iterable[Problem]:
+        yield true_or_false("unanswerable", self.unanswerable)
+        yield real_number("threshold", self.threshold, -math.inf, expected="a finite number")
+
+
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class QuestionAnswering(Task):
-    """Cross-entropy over where an answer starts and where it ends.
+    """The span of a context that answers a question, by cross-entropy over where it starts and where it ends.
 
     A context that is too long is read in windows, each behind the question. A window that does not hold the whole
     answer is taught, and says, that there is none: both ends on the control token in front. Of several windows the span
@@ -90,75 +109,48 @@ class QuestionAnswering(Task):
     The loss counts windows.
 
     Args:
-        unanswerable: whether the training data has questions without an answer; otherwise every question gets one.
-        threshold: how much "no answer" must be preferred, in logits; chosen on the validation data after a run.
-        stride: tokens that two windows share; a quarter of a window when None.
+        stride: tokens that two windows share; a quarter of a window when None, half at most.
         max_answer_length: tokens of an answer.
+        learned: whether there are questions without an answer, and the threshold; from the data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = QuestionAnswering(unanswerable=True)
+        >>> task = QuestionAnswering(stride=64, max_answer_length=20)
+        >>> task
+        QuestionAnswering(stride=64, max_answer_length=20)
         >>> task.inputs_of({"question": "Where?", "context": "In Rome."})
         {'question': 'Where?', 'context': 'In Rome.'}
     """
 
     name = "question-answering"
     usual_metrics = ("exact_match", "f1")
+    auto_class = "AutoModelForQuestionAnswering"
     family = Answers
 
-    def __init__(
-        self,
-        *,
-        unanswerable: bool,
-        threshold: float = 0.0,
-        stride: int | None = None,
-        max_answer_length: int | None = None,
-    ) -> None:
-        self._unanswerable = unanswerable
-        self._threshold = threshold
-        self._stride = stride
-        self._longest = max_answer_length or _USUAL_LENGTH
+    stride: int | None = None
+    max_answer_length: int = 30  # as the scripts of SQuAD have it
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> QuestionAnswering:
-        refuse_options(cls.name, options, known=("stride", "max_answer_length"))
+    def problems(self) -> Iterable[Problem]:
+        return [
+            self.stride is not None and whole_number("stride", self.stride, at_least=0),
+            whole_number("max_answer_length", self.max_answer_length, at_least=1),
+        ]
+
+    def learned_from(self, data: TaskDataset) -> Self:
         answered = [bool(answers["text"]) for answers in data.view("answers")]
         if not any(answered):
             raise LabelError(
                 f"column {data.roles['answers']!r}: none of the {len(data):,} questions has an answer, so there is "
                 "nothing to learn"
             )
-        return cls(
-            unanswerable=not all(answered),
-            stride=options.get("stride"),
-            max_answer_length=options.get("max_answer_length"),
-        )
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> QuestionAnswering:
-        return cls(**config)
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "unanswerable": self._unanswerable,
-            "threshold": self._threshold,
-            "stride": self._stride,
-            "max_answer_length": self._longest,
-        }
-
-    @property
-    def label_names(self) -> None:
-        return None
+        return replace(self, learned=Learned(unanswerable=not all(answered)))
 
     @property
     def head(self) -> Head:
-        return Head(auto_class="AutoModelForQuestionAnswering", outputs=2)
-
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return source.build(self.head, dropout=dropout, seed=seed)
-
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+        return Head(auto_class=self.auto_class, outputs=2)
 
     # Rows.
 
@@ -167,7 +159,7 @@ class QuestionAnswering(Task):
         return ("question", "context", "answers")
 
     def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
-        return {"stride": self._stride}
+        return {"stride": self.stride}
 
     def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         """A window is the question, cut to half of the limit, and a part of the context.
@@ -175,7 +167,7 @@ class QuestionAnswering(Task):
         Notes say which characters each position stands for (none outside of the context), and where "no answer" is.
         """
         frame = encoder.frame(pair=True)
-        room = window_room(encoder.max_length - frame.size, encoder.max_length, self._stride)
+        room = window_room(encoder.max_length - frame.size, encoder.max_length, self.stride)
         for start in range(0, len(data), _BLOCK):
             rows = slice(start, min(start + _BLOCK, len(data)))
             questions = _tokenised(data.view("question")[rows], encoder).tokens
@@ -194,7 +186,7 @@ class QuestionAnswering(Task):
     ) -> Encoded:
         questions = _shortened(asked, max(1, room // 2))
         rooms = room - questions.lengths
-        windows = cut_windows(contexts.tokens.lengths, rooms, settled_stride(self._stride, rooms))
+        windows = cut_windows(contexts.tokens.lengths, rooms, settled_stride(self.stride, rooms))
         own = questions.take(windows.owners)
         offsets, places = offsets_of(windows.lengths), windows.places()
         control = (frame.before, frame.between, frame.after)
@@ -275,7 +267,7 @@ class QuestionAnswering(Task):
     def decode(self, outputs: Any, batch: Batch) -> list[_Piece]:
         scores, context = self._scores(outputs, batch)
         chances = torch.log_softmax(scores, dim=1)  # (B, T, 2)
-        best, start, end = _best_spans(scores.masked_fill(~context[..., None], _NEVER), self._longest)
+        best, start, end = _best_spans(scores.masked_fill(~context[..., None], _NEVER), self.max_answer_length)
         rows, null = torch.arange(len(scores), device=scores.device), batch.notes["null"]
         columns = (
             best,
@@ -292,15 +284,15 @@ class QuestionAnswering(Task):
         null = min(pieces, key=lambda piece: piece.null_score)
         odds = null.null_score - found.score
         best = "" if found.score == _NEVER else data.view("context")[row][found.start : found.end]
-        if not best or (self._unanswerable and odds > self._threshold):
+        if not best or (self.known.unanswerable and odds > self.known.threshold):
             return Answer("", 0, 0, null.null_probability, best, odds)
         return Answer(best, found.start, found.end, found.probability, best, odds)
 
     @property
     def settles(self) -> bool:
-        return self._unanswerable
+        return bool(self.known.unanswerable)
 
-    def settled(self, data: TaskDataset, predictions: Sequence[Answer]) -> QuestionAnswering:
+    def settled(self, data: TaskDataset, predictions: Sequence[Answer]) -> Self:
         """The same with the threshold under which F1 on these rows is highest; of several the one nearest to 0."""
         rows = [
             (
@@ -311,7 +303,7 @@ class QuestionAnswering(Task):
             for found, answers in zip(predictions, self.references(data), strict=True)
         ]
         threshold = _best_threshold([(odds, f1 - (not texts)) for odds, f1, texts in rows])
-        return QuestionAnswering(**{**self.config(), "threshold": threshold})
+        return replace(self, learned=replace(self.known, threshold=threshold))
 
     def references(self, data: TaskDataset) -> Sequence[Mapping[str, Any]]:
         answers: Sequence[Mapping[str, Any]] = data.column("answers")

@@ -5,7 +5,9 @@ Letters: ``N`` rows, ``L`` tokens of all rows together, ``B`` rows of a micro-ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self, TypeAlias, final
 
@@ -22,9 +24,10 @@ from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Bound, Relations
 from sftlib.models.sources import Head
-from sftlib.support.checking import nearest
+from sftlib.support.checking import checked_fields, nearest, one_of_types, share, true_or_false
+from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.options import refuse_options
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problem
 from sftlib.tasks.single_label import Classification, SingleLabel
 from sftlib.tasks.vector import VectorTask
 
@@ -37,62 +40,76 @@ Span: TypeAlias = tuple[int, int]
 _LEAST = 8  # tokens of a row, its markers included
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned(WeightedLabels):
+    """What training data decided.
+
+    Attributes:
+        words: whether rows have words (role ``tokens``) rather than a text.
+        negative_label: the label for "not related", or None.
+    """
+
+    words: bool = False
+    negative_label: Label | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        yield true_or_false("words", self.words)
+        yield _negative_problem(self.negative_label)
+
+
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RelationExtraction(VectorTask):
-    """Cross-entropy over ``K`` relations between two marked places of a text.
+    """One of ``K`` relations between two marked places of a text, by cross-entropy.
 
     Head and tail stand between markers of their own (Baldini Soares et al., 2019): tokens that are added to the
     vocabulary and learned. Of a text that is too long, the tokens nearest to a marker are kept.
 
     Args:
-        label_names: the relations in the order of the outputs.
-        words: whether rows have words (role ``tokens``) rather than a text.
-        negative: the label for "not related", which is no relation to be found; None where there is none.
-        class_weights: a weight for each label, or None.
+        class_weights: ``"balanced"``, or label -> weight: how much the rows of a label count.
         label_smoothing: share of the target spread over all labels.
+        negative_label: the label for "not related", which metrics do not count as a relation; ``"no_relation"`` and the
+            like where there is one when None.
+        learned: labels, weights, and what rows are made of; from the training data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = RelationExtraction(label_names=("born_in", "no_relation"), negative="no_relation")
-        >>> task.markers
+        >>> RelationExtraction(negative_label="none").markers
         ('[HEAD]', '[/HEAD]', '[TAIL]', '[/TAIL]')
     """
 
     name = "relation-extraction"
     usual_metrics = ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "accuracy")
+    renamed = {"negative": "negative_label"}  # noqa: RUF012 - declared a ClassVar in the base
 
-    def __init__(
-        self,
-        *,
-        label_names: Sequence[Label],
-        words: bool = False,
-        negative: Label | None = None,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        self._labels = SingleLabel(label_names, weights=class_weights, smoothing=label_smoothing)
-        self._words = words
-        self._negative = negative
+    class_weights: ClassWeights = None
+    label_smoothing: float = 0.0
+    negative_label: Label | None = None
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Self:
-        refuse_options(cls.name, options, known=("class_weights", "label_smoothing", "negative_label"))
-        labels = SingleLabel.for_data(data, options)
-        return cls(
-            words="tokens" in data.roles,
-            negative=_negative(options.get("negative_label"), labels.names),
-            **labels.config(),
-        )
+    def problems(self) -> Iterable[Problem]:
+        return [
+            weights_problem(self.class_weights),
+            share("label_smoothing", self.label_smoothing),
+            _negative_problem(self.negative_label),
+        ]
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        return cls(**config)
+    def learned_from(self, data: TaskDataset) -> Self:
+        labels = SingleLabel.learned_from(data, self.class_weights)
+        negative = _negative(self.negative_label, labels["label_names"])
+        return replace(self, learned=Learned(**labels, words="tokens" in data.roles, negative_label=negative))
 
-    def config(self) -> dict[str, Any]:
-        return {"words": self._words, "negative": self._negative, **self._labels.config()}
+    @cached_property
+    def _labels(self) -> SingleLabel:
+        return SingleLabel(self.known.label_names, self.known.class_weights, self.label_smoothing)
 
     @property
-    def label_names(self) -> tuple[Label, ...]:
-        return self._labels.names
+    def _words(self) -> bool:
+        return bool(self.known.words)
 
     @property
     def head(self) -> Head:
@@ -183,7 +200,11 @@ class RelationExtraction(VectorTask):
     @property
     def family(self) -> Bound:  # type: ignore[override]
         """Micro and macro averages without the label for "not related", as TACRED is scored."""
-        return Relations.excluding(self._negative)
+        return Relations.excluding(self.known.negative_label)
+
+
+def _negative_problem(value: object) -> Problem:
+    return one_of_types("negative_label", value, str | int | None, "one of the labels, or None")
 
 
 def _negative(given: Label | None, names: Sequence[Label]) -> Label | None:

@@ -5,8 +5,7 @@ Letters: ``B`` rows, ``T`` tokens of the longest source, ``S`` tokens of the lon
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -27,11 +26,12 @@ from sftlib.metrics import LanguageModel, Metrics
 from sftlib.models.language.encoder_decoder import end_of_target, positions_of, shifted
 from sftlib.models.language.generation import Generation, generate
 from sftlib.models.outputs import logits
-from sftlib.models.sources import Head, ModelSource
-from sftlib.tasks.base import Asked, LossSum, Task
-from sftlib.tasks.options import refuse_options
+from sftlib.models.sources import Head
+from sftlib.support.checking import checked_fields, whole_number
+from sftlib.support.values import Problem
+from sftlib.tasks.base import Asked, LossSum
+from sftlib.tasks.text.writing import WITHOUT_TEXT, WritingTask
 
-_WITHOUT_TEXT = {"loss", "perplexity", "token_accuracy"}
 _READ = "decoder_tokens"  # what the decoder is to write, until `Seq2Seq.ask` moves it by one
 _ADVICE = (
     "; seq2seq needs an encoder-decoder (T5, BART, Marian, two encoders). A model that only decodes learns the same as "
@@ -61,78 +61,49 @@ class Written:
 
 
 @final
-class Seq2Seq(Task):
-    """Cross-entropy over the tokens of the target, its end included, each given those before it.
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Seq2Seq(WritingTask):
+    """A text for a text, by cross-entropy over the tokens of the target, its end included, each given those before it.
 
     Args:
         label_smoothing: share of the target spread over the whole vocabulary.
         max_target_length: tokens of a target, its end included; as many as of a row when None.
         generation: how texts are written; greedily when None.
+        learned: nothing.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = Seq2Seq()
+        >>> task = Seq2Seq(max_target_length=32)
         >>> task.inputs_of("house"), task.head.auto_class
         ({'source': 'house'}, 'AutoModelForSeq2SeqLM')
     """
 
     name = "seq2seq"
     usual_metrics = ("perplexity", "token_accuracy")
+    auto_class = "AutoModelForSeq2SeqLM"
     family = LanguageModel
-    label_names = None
 
-    def __init__(
-        self,
-        *,
-        label_smoothing: float = 0.0,
-        max_target_length: int | None = None,
-        generation: Generation | None = None,
-    ) -> None:
-        self._smoothing = label_smoothing
-        self._max_target_length = max_target_length
-        self._generation = generation
+    max_target_length: int | None = None
+    learned: None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> Seq2Seq:
-        refuse_options(cls.name, options, known=("label_smoothing", "max_target_length", "generation"))
-        return cls(
-            label_smoothing=options.get("label_smoothing", 0.0),
-            max_target_length=options.get("max_target_length"),
-            generation=options.get("generation"),
-        )
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Seq2Seq:
-        generation = config["generation"]
-        return cls(**{**config, "generation": None if generation is None else Generation(**generation)})
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "label_smoothing": self._smoothing,
-            "max_target_length": self._max_target_length,
-            "generation": None if self._generation is None else self._generation.to_dict(),
-        }
-
-    def generating(self, generation: Generation) -> Seq2Seq:
-        twin = copy.copy(self)
-        twin._generation = generation
-        return twin
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        longest = self.max_target_length
+        yield longest is not None and whole_number("max_target_length", longest, at_least=2)
 
     @property
     def head(self) -> Head:
-        return Head(auto_class="AutoModelForSeq2SeqLM", advice=_ADVICE)
+        return Head(auto_class=self.auto_class, advice=_ADVICE)
 
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        model = source.build(self.head, dropout=dropout, seed=seed)
+    def check_model(self, model: nn.Module, name: str) -> None:
         longest = positions_of(getattr(model, "config", None), "decoder")
-        if longest is not None and (self._max_target_length or 0) > longest:
-            raise OptionError(
-                f"max_target_length={self._max_target_length}: this model writes at most {longest} tokens"
-            )
-        return model
+        if longest is not None and (self.max_target_length or 0) > longest:
+            raise OptionError(f"max_target_length={self.max_target_length}: this model writes at most {longest} tokens")
 
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+    def check_rows(self, data: TaskDataset) -> None:
         if "source" not in data.roles:
             raise DataError(f"the data set has no role 'source', which {self.name} reads")
 
@@ -162,7 +133,7 @@ class Seq2Seq(Task):
         return found.with_targets(found.targets, cost=found.cost + target.lengths)
 
     def _limit(self, encoder: TextEncoder) -> int:
-        return self._max_target_length or encoder.max_length
+        return self.max_target_length or encoder.max_length
 
     def shortened(self, encoded: Encoded) -> NDArray[np.int64]:
         return np.flatnonzero(np.asarray(encoded.targets["cut"]))
@@ -185,7 +156,7 @@ class Seq2Seq(Task):
         target = batch.targets["target"]  # (B, S)
         written = target != IGNORED
         scores = self._scores(outputs, batch)[written]  # (N, V)
-        total = functional.cross_entropy(scores, target[written], label_smoothing=self._smoothing, reduction="sum")
+        total = functional.cross_entropy(scores, target[written], label_smoothing=self.label_smoothing, reduction="sum")
         return LossSum(total, written.sum().to(scores.dtype))
 
     def _scores(self, outputs: Any, batch: Batch) -> Tensor:
@@ -218,7 +189,7 @@ class Seq2Seq(Task):
             found = generate(
                 plain,
                 inputs,
-                self._generation or Generation(max_new_tokens=limit),
+                self.generation or Generation(max_new_tokens=limit),
                 rows=batch.rows.tolist(),
                 room=[limit] * len(batch.rows),
                 stop=[end],
@@ -237,7 +208,7 @@ class Seq2Seq(Task):
         """Loss and accuracy from one pass; texts are written only if a metric asks for them."""
         outputs = model(batch)
         loss, decoded = self.loss(outputs, batch), self.decode(outputs, batch)
-        if set(metrics) <= _WITHOUT_TEXT:
+        if set(metrics) <= WITHOUT_TEXT:
             return loss, decoded
         written = self.answer(model, batch, encoder)
         return loss, [

@@ -5,9 +5,9 @@ Letters: ``B`` rows, ``S`` texts of a row (2, or 3 with a negative), ``T`` posit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.problems import brief, listed_rows
+from sftlib.data.problems import listed_rows
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
-from sftlib.metrics import Family, Metrics, Regression, Retrieval
-from sftlib.models.sources import Head, ModelSource
+from sftlib.metrics import Metrics, Regression, Retrieval
+from sftlib.support.checking import above_zero, checked_fields, choice
+from sftlib.support.values import Checked, Problem
 from sftlib.tasks.base import Asked, LossSum, Task
-from sftlib.tasks.options import refuse_options
+from sftlib.tasks.text.texts import one_text
 
-LOSSES = ("in-batch", "triplet", "cosine")
+#: What can be learned.
+OBJECTIVES = ("in-batch", "triplet", "cosine")
 _OTHERS = ("text_pair", "text_negative")
-_SCALE, _MARGIN = 20.0, 0.3
 _KINDS = ("token_type_ids",)
 
 
@@ -60,7 +61,23 @@ class Embedded:
         return f"Prediction(embedding=<{len(self.embedding)} numbers>)"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned(Checked):
+    """What training data decided.
+
+    Attributes:
+        objective: one of `OBJECTIVES`.
+    """
+
+    objective: str
+
+    def problems(self) -> Iterable[Problem]:
+        yield choice("objective", self.objective, OBJECTIVES)
+
+
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TextEmbedding(Task):
     """The mean of the last hidden states over a text's tokens, at length 1; learned from pairs.
 
@@ -68,62 +85,70 @@ class TextEmbedding(Task):
     scaled cosines; Henderson et al., 2017). ``"triplet"``: its pair is to be nearer than its negative, by a margin.
     ``"cosine"``: the cosine of a pair is to be its score (squared error).
 
-    The loss of ``"in-batch"`` couples the rows of a batch, so ``batch_size`` is part of what is learned; a batch that
-    is cut, or shared by processes, is computed twice. In evaluation the loss would depend on what else is in a batch;
-    there it is the mean of 1 - cosine.
+    The loss of ``"in-batch"`` couples the rows of a batch, so ``batch_size`` is part of what is learned. In evaluation
+    it would depend on what else is in a batch; there the loss is the mean of 1 - cosine.
 
     Args:
-        loss: one of `LOSSES`.
+        objective: ``"in-batch"`` (pairs), ``"triplet"`` (with ``text_negative``) or ``"cosine"`` (with ``score``); by
+            the roles of the data when None.
         scale: factor of the cosines (``"in-batch"``).
         margin: between the cosines of pair and negative (``"triplet"``).
+        learned: the objective; from the training data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> TextEmbedding(loss="cosine").usual_metrics
+        >>> rows = {"text": ["a cat", "a dog"], "text_pair": ["cats", "dogs"], "score": [0.9, 0.8]}
+        >>> TextEmbedding().learned_from(TaskDataset(rows, task="text-embedding")).usual_metrics
         ('spearman', 'pearson')
     """
 
     name = "text-embedding"
     usual_metrics = ("recall_at_1", "mrr")
+    auto_class = "AutoModel"
+    family = Retrieval
     couples_rows = True
     shows_more = True
-    label_names = None
+    renamed = {"loss": "objective"}  # noqa: RUF012 - declared a ClassVar in the base
 
-    def __init__(self, *, loss: str, scale: float = _SCALE, margin: float = _MARGIN) -> None:
-        self._loss, self._scale, self._margin = loss, scale, margin
-        self._sum = {"in-batch": self._in_batch, "triplet": self._triplet, "cosine": self._cosine}[loss]
-        scored = loss == "cosine"
-        self.usual_metrics = ("spearman", "pearson") if scored else ("recall_at_1", "mrr")  # type: ignore[misc]
-        self.family: type[Family] = Regression if scored else Retrieval
+    objective: str | None = None
+    scale: float = 20.0
+    margin: float = 0.3
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> TextEmbedding:
-        refuse_options(cls.name, options, known=("embedding_loss", "embedding_scale", "embedding_margin"))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learned is not None and self.learned.objective == "cosine":
+            vars(self).update(usual_metrics=("spearman", "pearson"), family=Regression)
+
+    def problems(self) -> Iterable[Problem]:
+        return [
+            self.objective is not None and choice("objective", self.objective, OBJECTIVES),
+            above_zero("scale", self.scale),
+            above_zero("margin", self.margin),
+        ]
+
+    def learned_from(self, data: TaskDataset) -> Self:
         possible = ["cosine"] if "score" in data.roles else ["in-batch"]
         possible += ["triplet"] if "text_negative" in data.roles else []
-        loss = options.get("embedding_loss") or possible[0]
-        if loss not in possible:
+        objective = self.objective or possible[0]
+        if objective not in possible:
             needs = {"cosine": "the role 'score'", "triplet": "the role 'text_negative'", "in-batch": "pairs alone"}
-            raise OptionError(f"embedding_loss={loss!r} needs {needs[loss]}; this data has {', '.join(data.roles)}")
-        given = {"scale": options.get("embedding_scale"), "margin": options.get("embedding_margin")}
-        return cls(loss=loss, **{name: value for name, value in given.items() if value is not None})
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TextEmbedding:
-        return cls(**config)
-
-    def config(self) -> dict[str, Any]:
-        return {"loss": self._loss, "scale": self._scale, "margin": self._margin}
+            raise OptionError(
+                f"objective={objective!r} needs {needs[objective]}; this data has {', '.join(data.roles)}"
+            )
+        return replace(self, learned=Learned(objective=objective))
 
     @property
-    def head(self) -> Head:
-        return Head(auto_class="AutoModel")
+    def _loss(self) -> str:
+        return str(self.known.objective)
 
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return source.build(self.head, dropout=dropout, seed=seed)
+    @property
+    def _sum(self) -> Callable[[Sequence[Tensor], Batch], Tensor]:
+        return {"in-batch": self._in_batch, "triplet": self._triplet, "cosine": self._cosine}[self._loss]
 
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+    def check_rows(self, data: TaskDataset) -> None:
         if "text" not in data.roles:
             raise DataError(f"the data set has no role 'text', which {self.name} reads")
         needed = {"cosine": "score", "triplet": "text_negative", "in-batch": "text_pair"}[self._loss]
@@ -205,12 +230,12 @@ class TextEmbedding(Task):
 
     def _in_batch(self, sides: Sequence[Tensor], batch: Batch) -> Tensor:
         text, *others = sides
-        scores = text @ torch.cat(others).T * self._scale  # (B, B), or (B, 2 B) with negatives
+        scores = text @ torch.cat(others).T * self.scale  # (B, B), or (B, 2 B) with negatives
         return functional.cross_entropy(scores, torch.arange(len(text), device=text.device), reduction="sum")
 
     def _triplet(self, sides: Sequence[Tensor], batch: Batch) -> Tensor:
         text, pair, negative = sides
-        return functional.relu(self._margin - (text * pair).sum(dim=1) + (text * negative).sum(dim=1)).sum()
+        return functional.relu(self.margin - (text * pair).sum(dim=1) + (text * negative).sum(dim=1)).sum()
 
     def _cosine(self, sides: Sequence[Tensor], batch: Batch) -> Tensor:
         return functional.mse_loss(
@@ -243,10 +268,7 @@ class TextEmbedding(Task):
         return found
 
     def inputs_of(self, example: object) -> dict[str, Any]:
-        values: object = {"text": example} if isinstance(example, str) else example
-        if not isinstance(values, Mapping) or not isinstance(values.get("text"), str) or len(values) > 1:
-            raise DataError(f"this model takes texts: a string, or a mapping with 'text'; found {brief(example, 80)}")
-        return {"text": values["text"]}
+        return one_text(example)
 
 
 def _filled(ids: Tensor, fill: int) -> tuple[Tensor, Tensor]:

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError
+from sftlib.support.checking import true_or_false
+from sftlib.support.values import Checked, Problem
 from sftlib.tasks.vector import VectorTask
 
 
-class SequenceTask(VectorTask):
-    """A text, or a pair of texts, in.
+@dataclass(frozen=True, kw_only=True)
+class Form(Checked):
+    """What the rows of a data set are made of.
 
-    Args:
+    Attributes:
         pair: whether rows have a second text.
     """
 
-    def __init__(self, *, pair: bool) -> None:
-        self.pair = pair
+    pair: bool = False
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        yield true_or_false("pair", self.pair)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SequenceTask(VectorTask):
+    """A text, or a pair of texts, in."""
+
+    learned: Form | None = None
+
+    def learned_from(self, data: TaskDataset) -> Self:
+        return replace(self, learned=Form(pair="text_pair" in data.roles))
+
+    @final
+    @property
+    def pair(self) -> bool:
+        """Whether rows have a second text."""
+        return bool(self.known.pair)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -57,3 +80,19 @@ class SequenceTask(VectorTask):
     def examples(self) -> list[object]:
         texts = ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]
         return [(text, "And another.") for text in texts] if self.pair else list(texts)
+
+
+def one_text(example: object) -> dict[str, Any]:
+    """One input of a task that takes single texts and nothing else.
+
+    Raises:
+        DataError: it is another thing.
+
+    Example:
+        >>> one_text("Once upon a time.")
+        {'text': 'Once upon a time.'}
+    """
+    values: object = {"text": example} if isinstance(example, str) else example
+    if not isinstance(values, Mapping) or not isinstance(values.get("text"), str) or len(values) > 1:
+        raise DataError(f"this model takes texts: a string, or a mapping with 'text'; found {brief(example, 80)}")
+    return {"text": values["text"]}

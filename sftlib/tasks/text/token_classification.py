@@ -6,15 +6,16 @@ Letters: ``B`` windows of a micro-batch, ``T`` positions, ``W`` words, ``K`` tag
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, pairwise
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
@@ -29,11 +30,11 @@ from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Spans
 from sftlib.metrics.tags import TagReader, spans
 from sftlib.models.outputs import logits
-from sftlib.models.sources import Head, ModelSource
-from sftlib.support.checking import choice, raise_together
+from sftlib.models.sources import Head
+from sftlib.support.checking import checked_fields, choice, share, whole_number
+from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.labels import check_labels
-from sftlib.tasks.options import label_weights, refuse_options
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problem
 from sftlib.tasks.vector import as_tensor
 
 _RAW = "raw text"  # column of the texts that were given to `predict` as they are
@@ -88,93 +89,93 @@ class _Piece(NamedTuple):
     scores: tuple[float, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned(WeightedLabels):
+    """What training data decided.
+
+    Attributes:
+        splitting: how raw texts are cut into words, of `sftlib.encoders.text.words.SPLITTINGS`.
+    """
+
+    splitting: str = "words"
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        yield choice("splitting", self.splitting, SPLITTINGS)
+
+
 @final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TokenClassification(Task):
-    """Cross-entropy over the words: the first sub-word of each bears its tag.
+    """A tag for each word, by cross-entropy: the first sub-word of each bears its tag.
 
     A row that is longer than the limit is cut into windows that overlap; every word is learned and predicted in the
     one window in which it has most context, so none is lost. The loss counts words.
 
     Args:
-        label_names: the tags in the order of the outputs.
-        class_weights: a weight for each tag, or None.
+        class_weights: ``"balanced"``, or tag -> weight: how much the words of a tag count.
         label_smoothing: share of the target spread over all tags.
-        stride: tokens that two windows share; a quarter of a window when None.
-        splitting: how raw texts are cut into words, of `sftlib.encoders.text.words.SPLITTINGS`.
+        stride: tokens that two windows share; a quarter of a window when None, half at most.
+        learned: tags, weights, and how raw texts are cut into words; from the training data.
+
+    Raises:
+        OptionError: values that they cannot have.
 
     Example:
-        >>> task = TokenClassification(label_names=("B-PER", "O"))
+        >>> data = TaskDataset({"tokens": [["Ada", "'s", "notes"]], "tags": [["B-PER", "O", "O"]]})
+        >>> task = TokenClassification(stride=16).learned_from(data)
+        >>> task, task.label_names
+        (TokenClassification(stride=16), ('B-PER', 'O'))
         >>> task.inputs_of("Ada's notes.")["tokens"]
         ['Ada', "'s", 'notes', '.']
     """
 
     name = "token-classification"
     usual_metrics = ("f1", "precision", "recall", "accuracy")
+    auto_class = "AutoModelForTokenClassification"
     family = Spans
 
-    def __init__(
-        self,
-        *,
-        label_names: Sequence[str],
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        stride: int | None = None,
-        splitting: str = "words",
-    ) -> None:
-        self._label_names = tuple(label_names)
-        self._weights = None if class_weights is None else tuple(class_weights)
-        self._smoothing = label_smoothing
-        self._stride = stride
-        raise_together([choice("splitting", splitting, SPLITTINGS)])
-        self._splitting = splitting
-        self._reader = TagReader(self._label_names)
+    class_weights: ClassWeights = None
+    label_smoothing: float = 0.0
+    stride: int | None = None
+    learned: Learned | None = None
 
-    @classmethod
-    def for_data(cls, data: TaskDataset, options: Mapping[str, Any]) -> TokenClassification:
-        refuse_options(cls.name, options, known=("class_weights", "label_smoothing", "stride"))
+    def problems(self) -> Iterable[Problem]:
+        return [
+            weights_problem(self.class_weights),
+            share("label_smoothing", self.label_smoothing),
+            self.stride is not None and whole_number("stride", self.stride, at_least=0),
+        ]
+
+    def learned_from(self, data: TaskDataset) -> Self:
         tags, names = data.view("tags"), data.label_names or ()
         if len({tag for row in tags for tag in row}) < 2:
             raise LabelError(
                 f"column {data.roles['tags']!r}: all words of {len(data):,} rows have the same tag; classification "
                 "needs at least two in the training data"
             )
-        return cls(
-            label_names=[str(name) for name in names],
-            class_weights=label_weights(options.get("class_weights"), chain.from_iterable(tags), names),
-            label_smoothing=options.get("label_smoothing", 0.0),
-            stride=options.get("stride"),
+        learned = Learned(
+            label_names=tuple(str(name) for name in names),
+            class_weights=label_weights(self.class_weights, chain.from_iterable(tags), names),
             splitting=splitting_of(data.view("tokens")),
         )
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TokenClassification:
-        return cls(**config)
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "label_names": list(self._label_names),
-            "class_weights": None if self._weights is None else list(self._weights),
-            "label_smoothing": self._smoothing,
-            "stride": self._stride,
-            "splitting": self._splitting,
-        }
+        return replace(self, learned=learned)
 
     @property
-    def label_names(self) -> tuple[str, ...]:
-        return self._label_names
+    def _label_names(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = self.known.label_names
+        return names
+
+    @cached_property
+    def _reader(self) -> TagReader:
+        return TagReader(self._label_names)
 
     @property
     def head(self) -> Head:
-        return Head(
-            auto_class="AutoModelForTokenClassification", outputs=len(self._label_names), labels=self._label_names
-        )
+        return Head(auto_class=self.auto_class, outputs=len(self._label_names), labels=self._label_names)
 
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        return source.build(self.head, dropout=dropout, seed=seed)
-
-    def check(self, data: TaskDataset) -> None:
-        if data.task not in (None, self.name):
-            raise DataError(f"the data set is for {data.task}, the model for {self.name}")
+    def check_rows(self, data: TaskDataset) -> None:
         if data.is_labelled:
             check_labels(data.view("tags"), self._label_names, column=data.roles["tags"])
 
@@ -185,11 +186,11 @@ class TokenClassification(Task):
         return ("tokens",)
 
     def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
-        return {"stride": self._stride}
+        return {"stride": self.stride}
 
     def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         frame, first = encoder.frame(), 0
-        room = window_room(encoder.max_length - frame.size, encoder.max_length, self._stride)
+        room = window_room(encoder.max_length - frame.size, encoder.max_length, self.stride)
         for chunk in encoder.encode_words(data.view("tokens")):
             writer.extend(self._windows(chunk, frame, room, first))
             first += len(chunk.words)
@@ -217,7 +218,7 @@ class TokenClassification(Task):
         ends = np.cumsum(chunk.words)
         lengths = tokens[ends] - tokens[ends - chunk.words]
         rooms = np.full_like(lengths, room)
-        windows = cut_windows(lengths, rooms, settled_stride(self._stride, rooms), speaks)
+        windows = cut_windows(lengths, rooms, settled_stride(self.stride, rooms), speaks)
         windows = windows.keep(_holds_words(windows, speaks))
         places, offsets = windows.places(), offsets_of(windows.lengths)
         own = speaks[places] & windows.owned()
@@ -257,9 +258,9 @@ class TokenClassification(Task):
         target = batch.targets["tags"]  # (B, T)
         learned = target != IGNORED
         scores, target = self._scores(outputs, batch)[learned], target[learned]  # (W, K), (W,)
-        weights = as_tensor(self._weights, scores)
+        weights = as_tensor(self.known.class_weights, scores)
         total = functional.cross_entropy(
-            scores, target, weight=weights, label_smoothing=self._smoothing, reduction="sum"
+            scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
         return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
 
@@ -283,7 +284,7 @@ class TokenClassification(Task):
             Entity(" ".join(words[first:last]), label, first, last, score) for label, first, last, score in found
         ]
         if raw is not None:
-            places = split_words(raw, self._splitting)
+            places = split_words(raw, self.known.splitting)
             ends = [(places[first][0], places[last - 1][1]) for _, first, last, _ in found]
             entities = [
                 replace(entity, text=raw[start:end], start=start, end=end)
@@ -297,7 +298,7 @@ class TokenClassification(Task):
 
     def inputs_of(self, example: object) -> dict[str, Any]:
         if isinstance(example, str):
-            words = [example[start:end] for start, end in split_words(example, self._splitting)]
+            words = [example[start:end] for start, end in split_words(example, self.known.splitting)]
             if not words:
                 raise DataError(f"the text {example!r:.60} holds no word")
             return {"tokens": words, _RAW: example}

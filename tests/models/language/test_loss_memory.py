@@ -128,7 +128,7 @@ def a_step(vocabulary: int) -> tuple[Storages, int]:
     turns = [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": "and on " * 25}]
     data = TaskDataset({"messages": [turns] * 8})
     tuner = FineTuner(model, tokenizer=FORMATS["chatml"].tokenizer(), precision="fp32", padding_free=True, device="cpu")
-    fitted = assemble(tuner._arguments, tuner._source, CausalLM.for_data(data, {}))
+    fitted = assemble(tuner._arguments, tuner._source, CausalLM().learned_from(data))
     encoded = fitted.encode(data)
     fitted = settled(fitted, encoded)
     forward = fitted.forward()

@@ -51,7 +51,7 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> list[Tensor]:
 def test_the_loss_is_that_of_all_logits(family: str) -> None:
     """Value and every gradient, for heads that scale or bend their scores too."""
     data, encoder = case_of("causal-lm").data(6), encoder_for(family)
-    task = CausalLM.for_data(data, {})
+    task = CausalLM().learned_from(data)
     model = tiny_model(family, dropout=0.0, auto_class=CAUSAL)
     encoded = task.encode(data, encoder)
     batch = task.collate(encoded, np.arange(6), encoder)
@@ -107,7 +107,7 @@ def test_padding_that_is_the_end_of_text_is_told_by_its_place() -> None:
     """gpt2 pads with its end of text; that of an answer is learned all the same."""
     data, encoder = case_of("causal-lm").data(4), encoder_for("gpt2")
     encoder.tokenizer.pad_token = encoder.tokenizer.eos_token
-    task = CausalLM.for_data(data, {})
+    task = CausalLM().learned_from(data)
     batch = task.collate(task.encode(data, encoder), np.arange(4), encoder)
     ends = (batch.targets["tokens"] == encoder.tokenizer.eos_token_id).sum(1)
     assert ends.tolist() == [1, 1, 1, 1]
@@ -117,7 +117,8 @@ def test_padding_that_is_the_end_of_text_is_told_by_its_place() -> None:
 def test_the_saved_folder_generates_the_same_by_itself(form: str | None, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(None) if form is None else FORMATS[form].tokenizer()
     options = {"max_steps": 12, "learning_rate": 1e-2, "precision": "fp32", "batch_size": 3}
-    tuner = FineTuner(byte_model(), tokenizer=tokenizer, generation=Generation(max_new_tokens=24), **options)
+    task = CausalLM(generation=Generation(max_new_tokens=24))
+    tuner = FineTuner(byte_model(), task=task, tokenizer=tokenizer, **options)
     tuner.fit(CHAT, progress=False).save(tmp_path / "model")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -185,13 +186,13 @@ def test_rows_that_are_too_long_are_cut_split_or_refused() -> None:
     options = {"tokenizer": tokenizer, "max_length": 48, "max_steps": 1}
     encoded = FineTuner(byte_model(), **options).fit(data, progress=False)._fitted.encode(data)  # type: ignore[union-attr]
     assert encoded.truncated.tolist() == [0]
-    split = FineTuner(byte_model(), over_long="split", **options).fit(data, progress=False)
+    split = FineTuner(byte_model(), task=CausalLM(over_long="split"), **options).fit(data, progress=False)
     windows = split._fitted.encode(data)  # type: ignore[union-attr]
     assert windows.owners.tolist() == [0, 0, 0, 1]
-    whole = CausalLM.for_data(data, {}).encode(data, split._fitted.encoder.__class__(tokenizer, 512))  # type: ignore[union-attr]
+    whole = CausalLM().learned_from(data).encode(data, split._fitted.encoder.__class__(tokenizer, 512))  # type: ignore[union-attr]
     assert sorted(targets_of(windows)) == sorted(targets_of(whole)), "every token is learned once"
     with pytest.raises(DataError, match=r"row 0.*over_long"):
-        FineTuner(byte_model(), over_long="error", **options).fit(data, progress=False)
+        FineTuner(byte_model(), task=CausalLM(over_long="error"), **options).fit(data, progress=False)
 
 
 def targets_of(encoded: Any) -> list[int]:
@@ -209,7 +210,7 @@ def test_prompts_that_leave_no_room_are_refused() -> None:
 def test_options_that_cannot_be_are_refused() -> None:
     for option, value in {"train_on": "answer", "over_long": "cut"}.items():
         with pytest.raises(OptionError, match=option):
-            FineTuner(byte_model(), tokenizer=byte_tokenizer(None), **{option: value}).fit(CHAT, progress=False)
+            CausalLM(**{option: value})
     with pytest.raises(OptionError, match="max_new_tokens=0"):
         Generation(max_new_tokens=0)
 

@@ -97,9 +97,9 @@ def gradients_of(model: torch.nn.Module) -> dict[str, Tensor]:
 def of_a_run(family: str, *, padding_free: bool, dropout: float = 0.0, cut: int = 8, **options: Any) -> Found:
     """What a training step of the library adds up before it divides."""
     data = TaskDataset({"messages": [[{"role": r, "content": c} for r, c in turns] for turns in ROWS]})
-    given = {"tokenizer": TOKENIZER, "precision": "fp32", "device": "cpu", "padding_free": padding_free, **options}
+    given = {"tokenizer": TOKENIZER, "precision": "fp32", "device": "cpu", "padding_free": padding_free}
     tuner = FineTuner(model_of(family, dropout), **given)
-    fitted = assemble(tuner._arguments, tuner._source, CausalLM.for_data(data, options))
+    fitted = assemble(tuner._arguments, tuner._source, CausalLM(**options).learned_from(data))
     encoded = fitted.encode(data)
     fitted = settled(fitted, encoded)
     forward = fitted.forward()

@@ -125,7 +125,7 @@ def test_a_decoder_is_sent_to_causal_lm() -> None:
 
 def test_no_gaps_at_all_are_refused() -> None:
     with pytest.raises(OptionError, match="mask_probability=0"):
-        FineTuner(tiny_model(), tokenizer=tiny_tokenizer(), mask_probability=0.0)
+        MaskedLM(mask_probability=0.0)
 
 
 class TestAdapt:
@@ -179,7 +179,16 @@ class TestAdapt:
         tiny_folder(tmp_path / "m", "gpt2", auto_class="AutoModelForCausalLM")
         plain = self.tuner(tmp_path / "m").fit(self.data(), progress=False)
         tuner = self.tuner(tmp_path / "m").adapt([*self.texts, "word " * 200], max_steps=2, progress=False)
+        with pytest.raises(OptionError, match="mask_probability"):
+            self.tuner(tmp_path / "m").adapt(self.texts, mask_probability=0.3)
         assert losses(tuner.fit(self.data(), progress=False))[0] != losses(plain)[0]
+
+    def test_gaps_are_as_asked_for(self, tmp_path: Path) -> None:
+        more = self.tuner(tmp_path / "m").adapt(self.texts, max_steps=2, mask_probability=0.5, progress=False)
+        usual = self.tuner(tmp_path / "m").adapt(self.texts, max_steps=2, progress=False)
+        assert losses(more.fit(self.data(), progress=False)) != losses(usual.fit(self.data(), progress=False))
+        with pytest.raises(OptionError, match="mask_probability=2"):
+            usual.adapt(self.texts, mask_probability=2)
 
     def test_labels_and_their_options_are_left_out(self, tmp_path: Path) -> None:
         tuner = self.tuner(tmp_path / "m", class_weights="balanced", keep_best="f1_macro", freeze=1, metrics=["mcc"])

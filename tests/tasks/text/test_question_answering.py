@@ -44,7 +44,7 @@ LONG = data_of(
 
 def encoded_of(data: TaskDataset, limit: int = 64, **options: Any) -> Any:
     encoder = TextEncoder(tiny_tokenizer(), limit)
-    task = QuestionAnswering.for_data(data, options)
+    task = QuestionAnswering(**options).learned_from(data)
     return task, encoder, task.encode(data, encoder)
 
 
@@ -82,7 +82,7 @@ def test_the_inputs_are_those_of_the_tokenizer() -> None:
     data = data_of(row_of(0, 1), row_of(1, 0))
     for family in ("bert", "roberta", "gpt2"):
         encoder = encoder_for(family)
-        encoded = QuestionAnswering.for_data(data, {}).encode(data, encoder)
+        encoded = QuestionAnswering().learned_from(data).encode(data, encoder)
         for i, row in enumerate(data):
             expected = tiny_tokenizer(family)(row["question"], row["context"])
             for name, ragged in encoded.inputs.items():
@@ -137,7 +137,7 @@ def test_the_loss_is_cross_entropy_over_context_and_none() -> None:
 
 def test_gradients() -> None:
     data = case_of(NAME).data(5)
-    task = QuestionAnswering.for_data(data, {})
+    task = QuestionAnswering().learned_from(data)
     batch = task.collate(task.encode(data, encoder_for()), np.arange(5), encoder_for())
     outputs = case_of(NAME).fake(task, batch).requires_grad_()
     assert torch.autograd.gradcheck(lambda scores: task.loss(scores, batch)[0], (outputs,), atol=1e-7)
@@ -161,7 +161,9 @@ def test_the_best_span_is_that_of_a_plain_search(longest: int) -> None:
 
 def test_the_best_of_all_windows_is_the_answer(tmp_path: Path) -> None:
     """Against transformers' own class, window by window."""
-    tuner = tuner_for(NAME, max_steps=40, max_length=40, stride=8, learning_rate=5e-3).fit(LONG, progress=False)
+    tuner = tuner_for(NAME, max_steps=40, max_length=40, task=QuestionAnswering(stride=8), learning_rate=5e-3).fit(
+        LONG, progress=False
+    )
     tuner.save(tmp_path / "model")
     model = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -268,8 +270,7 @@ def test_what_is_frozen_is_computed_once(freeze: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_answer_length": 0}, "max_answer_length"),
-        ({"stride": 31}, "half of their 61 tokens at most, 30"),
+        ({"task": QuestionAnswering(stride=31)}, "half of their 61 tokens at most, 30"),
         ({"max_length": 3}, "no room"),
         ({"label_smoothing": 0.1}, "label_smoothing"),
     ],
@@ -277,6 +278,8 @@ def test_what_is_frozen_is_computed_once(freeze: Any) -> None:
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         tuner_for(NAME, **options).fit(LONG, progress=False)
+    with pytest.raises(OptionError, match=r"stride=-1: .*\nmax_answer_length=0: "):
+        QuestionAnswering(max_answer_length=0, stride=-1)
 
 
 class Ends(torch.nn.Module):

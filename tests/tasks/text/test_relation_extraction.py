@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from sftlib import FineTuner, TaskDataset
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, OptionError
-from sftlib.tasks.text.relation_extraction import MARKERS, RelationExtraction, _marked, _nearest
+from sftlib.tasks.text.relation_extraction import MARKERS, Learned, RelationExtraction, _marked, _nearest
 from tests.contracts.cases import case_of, losses, tuner_for
 from tests.tiny import tiny_tokenizer
 
@@ -34,7 +34,7 @@ def data_of(*rows: dict[str, Any]) -> TaskDataset:
 def read(row: dict[str, Any], limit: int = 64) -> list[str]:
     """The tokens of one row."""
     task, encoder = (
-        RelationExtraction(label_names=("no_relation", "x"), words="tokens" in row),
+        RelationExtraction().learned_from(data_of({**row, "label": "no_relation"}, row)),
         encoder_with_markers(limit),
     )
     ids = task.encode(data_of(row), encoder).inputs["input_ids"][0].tolist()
@@ -107,7 +107,9 @@ def test_of_a_long_text_what_is_nearest_to_a_marker_is_kept(limit: int) -> None:
     for inside in (["[HEAD]", "actor", "[/HEAD]"], ["[TAIL]", "story", "[/TAIL]"]):
         place = tokens.index(inside[0])
         assert tokens[place : place + 3] == inside
-    encoded = RelationExtraction(label_names=("no_relation", "x")).encode(data_of(row), encoder_with_markers(limit))
+    encoded = RelationExtraction(learned=Learned(label_names=("no_relation", "x"))).encode(
+        data_of(row), encoder_with_markers(limit)
+    )
     assert encoded.truncated.tolist() == [0]
     found, apart = _marked(np.arange(1000), ((100, 102), (300, 303)), np.array([-1, -2, -3, -4]))
     kept = _nearest(found, apart, 50)
@@ -175,8 +177,8 @@ def test_rows_of_words_are_learned_and_predicted(tmp_path: Path) -> None:
 )
 def test_the_label_for_not_related(labels: list[Any], given: Any, expected: Any) -> None:
     data = TaskDataset([{"text": "a b", "head": (0, 1), "tail": (2, 3), "label": label} for label in labels])
-    task = RelationExtraction.for_data(data, {"negative_label": given})
-    assert task.config()["negative"] == expected
+    task = RelationExtraction(negative_label=given).learned_from(data)
+    assert task.known.negative_label == expected
     metrics = task.metrics(["f1_micro"]).update([labels[0]] * 2, [labels[0]] * 2)
     assert metrics["f1_micro"] == (0.0 if expected == labels[0] else 1.0)
 
@@ -184,15 +186,15 @@ def test_the_label_for_not_related(labels: list[Any], given: Any, expected: Any)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"negative_label": "norelation"}, "did you mean 'no_relation'"),
-        ({"negative_label": 1.5}, "negative_label"),
+        ({"task": RelationExtraction(negative_label="norelation")}, "did you mean 'no_relation'"),
         ({"max_length": 9}, "at least 10"),
-        ({"stride": 3}, "stride"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         tuner_for(NAME, **options).fit(case_of(NAME).data(), progress=False)
+    with pytest.raises(OptionError, match=r"negative_label=1\.5"):
+        RelationExtraction(negative_label=1.5)  # type: ignore[arg-type]
 
 
 def test_models_whose_vocabulary_cannot_grow_are_refused() -> None:

@@ -111,7 +111,7 @@ def test_cuts_give_the_same_losses_with_dropout(family: str) -> None:
 def test_the_folder_generates_the_same_in_transformers(family: str, beams: int, tmp_path: Path) -> None:
     options: dict[str, Any] = {"max_steps": 80, "learning_rate": 1e-2, "dropout": 0.0, "batch_size": 8}
     generation = Generation(max_new_tokens=9, beams=beams)
-    tuner = tuner_for("seq2seq", family, generation=generation, **options)
+    tuner = tuner_for("seq2seq", family, task=Seq2Seq(generation=generation), **options)
     tuner.fit(case_of("seq2seq").data(12), progress=False).save(tmp_path / "model")
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -128,7 +128,8 @@ def test_the_folder_generates_the_same_in_transformers(family: str, beams: int, 
 
 
 def test_the_score_is_the_mean_probability_of_the_tokens() -> None:
-    tuner = tuner_for("seq2seq", "bart", max_steps=20, learning_rate=1e-2, dropout=0.0, max_target_length=8)
+    task = Seq2Seq(max_target_length=8)
+    tuner = tuner_for("seq2seq", "bart", max_steps=20, learning_rate=1e-2, dropout=0.0, task=task)
     tuner.fit(case_of("seq2seq").data(), progress=False)
     tokenizer, model = tiny_tokenizer("bart"), tuner.model
     inputs = tokenizer("a wonderful film", return_tensors="pt")
@@ -159,7 +160,7 @@ def test_texts_are_written_only_if_a_metric_asks(monkeypatch: pytest.MonkeyPatch
     calls: list[int] = []
     answer = Seq2Seq.answer
     monkeypatch.setattr(Seq2Seq, "answer", lambda self, *given: calls.append(1) or answer(self, *given))
-    tuner = tuner_for("seq2seq", "t5", max_steps=1, max_target_length=4)
+    tuner = tuner_for("seq2seq", "t5", max_steps=1, task=Seq2Seq(max_target_length=4))
     tuner.fit(data_of(), data_of(), progress=False)
     assert not calls
     tuner.set_params(metrics=["token_accuracy", "exact_match", "chrf", "rouge1", "error_rate"])
@@ -176,7 +177,7 @@ def test_long_targets_are_cut_end_all_the_same_and_are_told(family: str) -> None
     assert max(map(len, targets)) == 4
     assert {row[-1] for row in targets} == {3}
     assert task.shortened(encoded).tolist() == [1, 3]
-    report = tuner_for("seq2seq", family, max_target_length=4).report(data_of())
+    report = tuner_for("seq2seq", family, task=Seq2Seq(max_target_length=4)).report(data_of())
     assert report.train.unsupervised_rows == (1, 3)
     assert any("lost supervision with their end: row 1, row 3" in problem for problem in report.problems)
 
@@ -222,7 +223,7 @@ def test_a_module_without_a_rule_for_its_decoder_is_refused() -> None:
 
 def test_a_target_cannot_be_longer_than_the_decoder() -> None:
     with pytest.raises(OptionError, match="at most 66"):
-        tuner_for("seq2seq", "bart", max_target_length=67).fit(data_of(), progress=False)
+        tuner_for("seq2seq", "bart", task=Seq2Seq(max_target_length=67)).fit(data_of(), progress=False)
 
 
 def test_two_encoders_become_one_model(tmp_path: Path) -> None:
@@ -239,7 +240,8 @@ def test_two_encoder_folders_write_the_same_after_a_save(tmp_path: Path) -> None
     folders = [tiny_folder(tmp_path / name, "bert", seed=seed) for seed, name in enumerate(("left", "right"))]
     pair = transformers.EncoderDecoderModel.from_encoder_decoder_pretrained(*folders)
     options: dict[str, Any] = {"max_steps": 30, "learning_rate": 1e-2, "dropout": 0.0, "batch_size": 8}
-    tuner = FineTuner(pair, tokenizer=folders[0], device="cpu", generation=Generation(max_new_tokens=8), **options)
+    task = Seq2Seq(generation=Generation(max_new_tokens=8))
+    tuner = FineTuner(pair, task=task, tokenizer=folders[0], device="cpu", **options)
     before = tuner.fit(data_of(), progress=False).predict(SOURCES)
     tuner.save(tmp_path / "model")
     assert FineTuner.load(tmp_path / "model").predict(SOURCES) == before
@@ -259,8 +261,8 @@ def test_the_first_token_that_a_model_asks_for_is_written(beams: int, tmp_path: 
         torch.manual_seed(0)
         model = transformers.MBartForConditionalGeneration(_mbart())
     model.generation_config.forced_bos_token_id = language
-    generation = Generation(max_new_tokens=6, beams=beams)
-    tuner = FineTuner(model, tokenizer=tiny_tokenizer("bart"), max_steps=3, device="cpu", generation=generation)
+    task = Seq2Seq(generation=Generation(max_new_tokens=6, beams=beams))
+    tuner = FineTuner(model, task=task, tokenizer=tiny_tokenizer("bart"), max_steps=3, device="cpu")
     before = tuner.fit(data_of(), progress=False).predict(SOURCES)
     assert all(p.text.startswith("film") for p in before)
     tuner.save(tmp_path / "model")

@@ -27,7 +27,7 @@ def data_of(**more: Any) -> TaskDataset:
 
 def summed(data: TaskDataset, **options: Any) -> tuple[float, float, list[torch.Tensor]]:
     """The loss of eight random embeddings a side, their number, and the sides."""
-    task = TextEmbedding.for_data(data, options)
+    task = TextEmbedding(**options).learned_from(data)
     encoded = task.encode(data, encoder_for())
     batch = task.collate(encoded, np.arange(8), encoder_for())
     outputs = functional.normalize(of_rows(batch, 12), dim=1)
@@ -46,7 +46,7 @@ def test_in_batch_by_a_plain_loop(negatives: bool) -> None:
 
 
 def test_triplet_by_a_plain_loop() -> None:
-    options = {"embedding_loss": "triplet", "embedding_margin": 0.4}
+    options = {"objective": "triplet", "margin": 0.4}
     total, _, (text, pair, negative) = summed(data_of(text_negative=NEGATIVES), **options)
     expected = sum(max(0.0, 0.4 - float(t @ p) + float(t @ n)) for t, p, n in zip(text, pair, negative, strict=True))
     assert total == pytest.approx(expected, rel=1e-9)
@@ -98,8 +98,8 @@ def test_the_folder_opens_in_sentence_transformers(tmp_path: Path) -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(OptionError, match="text_negative"):
-        tuner_for("text-embedding", embedding_loss="triplet").fit(data_of(), progress=False)
+        tuner_for("text-embedding", task=TextEmbedding(objective="triplet")).fit(data_of(), progress=False)
     with pytest.raises(OptionError, match="did you mean 'cosine'"):
-        tuner_for("text-embedding", embedding_loss="cosin")
+        TextEmbedding(objective="cosin")
     with pytest.raises(DataError, match="row 7"):
         tuner_for("text-embedding").fit(data_of(score=[*SCORES[:7], 5.0]), progress=False)

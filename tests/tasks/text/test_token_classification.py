@@ -31,7 +31,7 @@ def data_of(*rows: str, tags: list[list[str]] | None = None) -> TaskDataset:
 
 
 def task_for(data: TaskDataset, **options: Any) -> TokenClassification:
-    return TokenClassification.for_data(data, options)
+    return TokenClassification(**options).learned_from(data)
 
 
 LONG = "a wonderful film warm and funny from start to end unbelievablylongword x1 y22 " * 8
@@ -121,7 +121,7 @@ def test_the_loss_counts_words() -> None:
     """Against a loop over words."""
     data = case_of(NAME).data()
     weights = {"O": 0.5, "B-long": 2.0, "I-long": 1.0, "B-short": 3.0}
-    task = TokenClassification.for_data(data, {"class_weights": weights, "label_smoothing": 0.1})
+    task = TokenClassification(class_weights=weights, label_smoothing=0.1).learned_from(data)
     encoded = task.encode(data, encoder_for())
     batch = task.collate(encoded, np.arange(len(data)), encoder_for())
     outputs = case_of(NAME).fake(task, batch)
@@ -142,7 +142,7 @@ def test_the_loss_counts_words() -> None:
 
 def test_gradients() -> None:
     data = case_of(NAME).data(6)
-    task = TokenClassification.for_data(data, {"label_smoothing": 0.2, "class_weights": "balanced"})
+    task = TokenClassification(label_smoothing=0.2, class_weights="balanced").learned_from(data)
     batch = task.collate(task.encode(data, encoder_for()), np.arange(6), encoder_for())
     outputs = case_of(NAME).fake(task, batch).requires_grad_()
     assert torch.autograd.gradcheck(lambda scores: task.loss(scores, batch)[0], (outputs,), atol=1e-7)
@@ -210,7 +210,7 @@ def test_numbers_of_tags_that_have_names() -> None:
     rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[0, 1]]}, features=features)
     data = TaskDataset(rows)
     assert data.label_names == ("O", "B-x")
-    assert TokenClassification.for_data(data, {}).label_names == ("O", "B-x")
+    assert TokenClassification().learned_from(data).label_names == ("O", "B-x")
     assert data[0]["tags"] == ["O", "B-x"]
 
 
@@ -249,7 +249,7 @@ def test_a_column_of_texts_beside_the_words_is_no_matter() -> None:
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "gpt2"])
 def test_windows_are_cut_up_in_any_way(family: str) -> None:
     data = data_of(LONG, "dull film", LONG + "x", "a", "b c")
-    options = {"max_length": 24, "max_steps": 3, "batch_size": 16, "stride": 7}
+    options = {"max_length": 24, "max_steps": 3, "batch_size": 16, "task": TokenClassification(stride=7)}
     whole = tuner_for(NAME, family, micro_batch_size=16, **options).fit(data, progress=False)
     for cut in (1, 5):
         other = tuner_for(NAME, family, micro_batch_size=cut, **options).fit(data, progress=False)
@@ -269,16 +269,16 @@ def test_what_is_frozen_is_computed_once(freeze: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stride": 12, "max_length": 24}, "half of their 22 tokens at most, 11"),
-        ({"stride": -1}, "stride"),
+        ({"task": TokenClassification(stride=12), "max_length": 24}, "half of their 22 tokens at most, 11"),
         ({"max_length": 2}, "no room"),
-        ({"huber_delta": 1.0}, "huber_delta"),
         ({"class_weights": {"O": 1.0}}, "lacks the label"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         tuner_for(NAME, **options).fit(case_of(NAME).data(), progress=False)
+    with pytest.raises(OptionError, match="stride=-1"):
+        TokenClassification(stride=-1)
 
 
 def test_models_with_other_outputs_are_refused() -> None:
