@@ -187,7 +187,7 @@ def test_what_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
     ("value", "match"),
     [
         ("nowhere.jpg", "'nowhere.jpg' is a file that does not exist"),
-        ("http://example.org/a.jpg", "not fetched: download it"),
+        ("http://example.org/a.jpg", "an address instead of a path: pictures are not fetched"),
         ("a\0b.jpg", "a path that no file can have"),
         (".", "a folder instead of the file of a picture"),
         (3, "a picture is of type int: expected a path, bytes, a PIL image"),
