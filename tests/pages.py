@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sftlib.testing import SENTENCES, tiny_folder
 from tests.glue import official
-from tests.tiny import SENTENCES, tiny_folder
 
 # Hub names used on pages; relative paths too, which is what makes them work here.
 MODELS = {"bert-base-uncased": "bert", "sentence-transformers/all-MiniLM-L6-v2": "bert"}

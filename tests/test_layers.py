@@ -25,6 +25,8 @@ LAYERS: dict[str, set[str]] = {
     **{name: GROUND | MIDDLE | {"encoders", "tasks", "train"} | set(WIRING[:i]) for i, name in enumerate(WIRING)},
     # Built on the public front alone.
     "glue": GROUND | {"data", "finetuner"},
+    # For tests and notebooks; nobody in the package imports it.
+    "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
 }
 # What tasks have in common; a task never imports another.
 TASK_SHARED = {"base", "labels", "options", "vector", "single_label", "text.texts"}
@@ -33,14 +35,14 @@ TRAIN_KNOWS = {"tasks.base"}  # train knows the contract, not the tasks
 # The heavy packages, and the only files that may import them at all.
 BOUNDARIES: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("train/comm.py",),
-    "transformers": ("models/", "encoders/"),
+    "transformers": ("models/", "encoders/", "testing/"),
 }
 # Slow or optional packages: imported inside the function that uses them, in these places...
 EVERYWHERE = ("",)
 LIGHT = ("errors.py", "support/", "data/", "metrics/")
 INSIDE_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
-    **dict.fromkeys(("peft", "gguf", "bitsandbytes"), EVERYWHERE),
+    **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
     "torch": LIGHT,
 }
 
@@ -129,6 +131,11 @@ def test_imports_obey_the_layers(file: str) -> None:
         ("train/loop.py", "import torch.distributed as dist", "only train/comm.py"),
         ("train/loop.py", "from torch import distributed", "only train/comm.py"),
         ("train/loop.py", "from sftlib import FineTuner", "front door|train may import"),
+        ("train/loop.py", "from sftlib.testing import tiny_model", "train may import"),
+        ("finetuner.py", "from sftlib.testing import tiny_model", "finetuner may import"),
+        ("testing/models.py", "from sftlib.finetuner import FineTuner", "testing may import"),
+        ("testing/processes.py", "from sftlib.train.comm import Comm", None),
+        ("testing/pictures.py", "from PIL import Image", "only inside the function"),
         (
             "models/heads.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sftlib.train import loop",

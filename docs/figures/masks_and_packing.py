@@ -20,9 +20,9 @@ from sftlib import FineTuner, TaskDataset
 from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
 from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.testing import tiny_config
 from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
-from tests.tiny import tiny_config
 
 FOLDER = Path(__file__).parent.parent / "how-to"
 LEARNED, SHOWN, PADDING = "#c8f0d0", "#eeeeee", "#ffffff"

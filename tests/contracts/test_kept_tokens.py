@@ -25,8 +25,8 @@ from sftlib.run import encodings as module
 from sftlib.run.encodings import Encodings
 from sftlib.tasks.base import Task
 from sftlib.tasks.text.texts import SequenceTask
+from sftlib.testing import MAX_LENGTH, tiny_tokenizer
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
-from tests.tiny import MAX_LENGTH, tiny_tokenizer
 
 every = pytest.mark.parametrize("name", NAMES)
 MORE_OPTIONS: Mapping[str, tuple[Mapping[str, Any], ...]] = {

@@ -12,8 +12,8 @@ from sftlib import TaskDataset, glue
 from sftlib.errors import DataError, OptionError
 from sftlib.glue.board import AVERAGED
 from sftlib.metrics import Metrics
+from sftlib.testing import SENTENCES, tiny_folder
 from tests.glue import official
-from tests.tiny import SENTENCES, tiny_folder
 
 OPTIONS = {"max_steps": 2, "batch_size": 4, "max_length": 32, "precision": "fp32"}
 

@@ -14,8 +14,8 @@ from sftlib.errors import OptionError
 from sftlib.models.frozen.freezing import body_of, freeze, layers_of
 from sftlib.models.sizes import count_parameters
 from sftlib.run import fitted
+from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 WITH_LAYERS = tuple(family for family in FAMILIES if family != "albert")  # whose layers share one set of weights

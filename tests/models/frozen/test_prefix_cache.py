@@ -17,8 +17,8 @@ from sftlib.models.frozen.prefix_cache import Prefix
 from sftlib.models.frozen.prefix_store import PrefixStore, row_digest
 from sftlib.models.language import vocabulary
 from sftlib.run import fitted
+from sftlib.testing import FAMILIES
 from tests.contracts.cases import NAMES, case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES
 
 NAME = "text-classification"
 KEPT = {

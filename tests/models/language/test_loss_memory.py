@@ -25,9 +25,9 @@ from sftlib.models.language import chunked_loss
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.run.assemble import assemble
 from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.testing import tiny_config
 from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
-from tests.tiny import tiny_config
 
 SMALL, LARGE = 1_000, 50_000
 HIDDEN, POSITIONS = 8, 1_200

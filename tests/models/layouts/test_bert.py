@@ -14,6 +14,7 @@ from sftlib.models.layouts.stand_in import cast
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Bf16, Fp32
 from sftlib.models.structure import layers_of
+from sftlib.testing import tiny_model
 from sftlib.train.forward import Forward, fitting_layout
 from tests.models.layouts.rounding import require_rounding_of_autocast
 from tests.models.layouts.test_layout import (
@@ -25,7 +26,6 @@ from tests.models.layouts.test_layout import (
     requires_flat,
     scores_and_gradient,
 )
-from tests.tiny import tiny_model
 
 FUSED = ("bert", "roberta", "electra", "distilbert")
 WAYS = [Fused(first_only=False), Fused(first_only=True)]

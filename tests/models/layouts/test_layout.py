@@ -18,8 +18,8 @@ from sftlib.models.layouts.layout import Flat, Layout, OwnAttention, Padded, cho
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32
+from sftlib.testing import FAMILIES, tiny_model
 from sftlib.train.forward import Forward, fitting_layout
-from tests.tiny import FAMILIES, tiny_model
 
 CPU = torch.device("cpu")
 WITH_INTERFACE = [family for family in FAMILIES if family not in ("mpnet", "deberta-v2")]
