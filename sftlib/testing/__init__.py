@@ -9,6 +9,7 @@
     pictures.py        pictures of shapes
     waves.py           sounds of a few pitches
     processes.py       several processes inside this one, with every exchange counted
+    processes.py       several processes inside this one, with every exchange counted
 
 Nothing is downloaded, and equal arguments make equal things. The package itself never imports this.
 """
@@ -28,6 +29,7 @@ from sftlib.testing.models import (
     tiny_model,
 )
 from sftlib.testing.pictures import SHAPES, pictures, write_pictures
+from sftlib.testing.processes import Exchange, FakeProcesses
 from sftlib.testing.tokenizers import MAX_LENGTH, SENTENCES, SPECIAL, tiny_tokenizer
 from sftlib.testing.waves import SOUNDS, waves, write_waves
 
@@ -44,6 +46,8 @@ __all__ = [
     "SOUNDS",
     "SPECIAL",
     "TWO_STACKS",
+    "Exchange",
+    "FakeProcesses",
     "pictures",
     "tiny_audio_config",
     "tiny_audio_model",

@@ -41,8 +41,8 @@ def waves(
         seed: of everything that is drawn.
 
     Returns:
-        Rows ``{"audio": {"array": (samples,) float32 from -1 to 1, "sampling_rate": ...}, "label": name of the
-        sound}``; equal for equal arguments.
+        Rows ``{"audio": {"array": samples, "sampling_rate": sampling_rate}, "label": name of the sound}``, the samples
+        (S,) float32 from -1 to 1; equal for equal arguments.
 
     Raises:
         OptionError: numbers that cannot be.
