@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
 
+from sftlib.encoders.base import Inputs
+from sftlib.errors import OptionError
 from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import gguf_problem, quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
 from sftlib.models.language.generation import Generation
 from sftlib.support.checking import choice, raise_together, real_number, whole_number
 from sftlib.tasks import TASKS
+from sftlib.tasks.base import Task
 from sftlib.tasks.text.text_embedding import LOSSES
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
@@ -41,6 +45,9 @@ TASK_OPTIONS = (
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
 
+#: Shorthands of fields of ``inputs``.
+_OF_INPUTS = ("tokenizer", "max_length")
+
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
 Problem = str | Literal[False] | None
@@ -53,6 +60,7 @@ class Arguments:
 
     model: Any
     task: str | None
+    inputs: Inputs | None
     tokenizer: Any
     epochs: int
     max_steps: int | None
@@ -102,6 +110,38 @@ class Arguments:
     def as_dict(self) -> dict[str, Any]:
         """Option -> value."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def plain_values(self) -> dict[str, Any]:
+        """What of it is a plain value, without what says where something is kept; objects by what they are called."""
+        named = {"tokenizer": Path(self.tokenizer).name if isinstance(self.tokenizer, str) else None}
+        frozen = {"freeze": list(self.freeze) if isinstance(self.freeze, list | tuple) else self.freeze}
+        values = {name: value for name, value in self.as_dict().items() if name not in PLACES}
+        return {name: v for name, v in values.items() if _is_plain(v)} | named | frozen
+
+    def reading(self, task: Task) -> Inputs:
+        """How the inputs of a task are to be read: ``inputs``, with its flat shorthands.
+
+        Raises:
+            OptionError: inputs of another kind, a shorthand that they do not have, or one that is given twice.
+        """
+        kind, given = task.inputs, {name: getattr(self, name) for name in _OF_INPUTS}
+        given = {name: value for name, value in given.items() if value is not None}
+        known = {item.name for item in fields(kind)}
+        asked = kind() if self.inputs is None else self.inputs
+        if not isinstance(asked, kind):
+            raise OptionError(f"inputs={asked!r:.80}: {task.name} reads {kind.__name__}: inputs={kind.__name__}(...)")
+        problems = [
+            f"{name}={value!r:.60}: {task.name} reads {kind.__name__}, which has no such option"
+            for name, value in given.items()
+            if name not in known
+        ]
+        problems += [
+            f"{name} is given twice: {name}={given[name]!r:.60}, and in inputs={asked!r:.80}"
+            for name in known & given.keys()
+            if getattr(asked, name) is not None
+        ]
+        raise_together(problems)
+        return replace(asked, **given)
 
     def task_options(self) -> dict[str, Any]:
         """Those that shape a task."""
@@ -160,6 +200,7 @@ class Arguments:
             gguf_problem(self.gguf_file),
             quantize_problem(self.quantize, adapter=self.adapter, device=self.device),
             self._check_what_is_trained(),
+            _expected("inputs", self.inputs, Inputs | None, "such as Text(max_length=256), or None"),
             _switch("padding_free", self.padding_free),
             _switch("checkpointing", self.checkpointing),
             choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
@@ -228,3 +269,7 @@ def _expected(option: str, value: object, kind: Any, expected: str) -> str | Non
 
 def _none_masked(value: float) -> str | None:
     return None if value else "mask_probability=0: no token would be a gap; expected a number above 0 and below 1"
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)

@@ -13,8 +13,9 @@ from torch import nn
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
+from sftlib.encoders.base import Inputs
+from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import TrainingReport
-from sftlib.encoders.text.preview import Preview
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics
 from sftlib.models.adapters import LoRA
@@ -41,6 +42,7 @@ from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
 from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, prepare
+from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.support.checking import checked, nearest, raise_together, true_or_false, whole_number
@@ -61,14 +63,15 @@ class FineTuner:
         model: a model's name on the hub, a local folder, a transformers model, or any ``torch.nn.Module``. An object is
             copied and never changed.
         task: name of the task; taken from the training data when None.
-        tokenizer: a transformers tokenizer, or the folder or name of one; the model's own when None.
+        inputs: how inputs are read, such as ``Text(max_length=256)``; as the task usually reads them when None.
+        tokenizer: short for ``Text(tokenizer=...)``: a transformers tokenizer, or the folder or name of one.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
         learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of
             the model.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
-        max_length: tokens of a row, control tokens included; what the model can take when None.
+        max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.
         max_target_length: tokens of a target, its end included (``seq2seq``); as many as of a row when None.
         weight_decay: of AdamW, on matrices and embeddings.
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
@@ -130,6 +133,7 @@ class FineTuner:
         model: str | os.PathLike[str] | nn.Module,
         *,
         task: str | None = None,
+        inputs: Inputs | None = None,
         tokenizer: Any = None,
         epochs: int = 3,
         max_steps: int | None = None,
@@ -267,8 +271,11 @@ class FineTuner:
         )
         with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
             fitting = prepare(call, run)
-            self._fitted = fitting.fitted
-            fitting.go()
+            self._fitted = fitting.fitted  # which callbacks use meanwhile
+            try:
+                fitting.go()
+            finally:
+                self._fitted = fitting.fitted
         return self
 
     @checked
@@ -350,7 +357,9 @@ class FineTuner:
         fitted = self._ready("evaluate")
         require_labelled(data, "evaluate", fitted.task.name)
         check_data(fitted.task, data, "evaluate")
-        return fitted.evaluate(data, metric_names(self._arguments, fitted.task), batch_size)
+        encoded = fitted.encode(data)
+        names = metric_names(self._arguments, fitted.task)
+        return self._settled(encoded).evaluate(data, encoded, names, batch_size)
 
     @checked
     @together
@@ -372,15 +381,20 @@ class FineTuner:
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._ready("predict")
+        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs)
+        rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
+        if not rows:
+            return []
+        data, encoded = fitted.read(rows)
+        fitted = self._settled(encoded)
         answering = generation or self._arguments.generation
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
-        if isinstance(inputs, str | tuple | Mapping):
-            return fitted.predict([fitted.task.inputs_of(inputs)], batch_size)[0]
-        return fitted.predict(rows_of(fitted.task, inputs), batch_size)
+        found = fitted.predict(data, encoded, batch_size)
+        return found[0] if one else found
 
     @checked
-    def preview(self, data: TaskDataset, row: int = 0) -> Preview:
+    def preview(self, data: TaskDataset, row: int = 0) -> Any:
         """What the model reads of a row, and what of it is learned; for tasks that learn tokens of their input.
 
         Before ``fit`` the model is opened for it, since tokenizer and length limit are its own.
@@ -397,7 +411,7 @@ class FineTuner:
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
         fitted = self._fitted_for(choose_task(self._arguments, data, None))
-        return Preview.of(fitted.task.encode(data.select([row]), fitted.encoder), fitted.encoder.tokenizer)
+        return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder))
 
     @checked
     def plan(self, train: TaskDataset) -> Plan:
@@ -476,9 +490,8 @@ class FineTuner:
         """
         contents = artifact.load(path, model=model, gguf_file=gguf_file)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
-        tokenizer = None if model is None else contents.tokenizer
         with artifact.refusing(path):
-            given = {"model": os.fspath(path) if model is None else model, "tokenizer": tokenizer}
+            given = {"model": os.fspath(path)} if model is None else {"model": model, **contents.encoder.given}
             tuner = cls(**{**options, **given, "adapter": contents.adapter, "gguf_file": gguf_file})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner
@@ -497,9 +510,9 @@ class FineTuner:
             raise OptionError("merge: this FineTuner has no adapter; its model is a plain one already")
         plain = plain_model(fitted, self._arguments)
         none = {"adapter": None, "gguf_file": None, "quantize": None}
-        tuner = FineTuner(**{**self.get_params(), **none, "model": plain, "tokenizer": fitted.encoder.tokenizer})
+        tuner = FineTuner(**{**self.get_params(), **none, "model": plain, "inputs": None, **fitted.encoder.given})
         settings = {**fitted.settings, **none}
-        tuner._fitted = replace(fitted, model=plain, settings=settings, layout=None, recall=None, frozen="")
+        tuner._fitted = replace(fitted, model=plain, settings=settings, layout=None, recall=None)
         return tuner
 
     # What is known after fit or load.
@@ -562,9 +575,12 @@ class FineTuner:
         """What was fitted for this very task; else what `fit` would begin with."""
         if self._fitted is not None and self._fitted.task.config() == task.config():
             return self._fitted
-        fitted = assemble(self._arguments, self._source, task)
-        fitted.encodings = self._encodings
-        return fitted
+        return replace(assemble(self._arguments, self._source, task), encodings=self._encodings)
+
+    def _settled(self, encoded: Encoded) -> Fitted:
+        """What is ready for use, its layout tried on these rows if it had none."""
+        self._fitted = settled(self._ready("use"), encoded)
+        return self._fitted
 
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:

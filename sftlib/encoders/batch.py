@@ -1,21 +1,22 @@
-"""From flat arrays to the tensors of one micro-batch.
+"""One micro-batch: what the model sees of a few rows, and what only the loss sees.
 
-Letters: ``B`` rows of the micro-batch, ``T`` tokens of the longest of them.
+Letters: ``B`` rows of the micro-batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from sftlib.encoders.encoded import Encoded, Ragged, pad_together
+from sftlib.encoders.encoded import Column, Filed, Ragged
 
-#: Stands where a target of a token is none: beyond a row's end, and on tokens that are not to be learned.
+#: Stands where a target is none: beyond a row's end, and on what is not to be learned.
 IGNORED = -100
 
 
@@ -26,62 +27,47 @@ class Batch:
 
     Attributes:
         rows: (B,) row numbers in `Encoded`; they identify a row to dropout, whatever batch it comes in.
-        lengths: (B,) tokens of each row.
-        inputs: name -> (B, T); what the model sees.
+        cost: (B,) what each row takes of the pass.
+        inputs: name -> (B, ...); what the model sees.
         targets: name -> (B, ...), or (B, S) of targets of different lengths; what only the loss sees.
         notes: the same, of what the task needs to read the model's answer.
+        of_step: counts of the whole effective batch, by the names that `Task.counts` gave them, for losses of several
+            denominators.
+        known_by: what identifies the content of each row; only where outputs of frozen layers are kept.
     """
 
-    rows: torch.Tensor
-    lengths: torch.Tensor
-    inputs: Mapping[str, torch.Tensor]
-    targets: Mapping[str, torch.Tensor]
-    notes: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    rows: Tensor
+    cost: Tensor
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+    of_step: Mapping[str, float] = field(default_factory=dict)
+    known_by: tuple[bytes, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         if device.type == "cpu":
             return self
-        return Batch(
+        return replace(
+            self,
             rows=self.rows.to(device),
-            lengths=self.lengths.to(device),
+            cost=self.cost.to(device),
             inputs={name: value.to(device) for name, value in self.inputs.items()},
             targets={name: value.to(device) for name, value in self.targets.items()},
             notes={name: value.to(device) for name, value in self.notes.items()},
         )
 
 
-def pad(encoded: Encoded, rows: NDArray[np.int64], *, fill: Mapping[str, int]) -> Batch:
-    """Lay rows side by side, filled up on the right, with an attention mask.
+def laid_out(columns: Mapping[str, Column], rows: NDArray[np.int64], fill: float) -> dict[str, Tensor]:
+    """What belongs to the chosen rows, as tensors; what has a length for each row is filled up on the right.
 
-    Args:
-        encoded: the data set.
-        rows: (B,) row numbers.
-        fill: value that fills up each input.
-
-    Returns:
-        A `Batch` whose inputs are (B, T) int64, among them ``attention_mask``. Targets of tokens are filled up with
-        `IGNORED`, notes of tokens with 0.
+    Raises:
+        TypeError: a filed column: what it refers to is for an encoder to decode.
     """
-    padded, mask = pad_together(encoded.inputs, rows, fill=fill)
-    inputs = {name: torch.from_numpy(values) for name, values in padded.items()}
-    inputs["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
-    return Batch(
-        rows=torch.from_numpy(rows),
-        lengths=torch.from_numpy(encoded.lengths[rows]),
-        inputs=inputs,
-        targets=_laid_out(encoded.targets, rows, IGNORED),
-        notes=_laid_out(encoded.notes, rows, 0),
-    )
+    return {name: torch.from_numpy(_array(values, rows, fill)) for name, values in columns.items()}
 
 
-def _laid_out(
-    parts: Mapping[str, NDArray[Any] | Ragged], rows: NDArray[np.int64], fill: int
-) -> dict[str, torch.Tensor]:
-    """What belongs to the chosen rows; what has a length for each row is filled up."""
-    return {
-        name: torch.from_numpy(
-            values.padded(rows, fill=fill) if isinstance(values, Ragged) else np.asarray(values[rows])
-        )
-        for name, values in parts.items()
-    }
+def _array(values: Column, rows: NDArray[np.int64], fill: float) -> NDArray[Any]:
+    if isinstance(values, Filed):
+        raise TypeError("a column of references cannot be laid out; load it")
+    return values.padded(rows, fill=fill) if isinstance(values, Ragged) else np.asarray(values[rows])

@@ -1,4 +1,4 @@
-"""`TrainingReport`: what can be known about data once a tokenizer and a length limit are there."""
+"""`TrainingReport`: what can be known about data once it is known how a model reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.data.look.report import DataReport
-from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.support.display import counted, html_table, text_table
 
 #: Rows that a report names; all of them are counted.
@@ -22,8 +22,8 @@ Rows = NDArray[np.int64]
 
 @final
 @dataclass(frozen=True)
-class TokenReport:
-    """The tokens of one data set.
+class InputReport:
+    """What the inputs of one data set take: tokens, or whatever else their encoder counts.
 
     Args:
         rows: how many rows.
@@ -35,6 +35,7 @@ class TokenReport:
         tokens_lost: tokens that are cut off, over all rows.
         unsupervised: how many rows have supervision that was cut off with their end.
         unsupervised_rows: the first hundred of them, by number.
+        unit: what is counted.
     """
 
     rows: int
@@ -45,16 +46,19 @@ class TokenReport:
     tokens_lost: int = 0
     unsupervised: int = 0
     unsupervised_rows: tuple[int, ...] = ()
+    unit: str = "token"
 
     @classmethod
-    def of(cls, encoded: Encoded, unsupervised: Rows) -> Self:
-        """Count the tokens of rows.
+    def of(cls, encoded: Encoded, unsupervised: Rows, unit: str = "token") -> Self:
+        """Count what rows take.
 
         Args:
             encoded: the rows, cut already.
             unsupervised: (M,) numbers of the rows that lost supervision.
+            unit: what their encoder counts.
         """
-        uncut, cut, owners = encoded.uncut_lengths, encoded.truncated, encoded.owners
+        lengths = next((p.lengths for p in encoded.inputs.values() if isinstance(p, Ragged)), encoded.cost)
+        uncut, cut, owners = lengths + encoded.cut, encoded.truncated, encoded.owners
         truncated, lost = np.unique(owners[cut]), np.unique(owners[unsupervised])
         return cls(
             rows=len(np.unique(owners)),
@@ -69,21 +73,22 @@ class TokenReport:
             },
             truncated=len(truncated),
             truncated_rows=tuple(truncated[:NAMED].tolist()),
-            tokens_lost=int((uncut - encoded.lengths)[cut].sum()),
+            tokens_lost=int(encoded.cut.sum()),
             unsupervised=len(lost),
             unsupervised_rows=tuple(lost[:NAMED].tolist()),
+            unit=unit,
         )
 
-    def sentences(self, limit: int, name: str) -> Iterator[str]:
+    def sentences(self, limit: str, name: str) -> Iterator[str]:
         """What deserves attention.
 
         Args:
-            limit: tokens of a row.
+            limit: what a row may take, such as ``"128 tokens"``.
             name: what to call the data, or nothing.
         """
         where = f" of {name}" if name else ""
         if self.windows > self.rows:
-            yield f"{counted(self.rows, 'row')}{where} read in {self.windows:,} windows of at most {limit} tokens"
+            yield f"{counted(self.rows, 'row')}{where} read in {self.windows:,} windows of at most {limit}"
         if self.unsupervised:
             named = _named(self.unsupervised_rows, self.unsupervised)
             end = "its end" if self.unsupervised == 1 else "their end"
@@ -92,8 +97,8 @@ class TokenReport:
             share, lost = self.truncated / self.rows, self.tokens_lost / self.lengths["total"]
             named = _named(self.truncated_rows, self.truncated)
             yield (
-                f"{counted(self.truncated, 'row')}{where} ({share:.1%}) cut to {limit} tokens, "
-                f"{lost:.1%} of all tokens lost: {named}"
+                f"{counted(self.truncated, 'row')}{where} ({share:.1%}) cut to {limit}, "
+                f"{lost:.1%} of all {self.unit}s lost: {named}"
             )
 
 
@@ -104,18 +109,18 @@ class TrainingReport:
 
     Args:
         data: what can be known without a tokenizer.
-        train: the tokens of the training rows.
-        valid: the tokens of the validation rows, if there are any.
-        max_length: tokens that a row may have.
+        train: what the training rows take.
+        valid: what the validation rows take, if there are any.
+        max_length: what a row may take; None where rows take what they take.
         batch_size: rows of an optimizer step.
         steps: optimizer steps of the run.
         padding: share of the first epoch's positions that only fill up shorter rows, cut into passes as the run does.
     """
 
     data: DataReport
-    train: TokenReport
-    valid: TokenReport | None
-    max_length: int
+    train: InputReport
+    valid: InputReport | None
+    max_length: int | None
     batch_size: int
     steps: int
     padding: float
@@ -123,9 +128,10 @@ class TrainingReport:
     @property
     def problems(self) -> list[str]:
         """What deserves attention, as sentences: of the data, worst first, then of the tokens."""
-        tokens = list(self.train.sentences(self.max_length, ""))
+        limit = f"{self.max_length} {self.train.unit}s"
+        tokens = list(self.train.sentences(limit, ""))
         if self.valid is not None:
-            tokens += self.valid.sentences(self.max_length, "valid")
+            tokens += self.valid.sentences(limit, "valid")
         return [*self.data.problems, *tokens]
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,16 +145,16 @@ class TrainingReport:
             lines += self._token_lines("valid: ", self.valid)
         return [
             *lines,
-            ("longest input, tokens", self.max_length),
+            *([] if self.max_length is None else [(f"longest input, {self.train.unit}s", self.max_length)]),
             (f"padding at {counted(self.batch_size, 'row')}", self.padding),
         ]
 
-    def _token_lines(self, prefix: str, tokens: TokenReport) -> list[tuple[str, object]]:
+    def _token_lines(self, prefix: str, tokens: InputReport) -> list[tuple[str, object]]:
         return [
             *([(f"{prefix}windows", tokens.windows)] if tokens.windows > tokens.rows else []),
-            *((f"{prefix}tokens, {name}", value) for name, value in tokens.lengths.items()),
+            *((f"{prefix}{tokens.unit}s, {name}", value) for name, value in tokens.lengths.items()),
             (f"{prefix}truncated rows", tokens.truncated),
-            (f"{prefix}tokens lost", tokens.tokens_lost),
+            (f"{prefix}{tokens.unit}s lost", tokens.tokens_lost),
             (f"{prefix}rows that lost supervision", tokens.unsupervised),
         ]
 

@@ -14,7 +14,7 @@ Letters: ``B`` rows, ``T`` positions, ``N`` tokens end to end, ``H`` features, `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
@@ -96,70 +96,63 @@ class DropoutMasks:
         self._seed = seed
         self._pools: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
         self._step_key = 0
-        self._rows: Tensor | None = None  # (B,) keys
-        self._tokens: Tensor | None = None  # (B, T) keys
-        self._others: dict[int, Tensor] = {}  # S -> (B, S) keys
+        self._numbers: Tensor | None = None  # (B,) of the rows
         self._flat: Tensor | None = None  # (N,) keys
+        self._keys_of: dict[int, Tensor] = {}  # number of positions -> (B, S) keys
         self._calls: dict[int, int] = {}
         #: Whether attention was ever handed these masks; some versions of some models lose keywords on the way.
         self.reached_attention = False
 
     @contextmanager
-    def laid_out(
-        self, step: int, rows: Tensor, positions: Tensor, flat: Tensor | None = None, others: Iterable[int] = ()
-    ) -> Iterator[None]:
+    def laid_out(self, step: int, rows: Tensor, flat: tuple[Tensor, Tensor] | None = None) -> Iterator[None]:
         """Within this context masks are drawn for these rows.
 
         Args:
             step: optimizer step, from 0.
-            rows: (B, T) row number of every token.
-            positions: (B, T) position of every token in its row.
-            flat: (N,) where in (B * T) the tokens lie that the model sees end to end; None when it sees them padded.
-            others: other numbers of positions that the same rows have inside the model, such as those of a decoder.
+            rows: (B,) row numbers.
+            flat: where the model sees positions end to end: (N,) which of the rows each belongs to, and (N,) which
+                position of it that is.
         """
         self._step_key = mix_numbers(self._seed, step)
-        self._tokens = mix(rows * 2**24 + positions)
-        self._rows = mix(rows[:, 0] * 2**24 + _NO_POSITION)
-        self._flat = self._tokens.flatten() if flat is None else self._tokens.flatten().index_select(0, flat)
-        self._others = {
-            length: mix(rows[:, :1] * 2**24 + torch.arange(length, device=rows.device)) for length in others
-        }
-        self._calls = {}
+        self._numbers, self._keys_of, self._calls = rows, {}, {}
+        self._flat = None if flat is None else mix(rows.index_select(0, flat[0]) * 2**24 + flat[1])
         try:
             yield
         finally:
-            self._rows = self._tokens = self._flat = None
-            self._others = {}
+            self._numbers = self._flat = None
+            self._keys_of = {}
 
     def twice(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Contexts of a part of a pass, and of the same part once more: its masks are then the same.
 
         For `torch.utils.checkpoint`, which asks when the part begins for the first time.
         """
-        seen = (self._step_key, self._rows, self._tokens, self._flat, dict(self._calls))
+        seen = (self._step_key, self._numbers, self._flat, self._keys_of, dict(self._calls))
 
         @contextmanager
         def again() -> Iterator[None]:
-            now = (self._step_key, self._rows, self._tokens, self._flat, self._calls)
-            self._step_key, self._rows, self._tokens, self._flat, self._calls = (*seen[:4], dict(seen[4]))
+            now = (self._step_key, self._numbers, self._flat, self._keys_of, self._calls)
+            self._step_key, self._numbers, self._flat, self._keys_of, self._calls = (*seen[:4], dict(seen[4]))
             try:
                 yield
             finally:
-                self._step_key, self._rows, self._tokens, self._flat, self._calls = now
+                self._step_key, self._numbers, self._flat, self._keys_of, self._calls = now
 
         return nullcontext(), again()
 
     @property
     def active(self) -> bool:
         """Whether rows were laid out; otherwise nobody can say which row an activation belongs to."""
-        return self._tokens is not None
+        return self._numbers is not None
 
     def apply(self, x: Tensor, p: float, site: int) -> Tensor:
         """Dropout at one site of the model.
 
         Args:
-            x: (B, T, H) or (1, N, H) per token, (B, A, T, T) attention weights, (B, H) per row; the same with another
-                number of positions that rows have; any other shape gets one mask for all rows of the step.
+            x: (B, H) per row, (B, S, H) per position, (B, A, S, W) attention weights or channels, (B, ..., H);
+                (1, N, H) where positions lie end to end; or the same with (B * P, ...) for the P parts of each row,
+                such as the windows of a picture. Of any other shape nobody can say which row an activation belongs to:
+                its mask goes by its place in the batch.
             p: rate; it is rounded to a multiple of 2^-16.
             site: number of the place in the model. Layers that share a module are told apart by the order of the calls.
         """
@@ -211,26 +204,32 @@ class DropoutMasks:
         return mix_numbers(self._step_key, site, call)
 
     def _keys(self, x: Tensor) -> Tensor:
-        """One key for each vector along the last axis of ``x``."""
-        assert self._rows is not None
-        assert self._tokens is not None
-        assert self._flat is not None
-        rows, tokens = self._tokens.shape
-        if x.dim() == 3 and x.shape[:2] == (rows, tokens):
-            return self._tokens
-        if x.dim() == 3 and x.shape[:2] == (1, len(self._flat)):
+        """One key for each vector along the last axis of ``x``: a function of its row and its place in the row."""
+        assert self._numbers is not None
+        rows, leading = len(self._numbers), x.shape[:-1]
+        if self._flat is not None and x.dim() == 3 and leading == (1, len(self._flat)):
             return self._flat[None]
-        if x.dim() == 3 and x.shape[:2] == (rows, 1):  # the first token of each row alone
-            return self._tokens[:, :1]
-        if x.dim() == 4 and x.shape[0] == rows and x.shape[2] == tokens:
-            return self._tokens[:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
-        if x.dim() == 2 and x.shape[0] == rows:
-            return self._rows
-        if x.dim() == 3 and x.shape[0] == rows and x.shape[1] in self._others:
-            return self._others[x.shape[1]]
-        if x.dim() == 4 and x.shape[0] == rows and x.shape[2] in self._others:
-            return self._others[x.shape[2]][:, None, :] + _head_keys(x.shape[1], x.device)[:, None]
-        return mix(torch.arange(x.numel() // x.shape[-1], device=x.device)).view(x.shape[:-1])
+        if len(leading) == 1 and leading[0] == rows:
+            return self._positions(0)
+        if len(leading) < 2 or leading[0] % rows:  # shared by all rows, such as embeddings of distances
+            return mix(torch.arange(leading.numel(), device=x.device)).view(leading)
+        parts = leading[0] // rows  # of each row one after the other
+        keys = self._positions(parts * leading[-1]).view(leading[0], leading[-1])
+        between = leading[1:-1]
+        if not between:
+            return keys
+        return (keys[:, None] + _head_keys(between.numel(), x.device)[:, None]).view(leading)
+
+    def _positions(self, count: int) -> Tensor:
+        """(B, S) keys of so many positions of each row; (B,) of the rows as wholes for 0."""
+        assert self._numbers is not None
+        if count not in self._keys_of:
+            if count == 0:
+                self._keys_of[0] = mix(self._numbers * 2**24 + _NO_POSITION)
+            else:
+                places = torch.arange(count, device=self._numbers.device)
+                self._keys_of[count] = mix(self._numbers[:, None] * 2**24 + places)
+        return self._keys_of[count]
 
     def _pool(self, p: float, x: Tensor) -> Tensor:
         """(2^22 + 2^16,) of 0 and 1 / (1 - p), in the type of ``x``: the same numbers for every type and device."""

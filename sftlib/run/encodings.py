@@ -1,13 +1,14 @@
-"""Tokens that were made once are used again: by the next fit, fold, trial or evaluation, and by other processes.
+"""What was written of rows once is used again: by the next fit, fold, trial or evaluation, and by other processes.
 
-Tokens are a function of the roles that a task reads, of those of its options that matter to them, of what writes them,
-and of the tokenizer with its limit; the key is a digest of all these. Labels that stand beside the tokens are no part
-of it, so relabelled rows find their tokens too; targets that are tokens themselves are kept with the others.
+Columns are a function of the roles that a task reads, of those of its options that matter to them, of what writes them,
+and of the encoder with its limits; the key is a digest of all these. Labels that stand beside the inputs are no part of
+it, so relabelled rows find their columns too; targets that are read as inputs are, such as texts to write, are kept
+with the others.
 
 Data sets that were cut from one (`split`, `select`, folds) share its columns. As soon as one of them holds half of the
-rows, the tokens of all rows are made, and every other part takes its rows from there without a copy. A smaller part is
-tokenised by itself, unless the tokens of all rows are at hand already. So is one beside which there are rows that
-cannot be encoded: no data set answers for rows that it does not hold.
+rows, the columns of all rows are made, and every other part takes its rows from there without a copy. A smaller part is
+written by itself, unless the columns of all rows are at hand already. So is one beside which there are rows that cannot
+be encoded: no data set answers for rows that it does not hold.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from typing import Any, final
 from sftlib._version import __version__
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.scratch import MEMORY_LIMIT, in_memory
+from sftlib.encoders.base import Encoder
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter, read_tokens, write_tokens
+from sftlib.encoders.writer import Writer, read_columns, write_columns
 from sftlib.errors import ArtifactError, DataError, OptionError
 from sftlib.tasks.base import Task
 
@@ -36,52 +37,51 @@ _KEPT = 4  # data sets
 @final
 @dataclass(frozen=True)
 class _Making:
-    """How the tokens of rows are made, and what they are kept under.
+    """How the columns of rows are made, and what they are kept under.
 
     Args:
         task: writes them.
-        encoder: the tokenizer.
+        encoder: reads the inputs.
         roles: that the task reads.
-        facts: all that tokens depend on but the rows, as JSON values.
+        facts: all that they depend on but the rows, as JSON values.
     """
 
     task: Task
-    encoder: TextEncoder
+    encoder: Encoder
     roles: tuple[str, ...]
     facts: Mapping[str, Any]
 
     @classmethod
-    def of(cls, task: Task, data: TaskDataset, encoder: TextEncoder) -> _Making | None:
-        """None where nothing tells what tokens depend on: the task says nothing, or the tokenizer is unknown code."""
+    def of(cls, task: Task, data: TaskDataset, encoder: Encoder) -> _Making | None:
+        """None where nothing tells what columns depend on, or nothing is won by keeping them."""
         roles = tuple(role for role in task.reads if role in data.roles)
-        tokenizer = encoder.digest() if roles else None
-        if tokenizer is None:
+        key = encoder.key()
+        if key is None or not roles:
             return None
-        writes = type(task).write_tokens
+        writes = type(task).write
         facts = {
-            "tokenizer": tokenizer,
-            "max_length": encoder.max_length,
-            "options": task.token_options(encoder),
+            "encoder": key,
+            "options": task.write_options(encoder),
             "writes": [writes.__module__, writes.__qualname__, __version__],
         }
         return cls(task, encoder, roles, facts)
 
     def key(self, rows: TaskDataset) -> str:
-        """Hex SHA-256 of everything that decides the tokens of these rows."""
+        """Hex SHA-256 of everything that decides the columns of these rows."""
         facts = {"rows": rows.digest(self.roles), **self.facts}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def of_rows(self, rows: TaskDataset) -> Callable[[TokenWriter], None]:
-        """Fills a writer with the tokens of these rows."""
-        return lambda writer: self.task.write_tokens(rows, self.encoder, writer)
+    def of_rows(self, rows: TaskDataset) -> Callable[[Writer], None]:
+        """Fills a writer with the columns of these rows."""
+        return lambda writer: self.task.write(rows, self.encoder, writer)
 
 
 @final
 class Encodings:
-    """The tokens of the last few data sets, and a folder of all of them if there is one.
+    """The columns of the last few data sets, and a folder of all of them if there is one.
 
     Args:
-        folder: where tokens are kept for other processes; None to keep none. They are the user's texts, so only the
+        folder: where columns are kept for other processes; None to keep none. They are the user's texts, so only the
             user can read them. An entry that is damaged is made anew.
     """
 
@@ -97,8 +97,8 @@ class Encodings:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._folder,)  # a copy, also in another process, starts empty
 
-    def encode(self, task: Task, data: TaskDataset, encoder: TextEncoder) -> Encoded:
-        """What ``task.encode`` makes of these rows, its tokens taken from earlier work where there is some.
+    def encode(self, task: Task, data: TaskDataset, encoder: Encoder) -> Encoded:
+        """What ``task.encode`` makes of these rows, its columns taken from earlier work where there is some.
 
         Raises:
             OptionError: the folder cannot be written.
@@ -106,23 +106,23 @@ class Encodings:
         making = _Making.of(task, data, encoder)
         if making is None:
             return task.encode(data, encoder)
-        tokens = self._of_whole(making, data, data.whole())
-        if tokens is None:
-            return task.encode(data, encoder, self._tokens(making, data))
-        return task.encode(data, encoder, tokens if data.is_whole else tokens.of_rows(data.positions))
+        columns = self._of_whole(making, data, data.whole())
+        if columns is None:
+            return task.encode(data, encoder, self._columns(making, data))
+        return task.encode(data, encoder, columns if data.is_whole else columns.of_rows(data.positions))
 
     def _of_whole(self, making: _Making, data: TaskDataset, whole: TaskDataset) -> Encoded | None:
-        """The tokens of all rows; None where they are neither at hand nor worth making, or cannot be made."""
+        """The columns of all rows; None where they are neither at hand nor worth making, or cannot be made."""
         if 2 * len(data) < len(whole):
             return self._find(making.key(whole)) if whole.has_digest(making.roles) else None
         try:
-            return self._tokens(making, whole)
+            return self._columns(making, whole)
         except (DataError, ArtifactError):
             if data.is_whole:
                 raise
             return None  # the row may not be one of these: they alone say whether it is, and which
 
-    def _tokens(self, making: _Making, rows: TaskDataset) -> Encoded:
+    def _columns(self, making: _Making, rows: TaskDataset) -> Encoded:
         key = making.key(rows)
         return self._find(key) or self._make(key, making.of_rows(rows))
 
@@ -131,14 +131,14 @@ class Encodings:
         if found is not None:
             self._kept.move_to_end(key)
         elif self._folder is not None:
-            found = read_tokens(self._entry(key))
+            found = read_columns(self._entry(key))
             if found is not None:
                 self._keep(key, found)
         return found
 
-    def _make(self, key: str, fill: Callable[[TokenWriter], None]) -> Encoded:
+    def _make(self, key: str, fill: Callable[[Writer], None]) -> Encoded:
         if self._folder is None:
-            with TokenWriter() as writer:
+            with Writer() as writer:
                 fill(writer)
                 made = writer.done()
         else:
@@ -146,26 +146,26 @@ class Encodings:
         self._keep(key, made)
         return made
 
-    def _write(self, key: str, fill: Callable[[TokenWriter], None]) -> Encoded:
+    def _write(self, key: str, fill: Callable[[Writer], None]) -> Encoded:
         problem: object = "what was written is not what is there"
         try:
-            write_tokens(self._entry(key), fill)
-        except OSError as error:  # or another process was faster: then its tokens are there now
+            write_columns(self._entry(key), fill)
+        except OSError as error:  # or another process was faster: then its columns are there now
             problem = error
-        made = read_tokens(self._entry(key))
+        made = read_columns(self._entry(key))
         if made is None:
             raise OptionError(f"cache_dir={str(self._folder)!r} cannot be written: {problem}")
         return made
 
     def _entry(self, key: str) -> Path:
         assert self._folder is not None
-        return self._folder / f"tokens-{key[:32]}"
+        return self._folder / f"columns-{key[:32]}"
 
-    def _keep(self, key: str, tokens: Encoded) -> None:
+    def _keep(self, key: str, columns: Encoded) -> None:
         """Keep the newest, and of the others as many as memory is meant for."""
-        self._kept[key] = tokens
+        self._kept[key] = columns
         while len(self._kept) > _KEPT or (len(self._kept) > 1 and self._bytes() > MEMORY_LIMIT):
             self._kept.popitem(last=False)
 
     def _bytes(self) -> int:
-        return sum(in_memory(array) for tokens in self._kept.values() for array in tokens.arrays())
+        return sum(in_memory(array) for columns in self._kept.values() for array in columns.arrays())

@@ -14,162 +14,142 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.batch import Batch
+from sftlib.encoders.base import Encoder
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.metrics import Metrics
-from sftlib.models.frozen.prefix_cache import Recalling
-from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.layouts.layout import Layout
-from sftlib.models.opening import check_vocabulary
-from sftlib.models.precision import Fp32, Precision
-from sftlib.models.sources import seeded
+from sftlib.models.precision import Precision
 from sftlib.run.encodings import Encodings
 from sftlib.tasks.base import Task
+from sftlib.tasks.plan import Plan
 from sftlib.train.comm import Alone, Comm
-from sftlib.train.feed import MicroBatches
-from sftlib.train.forward import Forward, fitting_layout
+from sftlib.train.feed import Feed
+from sftlib.train.forward import Forward
 from sftlib.train.history import History
 from sftlib.train.inference import Inference
 from sftlib.train.plan import Budget
-from sftlib.train.recall import Recall, freeze_layout, try_recall
+from sftlib.train.recall import Recall
 
-_TOKENS_OF_A_PASS = 2**14
+_COST_OF_A_PASS = 2**14
 _ROWS_OF_A_PASS = 128
 
 
 @final
-@dataclass
+@dataclass(frozen=True)
 class Fitted:
-    """A model ready for use.
+    """A model ready for use; what is found out later makes a new one (`sftlib.run.settle`).
 
     Attributes:
         task: with its labels.
         model: with its weights, on its device.
-        encoder: tokenizer and length limit.
+        encoder: reads inputs.
         precision: number format of the products.
         device: where the model lies.
         settings: every option as it was resolved on this machine, as JSON values.
+        layout: how rows lie inside the model; None until rows were at hand to try it on.
         history: of the run that made it.
         metrics: of the last evaluation, for the model card.
-        layout: how rows lie inside the model; settled when rows are first at hand.
         samples: a few inputs of its kind, to compare predictions after saving.
-        encodings: tokens made so far.
+        encodings: columns made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
-        frozen: what to say of that before the first step.
         comm: the processes that share the work.
     """
 
     task: Task
     model: nn.Module
-    encoder: TextEncoder
+    encoder: Encoder
     precision: Precision
     device: torch.device
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
     layout: Layout | None = None
     history: History = field(default_factory=History)
-    metrics: dict[str, float] = field(default_factory=dict)
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = ()
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None
-    frozen: str = ""
     comm: Comm = field(default_factory=Alone)
 
     def alone(self) -> Fitted:
         """The same for this process by itself."""
         return replace(self, comm=Alone())
 
-    def forward(self, encoded: Encoded) -> Forward:
-        """Calls the model; the layout is tried out on the first rows that come along.
+    # Rows.
+
+    def encode(self, data: TaskDataset) -> Encoded:
+        """The columns of rows; what was made before is used again.
+
+        Raises:
+            OptionError: rows that the model cannot read, or a ``cache_dir`` that cannot be written.
+        """
+        return self._checked(self.encodings.encode(self.task, data, self.encoder))
+
+    def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[TaskDataset, Encoded]:
+        """Inputs under role names as a data set, and its columns; those of inputs that come once are not kept."""
+        columns = {role: [row[role] for row in rows] for role in rows[0]}
+        data = TaskDataset(columns, task=self.task.name)
+        return data, self._checked(self.task.encode(data, self.encoder))
+
+    def examples(self) -> Encoded:
+        """A few inputs of the kind that the task takes, of different cost."""
+        return self.read([self.task.inputs_of(example) for example in self.task.examples()])[1]
+
+    def _checked(self, encoded: Encoded) -> Encoded:
+        self.encoder.check(self.model, encoded)
+        return encoded
+
+    def feed(self, encoded: Encoded, budget: Budget | None = None, *, plan: Plan | None = None) -> Feed:
+        """Hands rows to the device.
 
         Args:
-            encoded: rows of the kind that will follow.
+            encoded: the rows.
+            budget: of one pass; that of a pass without gradients when None.
+            plan: which rows make up which step, in training.
         """
-        if self.layout is None:
-            wanted = self.settings["padding_free"]
-            probes = [self._probe(self._examples()), self._probe(encoded)]  # the data may be one short row
-            self.layout = fitting_layout(
-                self.model,
-                probes,
-                self.device,
-                padding_free=None if wanted == "auto" else wanted,
-                ask=self.task.ask,
-                draw=partial(self.task.draw, encoder=self.encoder),
-            )
-            self.settings["layout"] = self.layout.name
-        return self._forward(self.layout, self.precision)
+        return Feed(
+            self.task,
+            encoded,
+            self.encoder,
+            device=self.device,
+            budget=budget or Budget(_ROWS_OF_A_PASS, _COST_OF_A_PASS),
+            comm=self.comm,
+            plan=plan,
+            seed=self.settings["seed"],
+            identified=self.recall is not None,
+        )
 
-    def learn_frozen(self, *parts: Encoded | None) -> None:
-        """Compute the frozen part of these rows, where that is to be done once."""
-        if self.recall is not None:
-            self.recall.learn(*(part for part in parts if part is not None))
+    # Passes.
 
-    def hold_frozen(self, encoded: Encoded, store: PrefixStore) -> Forward:
-        """After a part of the model was frozen: keep what is constant in evaluation mode, and see how to recall it.
-
-        Args:
-            encoded: rows of the kind that will follow.
-            store: where to keep outputs.
-        """
-        plain, batch = self.forward(encoded).layout, self._probe(encoded)
-        with seeded(self.settings["seed"]):
-            self.layout = frozen = freeze_layout(lambda layout: self._forward(layout, Fp32()), plain, batch)
-            found: Recalling | str = "every step shows the model other tokens"
-            if not self.task.shows_more:
-                found = try_recall(lambda layout: self._forward(layout, Fp32()), frozen, batch)
-        if not isinstance(found, Recalling):
-            self.frozen = f"frozen layers are computed anew in every step: {found}"
-            return self.forward(encoded)
-        budget = Budget(_ROWS_OF_A_PASS, _TOKENS_OF_A_PASS)
-        self.recall = Recall(found, self.forward(encoded), self.task, self.encoder, budget=budget, store=store)
-        self.frozen = "frozen layers are computed once for each row"
-        return self._forward(found, self.precision)
-
-    def _examples(self) -> Encoded:
-        rows = [self.task.inputs_of(example) for example in self.task.examples()]
-        return self.task.encode(self._unlabelled(rows), self.encoder)
-
-    def _unlabelled(self, rows: Sequence[Mapping[str, Any]]) -> TaskDataset:
-        return TaskDataset({role: [row[role] for row in rows] for role in rows[0]}, task=self.task.name)
-
-    def _probe(self, encoded: Encoded) -> Batch:
-        """A few rows of different lengths, the longest among them."""
-        by_length = np.argsort(encoded.lengths, kind="stable")
-        probe = np.unique(by_length[[0, len(by_length) // 2, -1]])
-        return self.task.collate(encoded, probe, self.encoder).to(self.device)
-
-    def _forward(self, layout: Layout, precision: Precision) -> Forward:
+    def forward(self, layout: Layout | None = None, precision: Precision | None = None) -> Forward:
+        """Calls the model, in its own layout and precision unless others are given."""
+        layout = layout or self.layout
+        assert layout is not None, "no rows were at hand to try a layout on"
         return Forward(
             self.model,
             device=self.device,
-            precision=precision,
+            precision=precision or self.precision,
             layout=layout,
+            call=self.encoder.calling(self.model),
             seed=self.settings["seed"],
             ask=self.task.ask,
             checkpointing=self.settings.get("checkpointing") is True,
             draw=partial(self.task.draw, encoder=self.encoder),
         )
 
-    def encode(self, data: TaskDataset) -> Encoded:
-        """Tokenised rows; tokens that were made before are used again.
+    def recalling(self) -> Forward:
+        """As `forward`; of rows that were learned beforehand, what is frozen is not computed."""
+        return self.forward(None if self.recall is None else self.recall.layout)
 
-        Raises:
-            OptionError: tokens that the model does not know, or a ``cache_dir`` that cannot be written.
-        """
-        return self._known(self.encodings.encode(self.task, data, self.encoder))
+    def learn_frozen(self, *parts: Encoded | None) -> None:
+        """Compute the frozen part of these rows, where that is to be done once."""
+        if self.recall is not None:
+            self.recall.learn(*(part for part in parts if part is not None))
 
-    def _known(self, encoded: Encoded) -> Encoded:
-        check_vocabulary(self.model, encoded.inputs["input_ids"].distinct())
-        return encoded
-
-    def inference(self, forward: Forward, batch_size: int | None = None) -> Inference:
+    def inference(self, forward: Forward, encoded: Encoded, batch_size: int | None = None) -> Inference:
         """Runs the model over rows; ``batch_size`` only decides how they are cut up."""
-        tokens = _TOKENS_OF_A_PASS if batch_size is None else 2**62
-        return Inference(forward, self.task, self.encoder, Budget(batch_size or _ROWS_OF_A_PASS, tokens), self.comm)
+        budget = None if batch_size is None else Budget(batch_size, 2**62)
+        return Inference(forward, self.task, self.encoder, self.feed(encoded, budget), self.comm)
 
-    def micro_batches(self, encoded: Encoded, budget: Budget) -> MicroBatches:
-        """Cuts effective batches of these rows."""
-        return MicroBatches(self.task, encoded, self.encoder, device=self.device, budget=budget, comm=self.comm)
+    # Use.
 
     def evaluator(
         self, forward: Forward, data: TaskDataset | None, encoded: Encoded | None, names: Sequence[Any]
@@ -180,52 +160,49 @@ class Fitted:
         def evaluate() -> Metrics | None:
             if encoded is None or data is None:
                 return None
-            metrics = self.inference(forward).evaluate(encoded, data, references, self.task.metrics(names))
-            self.metrics = metrics.to_dict()
-            return metrics
+            return self.inference(forward, encoded).evaluate(data, references, self.task.metrics(names))
 
         return evaluate
 
-    def settle(self, valid: TaskDataset | None, names: Sequence[Any]) -> None:
-        """After a run: let the task choose what it chooses on the validation data, and evaluate once more with it."""
-        if valid is None or not self.task.settles:
-            return
-        with self._evaluating(valid) as (inference, encoded):
-            self.task = self.task.settled(valid, inference.predict(encoded, valid))
-        self.metrics = self.evaluate(valid, names).to_dict()
-
     @contextlib.contextmanager
-    def _evaluating(self, data: TaskDataset, batch_size: int | None = None) -> Iterator[tuple[Inference, Encoded]]:
-        """What runs the model over these rows, and the rows; while this lasts the model computes our way."""
-        encoded = self.encode(data)
+    def _evaluating(self, encoded: Encoded, batch_size: int | None = None) -> Iterator[Inference]:
+        """What runs the model over these rows; while this lasts the model computes our way."""
         self.learn_frozen(encoded)
-        forward = self.forward(encoded) if self.recall is None else self._forward(self.recall.layout, self.precision)
+        forward = self.recalling()
         with forward.prepared():
-            yield self.inference(forward, batch_size), encoded
+            yield self.inference(forward, encoded, batch_size)
 
-    def evaluate(self, data: TaskDataset, names: Sequence[Any] | None, batch_size: int | None = None) -> Metrics:
-        """Metrics over labelled rows."""
-        with self._evaluating(data, batch_size) as (inference, encoded):
-            return inference.evaluate(encoded, data, self.task.references(data), self.task.metrics(names))
+    def evaluate(
+        self, data: TaskDataset, encoded: Encoded, names: Sequence[Any] | None, batch_size: int | None = None
+    ) -> Metrics:
+        """Metrics over labelled rows, whose columns are given too."""
+        with self._evaluating(encoded, batch_size) as inference:
+            return inference.evaluate(data, self.task.references(data), self.task.metrics(names))
 
-    def predict(self, rows: Sequence[Mapping[str, Any]], batch_size: int | None = None) -> list[Any]:
-        """One prediction per row under role names, in order."""
-        if not rows:
-            return []
-        data = self._unlabelled(rows)
-        encoded = self._known(self.task.encode(data, self.encoder))  # inputs that come once are not kept
-        forward = self.forward(encoded)
+    def predict(self, data: TaskDataset, encoded: Encoded, batch_size: int | None = None) -> list[Any]:
+        """One prediction per row, in order."""
+        forward = self.forward()
         with forward.prepared():
-            return self.inference(forward, batch_size).predict(encoded, data)
+            return self.inference(forward, encoded, batch_size).predict(data)
+
+    def with_choices_of(self, valid: TaskDataset | None, names: Sequence[Any]) -> Fitted:
+        """After a run: with what the task chooses on the validation data, evaluated once more with it."""
+        if valid is None or not self.task.settles:
+            return self
+        encoded = self.encode(valid)
+        with self._evaluating(encoded) as inference:
+            chosen = replace(self, task=self.task.settled(valid, inference.predict(valid)))
+        return replace(chosen, metrics=chosen.evaluate(valid, encoded, names).to_dict())
 
     def suspects(self, forward: Forward, encoded: Encoded) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
         """A function that finds, among rows of ``encoded``, the rows of the data whose own loss is not finite."""
+        feed = self.feed(encoded)
 
         def find(rows: NDArray[np.int64]) -> NDArray[np.int64]:
             bad = []
             with torch.inference_mode():
                 for row in rows:
-                    batch = self.task.collate(encoded, np.array([row]), self.encoder).to(self.device)
+                    batch = feed.of(np.array([row]))
                     if not torch.isfinite(self.task.loss(forward(batch), batch).total):
                         bad.append(row)
             return np.unique(encoded.owners[np.array(bad, dtype=np.int64)])

@@ -17,9 +17,8 @@ from tqdm.auto import tqdm
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.encoded import Encoded
 from sftlib.errors import CheckpointError
-from sftlib.models.precision import Fp16
+from sftlib.models.precision import Fp16, Precision
 from sftlib.run.fitted import Fitted
 from sftlib.run.identity import described_options, differences, digest_of, digest_of_weights, libraries
 from sftlib.train.callbacks import Callback
@@ -28,8 +27,7 @@ from sftlib.train.disk.checkpoint import Checkpoints, Parts
 from sftlib.train.disk.locking import FolderLock
 from sftlib.train.disk.saving import Saver
 from sftlib.train.disk.signals import Signals
-from sftlib.train.feed import MicroBatches
-from sftlib.train.history import History
+from sftlib.train.feed import Feed
 from sftlib.train.plan import Budget
 from sftlib.train.state import Training
 
@@ -72,14 +70,13 @@ class Run(ABC):
         self,
         training: Training,
         fitted: Fitted,
-        encoded: Encoded,
-        micro_batches: MicroBatches,
+        feed: Feed,
         members: Sequence[Callback],
     ) -> Sequence[Callback]:
         """Take up the history so far; the callbacks to add, after all others.
 
         Raises:
-            CheckpointError: the model or its tokens are not those of the run that is to go on.
+            CheckpointError: the model or its rows are not those of the run that is to go on.
         """
 
     @abstractmethod
@@ -112,8 +109,7 @@ class RunInMemory(Run):
         self,
         training: Training,
         fitted: Fitted,
-        encoded: Encoded,
-        micro_batches: MicroBatches,
+        feed: Feed,
         members: Sequence[Callback],
     ) -> Sequence[Callback]:
         return ()
@@ -201,20 +197,19 @@ class RunOnDisk(Run):
         self,
         training: Training,
         fitted: Fitted,
-        encoded: Encoded,
-        micro_batches: MicroBatches,
+        feed: Feed,
         members: Sequence[Callback],
     ) -> Sequence[Callback]:
         start = {
             "weights of the model given": digest_of_weights(fitted.model),
-            "tokens of train": encoded.digest(),
+            "rows of train, as the model reads them": feed.encoded.digest(),
         }
         if self._state is not None:
             self._refuse(differences(self._before["start"], start))
         self._comm.on_first(lambda: self._checkpoints.set_aside(self._damaged))
         if self._state is not None:
             training.step = self._state["position"]["step"]
-            training.history = fitted.history = History(self._state["history"])
+            training.history.begin_with(self._state["history"])
         run = {
             "options": self._options,
             "data": self._data,
@@ -228,7 +223,7 @@ class RunOnDisk(Run):
         }
         self._saver = Saver(
             self._checkpoints,
-            members=[*members, _Resolved(fitted, micro_batches)],
+            members=[*members, _Resolved(fitted.precision, feed)],
             run=run,
             facts={"libraries": libraries(), "options": digest_of(self._options), "data": digest_of(self._data)},
             save_every=self._save_every,
@@ -272,26 +267,23 @@ class RunOnDisk(Run):
 
 @final
 class _Resolved(Callback):
-    """What was found out on the way: metrics for the card, the loss scale of fp16, what fits into memory."""
+    """What was found out on the way: the loss scale of fp16, what fits into memory."""
 
-    def __init__(self, fitted: Fitted, micro_batches: MicroBatches) -> None:
-        self._fitted = fitted
-        self._micro_batches = micro_batches
+    def __init__(self, precision: Precision, feed: Feed) -> None:
+        self._precision = precision
+        self._feed = feed
 
     def state_dict(self) -> dict[str, Any]:
-        precision = self._fitted.precision
+        precision = self._precision
         scale = [precision.loss_scale, precision.good_steps] if isinstance(precision, Fp16) else None
-        budget = asdict(self._micro_batches.budget)
-        return {"metrics": dict(self._fitted.metrics), "loss_scale": scale, "budget": budget}
+        return {"loss_scale": scale, "budget": asdict(self._feed.budget)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._fitted.metrics = dict(state["metrics"])
         given = state["budget"]
-        budget = {"rows": int(given["rows"]), "tokens": int(given["tokens"]), "flat": given["flat"]}
-        if not all(1 <= budget[name] <= 2**62 for name in ("rows", "tokens")) or not isinstance(budget["flat"], bool):
+        budget = {"rows": int(given["rows"]), "cost": int(given["cost"]), "flat": given["flat"]}
+        if not all(1 <= budget[name] <= 2**62 for name in ("rows", "cost")) or not isinstance(budget["flat"], bool):
             raise ValueError(f"budget {budget!r:.80}")
-        self._micro_batches.budget = Budget(**budget)
-        precision = self._fitted.precision
-        if isinstance(precision, Fp16):
+        self._feed.budget = Budget(**budget)
+        if isinstance(self._precision, Fp16):
             scale, good_steps = state["loss_scale"]
-            precision.loss_scale, precision.good_steps = float(scale), int(good_steps)
+            self._precision.loss_scale, self._precision.good_steps = float(scale), int(good_steps)

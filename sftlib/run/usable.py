@@ -1,4 +1,4 @@
-"""A forward pass that was seen to work before the first step."""
+"""A model that was seen to work before the first step."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sftlib.models.memory import is_out_of_memory
 from sftlib.models.opening import first_line
 from sftlib.models.sources import seeded
 from sftlib.run.fitted import Fitted
-from sftlib.train.forward import Forward
+from sftlib.run.settle import settled
 
 
-def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Forward:
-    """The forward pass, after it was seen to work: a model that cannot be called is to be told before the first step.
+def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Fitted:
+    """The same, settled and seen to work: a model that cannot be called is to be told before the first step.
 
     Args:
         fitted: the model.
@@ -25,11 +25,11 @@ def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> For
         OptionError: what the model does on a row of the data, or does not.
     """
     try:
-        forward = fitted.forward(encoded)
+        fitted = settled(fitted, encoded)
         if not own_module:
-            return forward
-        longest = np.array([encoded.lengths.argmax()])
-        batch = fitted.task.collate(encoded, longest, fitted.encoder).to(fitted.device)
+            return fitted
+        forward = fitted.forward()
+        batch = fitted.feed(encoded).of(np.array([encoded.cost.argmax()]))
         fitted.model.eval()  # the loop switches to training; a look must leave nothing behind
         with seeded(fitted.settings["seed"]), forward.prepared():
             loss = fitted.task.loss(forward(batch), batch).total
@@ -39,11 +39,11 @@ def usable_forward(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> For
         if is_out_of_memory(error):
             raise
         raise OptionError(
-            f"model={fitted.settings['model']}: it cannot be called with input_ids and attention_mask (rows, tokens): "
+            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     if not loss.requires_grad:
         raise OptionError(
             f"model={fitted.settings['model']}: its scores do not depend on a parameter that can be trained"
         )
-    return forward
+    return fitted

@@ -2,9 +2,9 @@
 
 ::
 
-    config.json model.safetensors tokenizer*      as transformers lays them out
+    config.json model.safetensors, and files of the encoder, as transformers lays them out
     adapter_config.json adapter_model.safetensors in place of the first two, for an adapter: as peft lays them out
-    sftlib.json                                   task and labels, length limit, options, metrics
+    sftlib.json                                   task and labels, limits of inputs, options, metrics
     README.md                                     a model card; the one file that people may edit
     manifest.json                                 size and SHA-256 of every other file, and of itself
 
@@ -23,26 +23,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import nn
 
 from sftlib._version import __version__
-from sftlib.encoders.text.agreement import add_tokens, longest_input, settle_padding
-from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.base import Encoder
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
 from sftlib.models.adapters.config import SETTINGS
 from sftlib.models.adapters.folder import ADAPTER_FILES, read_adapter, write_adapter
-from sftlib.models.files.folder import fill_model, is_transformers_model, read_model, read_tokenizer, write_model
-from sftlib.models.files.strict import FILES, told
-from sftlib.models.opening import check_vocabulary
+from sftlib.models.files.folder import fill_model, is_transformers_model, read_model, write_model
+from sftlib.models.files.strict import MODEL_FILES, told
 from sftlib.models.sources import open_source
 from sftlib.saved.record import NOT_TAKEN, read_record
 from sftlib.support import storage
 from sftlib.support.checking import folder_path, nearest_folder
 from sftlib.support.display import text_table
-from sftlib.tasks import find_task
+from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
 
 _KIND, _ADAPTER = "sftlib model", "sftlib adapter"
@@ -59,8 +56,7 @@ class Contents:
     Attributes:
         task: with its labels.
         model: with its weights.
-        tokenizer: as it was trained with.
-        max_length: tokens of a row.
+        encoder: reads inputs as in training.
         settings: every option as it was resolved.
         metrics: of the last evaluation.
         adapter: the adapter that was read and put into the model; None for a plain model.
@@ -69,8 +65,7 @@ class Contents:
 
     task: Task
     model: nn.Module
-    tokenizer: Any
-    max_length: int
+    encoder: Encoder
     settings: dict[str, Any]
     metrics: dict[str, float]
     adapter: SavedAdapter | None = None
@@ -105,7 +100,8 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with storage.written_whole(target) as folder:
             write = write_adapter if contents.has_adapter else write_model
-            write(contents.model, contents.tokenizer, folder)
+            write(contents.model, folder)
+            contents.encoder.save(folder)
             storage.write_json(folder / _RECORD, _record(contents))
             (folder / _CARD).write_text(_card(contents), encoding="utf-8")
             kind = _ADAPTER if contents.has_adapter else _KIND
@@ -143,7 +139,7 @@ def load(
             f"to tune a model of transformers: FineTuner({os.fspath(path)!r})"
         )
     with refusing(path):
-        _require_plain_names(folder, ADAPTER_FILES if is_adapter else FILES)
+        _require_plain_names(folder, (ADAPTER_FILES if is_adapter else MODEL_FILES) | _files_of_encoders())
         storage.verify(folder, kind=_ADAPTER if is_adapter else _KIND, free=[_CARD])
         record = read_record(folder / _RECORD, adapter=is_adapter)
         task = find_task(record["task"]).from_config(record["task_config"])
@@ -154,11 +150,9 @@ def load(
         elif not record["self_contained"]:
             raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
         loaded = model if isinstance(model, nn.Module) else read_model(folder, task.head)
-        tokenizer = read_tokenizer(folder)
-        _require_length(record["max_length"], loaded, tokenizer)
-        fill = TextEncoder(tokenizer, record["max_length"]).fill["input_ids"]
-        check_vocabulary(loaded, np.array([fill]))
-        return Contents(task, loaded, tokenizer, record["max_length"], record["settings"], record["metrics"])
+        encoder = task.inputs.read(folder, record["inputs"])
+        _require_agreement(encoder, loaded)
+        return Contents(task, loaded, encoder, record["settings"], record["metrics"])
 
 
 def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any, gguf_file: str | None) -> Contents:
@@ -168,20 +162,19 @@ def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any, 
             "it holds an adapter alone: give the model it was trained on as model=, a folder, a name or a model "
             f"(it was called {record['settings']['model']!r:.80})"
         )
-    adapter, tokenizer, settings = read_adapter(folder), read_tokenizer(folder), record["settings"]
-    seed = settings["seed"]
+    adapter, settings = read_adapter(folder), record["settings"]
+    encoder, seed = task.inputs.read(folder, record["inputs"]), settings["seed"]
     source = open_source(model, gguf_file=gguf_file)
     base = task.build(source, dropout=settings.get("dropout"), seed=seed)
-    settle_padding(base, tokenizer)
-    add_tokens(base, tokenizer, task.new_tokens, seed=seed)
+    encoder.settle(base, markers=task.markers, seed=seed)
     with told("its adapter cannot be used with this base"):
-        adapt(base, adapter, head=task.head.auto_class, drawn=(), new_tokens=(), seed=seed)
+        adapt(base, adapter, head=task.head.auto_class, drawn=(), new_rows=(), seed=seed)
     if base_digest(base) != record["base"]:
         raise ValueError(
             f"model={source.name!r} is not the base that this adapter was trained on: its weights have another SHA-256"
         )
-    _require_length(record["max_length"], base, tokenizer)
-    return Contents(task, base, tokenizer, record["max_length"], settings, record["metrics"], adapter)
+    _require_agreement(encoder, base)
+    return Contents(task, base, encoder, settings, record["metrics"], adapter)
 
 
 @contextmanager
@@ -198,11 +191,13 @@ def options_of(contents: Contents, *, known: Container[str]) -> dict[str, Any]:
     return {name: value for name, value in contents.settings.items() if name in known and name not in NOT_TAKEN}
 
 
-def _require_length(max_length: int, model: nn.Module, tokenizer: Any) -> None:
-    with told("the length limit of model and tokenizer cannot be read"):
-        longest = longest_input(model, tokenizer)
-    if max_length > longest:
-        raise ValueError(f"{_RECORD}: max_length={max_length}: this model takes at most {longest} tokens")
+def _require_agreement(encoder: Encoder, model: nn.Module) -> None:
+    with told(f"{_RECORD}, the model and how its inputs are read do not belong together"):
+        encoder.agree(model)
+
+
+def _files_of_encoders() -> frozenset[str]:
+    return frozenset().union(*(task.inputs.files() for task in TASKS))
 
 
 def _require_plain_names(folder: Path, known: Set[str]) -> None:
@@ -271,7 +266,7 @@ def _record(contents: Contents) -> dict[str, Any]:
         "task": contents.task.name,
         "task_config": contents.task.config(),
         "self_contained": is_transformers_model(contents.model) and not contents.has_adapter,
-        "max_length": contents.max_length,
+        "inputs": contents.encoder.facts,
         "settings": contents.settings,
         "metrics": contents.metrics,
         **({"base": base_digest(contents.model, contents.base)} if contents.has_adapter else {}),
@@ -298,7 +293,7 @@ def _card(contents: Contents) -> str:
     facts: list[Sequence[object]] = [
         ["task", contents.task.name],
         ["base model", contents.settings["model"]],
-        ["longest input", f"{contents.max_length} tokens"],
+        ["longest input", contents.encoder.limit],
         *([["labels", ", ".join(map(str, labels))]] if labels else []),
         *[[name, contents.settings[name]] for name in ("epochs", "learning_rate", "batch_size", "precision", "seed")],
     ]

@@ -16,8 +16,8 @@ from sftlib.support import storage
 from sftlib.support.checking import is_number, nearest, raise_together, real_number, whole_number
 
 _BYTES = 2**26
-_LONGEST = 2**20  # tokens of a row
-_ENTRIES = ("task", "task_config", "self_contained", "max_length", "settings", "metrics")
+_LONGEST = 2**20  # of a number of the task
+_ENTRIES = ("task", "task_config", "self_contained", "inputs", "settings", "metrics")
 _OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
 _RESOLVED = ("layout",)  # settings that are no options
 #: Settings that say what was, and are never given to a tuner that is loaded.
@@ -37,7 +37,7 @@ def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:
     """
     if path.stat().st_size > _BYTES:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, expected at most {_BYTES:,}")
-    record = storage.read_json(path)
+    record = _of_today(storage.read_json(path))
     known = (*_ENTRIES, *(_OF_AN_ADAPTER if adapter else ()))
     problems = [f"{path.name} has {name!r:.60}: {nearest(name, known)}" for name in record if name not in known]
     problems += [f"{path.name} lacks {name!r}" for name in known if name not in record]
@@ -46,13 +46,21 @@ def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:
     return record
 
 
+def _of_today(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of version 0.1, which had texts only and their limit at the top, as it is written now."""
+    if "max_length" not in record or "inputs" in record:
+        return dict(record)
+    limit = {"max_length": record["max_length"]}
+    return {"inputs": limit, **{name: value for name, value in record.items() if name != "max_length"}}
+
+
 def _problems(record: Mapping[str, Any]) -> list[str | None]:
     settings, metrics, config = record["settings"], record["metrics"], record["task_config"]
     return [
         None if isinstance(record["task"], str) else f"task={record['task']!r:.60}: expected a name",
         None if isinstance(record["self_contained"], bool) else "self_contained: expected true or false",
         None if re.fullmatch("[0-9a-f]{64}", str(record.get("base", "0" * 64))) else "base: expected a SHA-256",
-        whole_number("max_length", record["max_length"], at_least=2, at_most=_LONGEST),
+        None if isinstance(record["inputs"], dict) else "inputs: expected an object",
         *(_task_problems(config) if isinstance(config, dict) else ["task_config: expected an object"]),
         *(_setting_problems(settings) if isinstance(settings, dict) else ["settings: expected an object"]),
         *(_metric_problems(metrics) if isinstance(metrics, dict) else ["metrics: expected an object"]),

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from sftlib.arguments import Arguments
-from sftlib.encoders.text.agreement import add_tokens, longest_input
-from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.adapters import merged, with_adapter_of
 from sftlib.models.device import resolve_device
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sources import open_source
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
+from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.train.comm import open_comm
 
@@ -39,17 +38,16 @@ def save(
     contents = artifact.Contents(
         task=fitted.task,
         model=fitted.model,
-        tokenizer=fitted.encoder.tokenizer,
-        max_length=fitted.encoder.max_length,
-        settings=fitted.settings,
-        metrics=fitted.metrics,
+        encoder=fitted.encoder,
+        settings=dict(fitted.settings),
+        metrics=dict(fitted.metrics),
         base=base_in_full(fitted, arguments) if fitted.settings.get("quantize") else None,
     )
     rows = [*(fitted.task.inputs_of(example) for example in fitted.task.examples()), *fitted.samples]
     with artifact.writing(contents, path) as folder:
         again = reload(folder, artifact.to_fill(contents))
         if contents.base is None:
-            artifact.require_same(_brief(fitted).predict(rows), _brief(again).predict(rows))
+            artifact.require_same(_predictions(fitted, rows), _predictions(again, rows))
         else:  # in full precision it predicts a little differently, as it should
             artifact.require_same_adapter(fitted.model, again.model)
 
@@ -60,14 +58,14 @@ def opened(contents: artifact.Contents, arguments: Arguments, encodings: Encodin
     Args:
         contents: of the folder.
         arguments: of the tuner that it is opened for.
-        encodings: tokens made so far.
+        encodings: columns made so far.
     """
     device = resolve_device("auto")
     model = contents.model.to(device).eval()
     return Fitted(
         task=contents.task,
         model=model,
-        encoder=TextEncoder(contents.tokenizer, contents.max_length, longest_input(contents.model, contents.tokenizer)),
+        encoder=contents.encoder,
         precision=resolve_precision(arguments.precision, device=device, model=model),
         device=device,
         settings=contents.settings,
@@ -89,10 +87,11 @@ def base_in_full(fitted: Fitted, arguments: Arguments) -> nn.Module:
     """The base of an adapter as its source holds it, whatever form it had beside the adapter."""
     source = open_source(arguments.model)
     model = fitted.task.build(source, dropout=None, seed=fitted.settings["seed"])
-    add_tokens(model, fitted.encoder.tokenizer, fitted.task.new_tokens, seed=fitted.settings["seed"])
+    fitted.encoder.settle(model, markers=fitted.task.markers, seed=fitted.settings["seed"])
     return model
 
 
-def _brief(fitted: Fitted) -> Fitted:
-    """The same with short answers: enough to see whether two models agree."""
-    return replace(fitted, task=fitted.task.brief())
+def _predictions(fitted: Fitted, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """With short answers: enough to see whether two models agree."""
+    data, encoded = fitted.read(rows)
+    return replace(settled(fitted, encoded), task=fitted.task.brief()).predict(data, encoded)

@@ -18,18 +18,21 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.batch import Batch
+from sftlib.encoders.base import Draws, Encoder, Inputs
+from sftlib.encoders.batch import IGNORED, Batch, laid_out
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.text.inputs import Text
+from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.metrics import Kind, Metrics
 from sftlib.models.language.generation import Generation
 from sftlib.models.sources import Head, ModelSource
+from sftlib.tasks.plan import Plan
 
 Label = str | int | bool
 
@@ -66,15 +69,18 @@ class Task(ABC):
     Attributes:
         name: the task's public name.
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
-        couples_rows: whether a row's loss depends on the other rows of the batch; such a batch is never cut.
+        inputs: how its inputs are read when nothing else is asked for.
+        couples_rows: whether a row's loss depends on the other rows of the batch; `by_row` and `from_rows` then say
+            how such a batch is cut.
         every_row_counts: whether a run is refused for a single row of which nothing is learned.
         shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
-            further texts. Nothing can then be known of a row beforehand, and any token may come.
+            further inputs. Nothing can then be known of a row beforehand, and anything may come.
         family: the family of its metrics, or None to have it found by their names.
     """
 
     name: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]]
+    inputs: ClassVar[type[Inputs]] = Text
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
@@ -112,8 +118,8 @@ class Task(ABC):
     def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
         """A fresh model with this task's head."""
 
-    def prepare(self, model: nn.Module, encoder: TextEncoder) -> None:
-        """Add to a fresh model and its tokenizer what belongs to the task and is saved with them."""
+    def prepare(self, model: nn.Module, encoder: Encoder) -> None:
+        """Add to a fresh model and its encoder what belongs to the task and is saved with them."""
         return
 
     def generating(self, generation: Generation) -> Task:
@@ -134,8 +140,8 @@ class Task(ABC):
         """The head, as transformers describes it."""
 
     @property
-    def new_tokens(self) -> tuple[str, ...]:
-        """Tokens that this task adds to the vocabulary; they get embeddings of their own, drawn from the seed."""
+    def markers(self) -> tuple[str, ...]:
+        """Signs that this task adds to what the model reads; each gets an embedding of its own, drawn from the seed."""
         return ()
 
     @abstractmethod
@@ -146,42 +152,94 @@ class Task(ABC):
             DataError: with every row concerned.
         """
 
+    @property
     @abstractmethod
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        """Tokenise rows and number labels; pure, and each row for itself.
+    def reads(self) -> tuple[str, ...]:
+        """The roles that columns are a function of, inputs first; of them those that the data has.
+
+        What was written is kept under their values, the encoder and `write_options`, and shared between runs, folds and
+        whatever the other roles say.
+        """
+
+    def write_options(self, encoder: Any) -> Mapping[str, Any]:
+        """What else columns are a function of, as JSON values: the task's own options, a template of the tokenizer."""
+        return {}
+
+    def write(self, data: TaskDataset, encoder: Any, writer: Writer) -> None:
+        """Write the columns of rows, chunk by chunk; pure, and each row for itself.
+
+        Targets and notes are written too where they follow from the roles in `reads`; `targets` adds what does not.
 
         Args:
             data: rows, labelled or not.
-            encoder: the tokenizer.
-            tokens: what `write_tokens` once made of these rows; made anew when None.
+            encoder: of the kind that `inputs` opens.
+            writer: takes the columns.
         """
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The roles that tokens are a function of, those of them that the data has.
-
-        Tokens are kept under their values, the tokenizer, its limit and `token_options`, and shared between runs, folds
-        and whatever the other roles say. Empty for a task that encodes every time.
-        """
-        return ()
-
-    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
-        """What else tokens are a function of, as JSON values: the task's own options, a template of the tokenizer."""
-        return {}
-
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
-        """Tokenise rows chunk by chunk; for tasks that say what they read.
-
-        Targets and notes are written too where they follow from the roles in `reads`; `encode` adds what does not.
-        """
-        raise NotImplementedError(f"{self.name} says what its tokens depend on but writes none")
+        encoder.write({role: data.view(role) for role in self.reads if role in data.roles}, writer)
 
     @final
-    def tokenised(self, data: TaskDataset, encoder: TextEncoder) -> Encoded:
-        """What `write_tokens` makes of these rows, in memory or in a scratch file."""
-        with TokenWriter() as writer:
-            self.write_tokens(data, encoder, writer)
+    def written(self, data: TaskDataset, encoder: Encoder) -> Encoded:
+        """What `write` makes of these rows, in memory or in a scratch file."""
+        with Writer() as writer:
+            self.write(data, encoder, writer)
             return writer.done()
+
+    def encode(self, data: TaskDataset, encoder: Any, columns: Encoded | None = None) -> Encoded:
+        """Columns of rows with their targets.
+
+        Args:
+            data: rows, labelled or not.
+            encoder: of the kind that `inputs` opens.
+            columns: what `write` once made of these rows; made anew when None.
+        """
+        return self.written(data, encoder) if columns is None else columns
+
+    @final
+    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: Encoder, draws: Draws | None = None) -> Batch:
+        """Lay rows out as tensors.
+
+        Args:
+            encoded: the data set.
+            rows: (B,) row numbers.
+            encoder: lays out what the model sees.
+            draws: what is drawn for each row in this epoch; None in evaluation.
+        """
+        loaded = encoder.load(encoded, rows, draws)
+        batch = Batch(
+            rows=torch.from_numpy(rows),
+            cost=torch.from_numpy(encoded.cost[rows]),
+            inputs=encoder.lay_out(loaded),
+            targets=laid_out(encoded.targets, rows, IGNORED),
+            notes=laid_out(encoded.notes, rows, 0),
+        )
+        return self.place(batch, encoded, encoder, loaded.moved)
+
+    def place(self, batch: Batch, encoded: Encoded, encoder: Any, moved: NDArray[np.float64] | None) -> Batch:
+        """Put into a batch what the encoder does not know of: inputs made of targets, or targets moved along.
+
+        Args:
+            batch: as it was laid out.
+            encoded: the data set.
+            encoder: that laid it out.
+            moved: (B, 3, 3) how the picture of each row was moved, or None.
+        """
+        return batch
+
+    def counts(self, encoded: Encoded, rows: NDArray[np.int64]) -> Mapping[str, float]:
+        """Counts of a whole effective batch, for a loss of several denominators; it reads them in ``batch.of_step``.
+
+        One count cannot divide a loss whose parts are divided by different ones. Such a task scales each part so that
+        the loop's division by its one count comes out right: ``total = sum of part_t * C / c_t``.
+
+        Args:
+            encoded: the data set.
+            rows: (B,) of the effective batch, of all processes.
+        """
+        return {}
+
+    def plan(self, encoded: Encoded, *, batch_size: int, seed: int) -> Plan | None:
+        """Which rows make up which step; None for all rows shuffled anew in every epoch."""
+        return None
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""
@@ -191,18 +249,12 @@ class Task(ABC):
         """(M,) Numbers of the rows that lost all supervision with their end, or a part of it: for reports."""
         return self.unsupervised(encoded)
 
-    @abstractmethod
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        """Lay rows out as tensors."""
-
-    def draw(
-        self, inputs: Mapping[str, Tensor], encoder: TextEncoder, *, seed: int, step: int | None
-    ) -> Mapping[str, Tensor]:
+    def draw(self, inputs: Mapping[str, Tensor], encoder: Any, *, seed: int, step: int | None) -> Mapping[str, Tensor]:
         """What the model is shown of a batch; the rows as they are, unless a task draws something anew in every step.
 
         Args:
-            inputs: name -> (B, T), as collated.
-            encoder: the tokenizer.
+            inputs: name -> (B, ...), as collated.
+            encoder: of the kind that `inputs` opens.
             seed: of the run.
             step: optimizer step, from 0; None in evaluation, where rows must look the same every time.
         """
@@ -214,7 +266,7 @@ class Task(ABC):
         Args:
             model: in its layout, precision and mode.
             call: hands inputs to a model the way its ``forward`` takes them.
-            inputs: name -> (B, T), and what the layout adds.
+            inputs: name -> (B, ...), and what the layout adds.
         """
         return call(model, inputs)
 
@@ -226,13 +278,19 @@ class Task(ABC):
     def decode(self, outputs: Any, batch: Batch) -> Sequence[Any]:
         """One prediction per row of the batch, in its order; of a window, whatever `complete` needs of it."""
 
-    def answer(self, model: Asked, batch: Batch, encoder: TextEncoder) -> Sequence[Any]:
+    def by_row(self, outputs: Any, batch: Batch) -> Tensor:
+        """(b, ...) what `ask` made, a line for each row of the batch; of tasks that couple rows."""
+        raise NotImplementedError(f"{self.name} says that it couples rows, and not how its outputs belong to them")
+
+    def from_rows(self, lines: Tensor) -> Any:
+        """What `loss` takes, from the lines of `by_row` of a whole effective batch."""
+        raise NotImplementedError(f"{self.name} says that it couples rows, and not how its outputs belong to them")
+
+    def answer(self, model: Asked, batch: Batch, encoder: Any) -> Sequence[Any]:
         """As `decode`, with the model at hand: for tasks whose answers take more than one pass."""
         return self.decode(model(batch), batch)
 
-    def judge(
-        self, model: Asked, batch: Batch, encoder: TextEncoder, metrics: Metrics
-    ) -> tuple[LossSum, Sequence[Any]]:
+    def judge(self, model: Asked, batch: Batch, encoder: Any, metrics: Metrics) -> tuple[LossSum, Sequence[Any]]:
         """Loss and predictions of labelled rows; ``metrics`` are those that will be computed from them."""
         outputs = model(batch)
         return self.loss(outputs, batch), self.decode(outputs, batch)

@@ -8,15 +8,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, final
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.batch import Batch, pad
+from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.models.outputs import logits
 from sftlib.models.sources import ModelSource
@@ -43,13 +41,9 @@ class VectorTask(Task):
         return source.build(self.head, dropout=dropout, seed=seed)
 
     @final
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        found = self.tokenised(data, encoder) if tokens is None else tokens
+    def encode(self, data: TaskDataset, encoder: Any, columns: Encoded | None = None) -> Encoded:
+        found = self.written(data, encoder) if columns is None else columns
         return found.with_targets({"target": self.targets(data)} if data.is_labelled else {})
-
-    @final
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        return pad(encoded, rows, fill=encoder.fill)
 
     def scores(self, outputs: Any, batch: Batch) -> Tensor:
         """(B, K) fp32 outputs of the model, checked against what the task needs.

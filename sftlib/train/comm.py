@@ -53,12 +53,12 @@ class Comm(ABC):
     size: int = 1
 
     @abstractmethod
-    def share(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the rows that this process computes: each row is one process's, of like lengths in all.
+    def share(self, rows: NDArray[np.int64], costs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows that this process computes: each row is one process's, of like cost in all.
 
         Args:
             rows: (B,) row numbers, the same in all processes.
-            lengths: (N,) tokens of every row of the data set.
+            costs: (N,) of every row of the data set.
         """
 
     @abstractmethod
@@ -68,6 +68,11 @@ class Comm(ABC):
     @abstractmethod
     def exchange(self, items: Iterable[T]) -> Iterator[T]:
         """The items of all processes, in an order that is the same in all."""
+
+    def collect(self, values: Tensor) -> list[Tensor]:
+        """The values of all processes, in the order of their numbers, on the device of this one's own."""
+        own = values.detach().cpu().numpy()
+        return [torch.from_numpy(part).to(values.device) for part in self.exchange([own])]
 
     @abstractmethod
     def any(self, flag: bool) -> bool:
@@ -108,7 +113,7 @@ class Alone(Comm):
         ([3, 1], ['a', 'b'])
     """
 
-    def share(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    def share(self, rows: NDArray[np.int64], costs: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows
 
     def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[float, float]:
@@ -198,8 +203,8 @@ class Many(Comm):
         self._channel = channel
         self.rank, self.size = channel.rank, channel.size
 
-    def share(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        return rows[np.argsort(-lengths[rows], kind="stable")][self.rank :: self.size]
+    def share(self, rows: NDArray[np.int64], costs: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows[np.argsort(-costs[rows], kind="stable")][self.rank :: self.size]
 
     def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[float, float]:
         own = [_total([part.total for part in sums]), _total([part.count for part in sums])]

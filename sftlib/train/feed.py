@@ -1,60 +1,145 @@
-"""From an effective batch to the micro-batches that are computed one after the other."""
+"""The one place that loads rows, draws for them, lays them out, and hands them to the device.
+
+Letters: ``N`` rows of the data set, ``B`` rows of a batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftlib.encoders.batch import Batch
+from sftlib.encoders.base import Encoder
+from sftlib.encoders.batch import Batch, laid_out
+from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.tasks.plan import Plan
+from sftlib.train.ahead import Ahead, Making, WhenAsked
 from sftlib.train.comm import Comm
 from sftlib.train.plan import Budget
 
+Rows = NDArray[np.int64]
+Part = tuple[int, int]  # of a step: its number, and which of its micro-batches
+
 
 @final
-class MicroBatches:
-    """Cuts rows by length within a budget; the budget can be halved when memory runs out.
+class Feed:
+    """Rows of a data set as batches on the device.
+
+    In training rows are drawn (augmented, as their encoder has it) and cut within a budget, which is halved when memory
+    runs out; in evaluation they are as they are. Where loading takes time it is done in threads, ahead of time; what is
+    drawn depends on (seed, epoch, row) alone, so neither threads nor cutting can change it.
 
     Args:
-        task: lays rows out.
-        encoded: the training data.
-        encoder: knows what fills up a row.
+        task: lays out what is learned.
+        encoded: the rows.
+        encoder: loads and lays out what the model sees.
         device: where the batches go.
         budget: of one pass.
-        comm: the processes that share the rows of a batch.
+        comm: the processes that share the rows.
+        plan: which rows make up which step; None where nothing is trained.
+        seed: of what is drawn.
+        identified: whether batches say what identifies each row.
     """
 
     def __init__(
-        self, task: Task, encoded: Encoded, encoder: TextEncoder, *, device: torch.device, budget: Budget, comm: Comm
+        self,
+        task: Task,
+        encoded: Encoded,
+        encoder: Encoder,
+        *,
+        device: torch.device,
+        budget: Budget,
+        comm: Comm,
+        plan: Plan | None = None,
+        seed: int = 0,
+        identified: bool = False,
     ) -> None:
+        self.encoded = encoded
+        self.budget = budget
         self._task = task
-        self._encoded = encoded
         self._encoder = encoder
         self._device = device
-        self.budget = budget
         self._comm = comm
+        self._plan = plan
+        self._seed = seed
+        self._identified = identified
+        self._steps = self._making(self._of_step)
 
-    def __call__(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
-        for part in self._cut(rows):
-            yield self._task.collate(self._encoded, part, self._encoder).to(self._device)
+    # Training.
 
-    def halve(self, rows: NDArray[np.int64]) -> bool:
-        """Halve the budget for good; False when the largest micro-batch of these rows is a single row already.
+    def step(self, step: int) -> Iterator[Batch]:
+        """The micro-batches of an optimizer step that this process computes, the largest rows first."""
+        then = range(len(self._cut(step + 1))) if self._encoder.slow else range(0)
+        for batch in self._steps([(step, n) for n in range(len(self._cut(step)))], [(step + 1, n) for n in then]):
+            yield batch.to(self._device)
 
-        Tasks whose loss couples the rows of a batch are never cut.
-        """
-        largest = max(self._cut(rows), key=len)
-        if len(largest) == 1 or self._task.couples_rows:
+    def whole(self, rows: Rows) -> Batch:
+        """Targets of these rows without their inputs, for a loss over rows that were computed in parts."""
+        fixed = {name: part for name, part in self.encoded.targets.items() if isinstance(part, np.ndarray)}
+        cost = torch.from_numpy(self.encoded.cost[rows])
+        batch = Batch(torch.from_numpy(rows), cost, inputs={}, targets=laid_out(fixed, rows, 0))
+        return batch.to(self._device)
+
+    def halve(self, step: int) -> bool:
+        """Halve the budget for good; False when the largest micro-batch of this step is a single row already."""
+        largest = max(self._cut(step), key=len)
+        if len(largest) == 1:
             return False
         self.budget = replace(self.budget, rows=(len(largest) + 1) // 2)
+        self._steps.forget()
         return True
 
-    def _cut(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        return self.budget.cut(self._comm.share(rows, self._encoded.lengths), self._encoded)
+    @property
+    def _planned(self) -> Plan:
+        assert self._plan is not None, "these rows are not trained on"
+        return self._plan
+
+    def _of_step(self, part: Part) -> Batch:
+        step, number = part
+        rows = self._planned.rows(step)
+        draws = partial(Draw, self._seed, self._planned.epoch(step))
+        batch = self._task.collate(self.encoded, self._cut(step)[number], self._encoder, draws)
+        return replace(self._told(batch), of_step=self._task.counts(self.encoded, rows))
+
+    def _cut(self, step: int) -> Sequence[Rows]:
+        return self.budget.cut(self._comm.share(self._planned.rows(step), self.encoded.cost), self.encoded.cost)
+
+    # Evaluation.
+
+    def everything(self) -> Iterator[tuple[Rows, Batch]]:
+        """Every row once, as it is: those that this process computes, by cost."""
+        return self.passes(self._comm.share(np.arange(len(self.encoded)), self.encoded.cost))
+
+    def passes(self, rows: Rows) -> Iterator[tuple[Rows, Batch]]:
+        """These rows as they are, cut within the budget."""
+        parts = self.budget.cut(rows, self.encoded.cost)
+        batches = self._making(lambda part: self._as_it_is(parts[part[1]]))([(0, n) for n in range(len(parts))])
+        for part, batch in zip(parts, batches, strict=True):
+            yield part, batch.to(self._device)
+
+    def of(self, rows: Rows) -> Batch:
+        """One batch of these rows as they are."""
+        return self._as_it_is(rows).to(self._device)
+
+    def probe(self) -> Batch:
+        """A few rows of different cost, the largest among them."""
+        by_cost = np.argsort(self.encoded.cost, kind="stable")
+        return self.of(np.unique(by_cost[[0, len(by_cost) // 2, -1]]))
+
+    def _making(self, make: Callable[[Part], Batch]) -> Making[Part, Batch]:
+        return Ahead(make) if self._encoder.slow else WhenAsked(make)
+
+    def _as_it_is(self, rows: Rows) -> Batch:
+        return self._told(self._task.collate(self.encoded, rows, self._encoder, None))
+
+    def _told(self, batch: Batch) -> Batch:
+        if not self._identified:
+            return batch
+        return replace(batch, known_by=tuple(self.encoded.identity(row) for row in batch.rows.tolist()))

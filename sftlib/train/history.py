@@ -30,6 +30,10 @@ class History(Sequence[Record]):
     def __init__(self, records: Sequence[Mapping[str, Any]] = ()) -> None:
         self._records: list[Record] = [dict(record) for record in records]
 
+    def begin_with(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Hold these records and no others: those of a run that goes on."""
+        self._records[:] = [dict(record) for record in records]
+
     def add_step(self, record: Mapping[str, Any]) -> None:
         """Append the record of an optimizer step."""
         self._records.append({"kind": "step", **record})

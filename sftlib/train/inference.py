@@ -1,4 +1,4 @@
-"""Evaluation and prediction: sorted by length inside, in input order outside, the same answer for any batch size."""
+"""Evaluation and prediction: sorted by cost inside, in input order outside, the same answer for any batch size."""
 
 from __future__ import annotations
 
@@ -11,42 +11,41 @@ import torch
 from numpy.typing import NDArray
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.batch import Batch
-from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.base import Encoder
 from sftlib.metrics import Metrics
 from sftlib.tasks.base import Task
 from sftlib.train.comm import Comm
+from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
-from sftlib.train.plan import Budget
 
 
 @final
 class Inference:
-    """Runs a model over encoded rows without gradients.
+    """Runs a model over rows without gradients.
 
     Args:
         forward: calls the model.
         task: turns outputs into losses and predictions.
-        encoder: knows what fills up a row.
-        budget: of one pass.
+        encoder: turns what the model writes into what a reader reads.
+        feed: the rows.
         comm: the processes that share the rows; each has the whole result.
     """
 
-    def __init__(self, forward: Forward, task: Task, encoder: TextEncoder, budget: Budget, comm: Comm) -> None:
+    def __init__(self, forward: Forward, task: Task, encoder: Encoder, feed: Feed, comm: Comm) -> None:
         self._forward = forward
         self._task = task
         self._encoder = encoder
-        self._budget = budget
+        self._feed = feed
         self._comm = comm
 
     @torch.inference_mode()  # here, not around a ``yield``: an error would leave it on as long as its traceback lives
-    def predict(self, encoded: Encoded, data: TaskDataset) -> list[Any]:
-        """One prediction per row of the data, in its order."""
+    def predict(self, data: TaskDataset) -> list[Any]:
+        """One prediction per row of the data that the feed was made of, in its order."""
         found: list[Any] = [None] * len(data)
-        pieces = _Pieces(encoded.owners)
+        pieces = _Pieces(self._feed.encoded.owners)
+        self._forward.model.eval()
         answers = (
-            (rows, self._task.answer(self._forward, batch, self._encoder)) for rows, batch in self._passes(encoded)
+            (rows, self._task.answer(self._forward, batch, self._encoder)) for rows, batch in self._feed.everything()
         )
         for rows, decoded in self._comm.exchange(answers):
             for row, parts in pieces.add(rows, decoded):
@@ -54,18 +53,18 @@ class Inference:
         return found
 
     @torch.inference_mode()
-    def evaluate(self, encoded: Encoded, data: TaskDataset, references: Sequence[Any], metrics: Metrics) -> Metrics:
+    def evaluate(self, data: TaskDataset, references: Sequence[Any], metrics: Metrics) -> Metrics:
         """Fill metrics with every row.
 
         Args:
-            encoded: the rows, labelled.
-            data: that they were made of.
+            data: labelled, that the feed was made of.
             references: one per row of the data.
             metrics: empty; is returned.
         """
         totals, counts = [0.0], [0.0]
-        pieces = _Pieces(encoded.owners)
-        for rows, total, count, decoded in self._comm.exchange(self._judged(encoded, metrics)):
+        pieces = _Pieces(self._feed.encoded.owners)
+        self._forward.model.eval()
+        for rows, total, count, decoded in self._comm.exchange(self._judged(metrics)):
             totals.append(total)
             counts.append(count)
             done = pieces.add(rows, decoded)
@@ -75,18 +74,10 @@ class Inference:
         metrics.update([], [], loss_sum=math.fsum(totals), count=math.fsum(counts))
         return metrics
 
-    def _judged(
-        self, encoded: Encoded, metrics: Metrics
-    ) -> Iterator[tuple[NDArray[np.int64], float, float, Sequence[Any]]]:
-        for rows, batch in self._passes(encoded):
+    def _judged(self, metrics: Metrics) -> Iterator[tuple[NDArray[np.int64], float, float, Sequence[Any]]]:
+        for rows, batch in self._feed.everything():
             (total, count), decoded = self._task.judge(self._forward, batch, self._encoder, metrics)
             yield rows, float(total), float(count), decoded
-
-    def _passes(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-        self._forward.model.eval()
-        own = self._comm.share(np.arange(len(encoded)), encoded.lengths)
-        for rows in self._budget.cut(own, encoded):
-            yield rows, self._task.collate(encoded, rows, self._encoder).to(self._forward.device)
 
 
 @final

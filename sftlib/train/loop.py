@@ -4,7 +4,7 @@
 
     for each optimizer step:
         rows = plan.rows(step)                               # an effective batch, a pure function of (seed, epoch)
-        for each micro-batch, cut from rows by length:
+        for each micro-batch, cut from rows by cost:
             outputs = model(inputs)                          # never sees labels
             total, count = task.loss(outputs, targets)       # a sum and a count
             total.backward()
@@ -30,14 +30,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sftlib.encoders.batch import Batch
 from sftlib.models.memory import is_out_of_memory
-from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.base import LossSum
+from sftlib.tasks.plan import Plan
+from sftlib.train.backward import Backward
 from sftlib.train.callbacks import Callback
 from sftlib.train.comm import Comm
-from sftlib.train.feed import MicroBatches
+from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
-from sftlib.train.plan import BatchPlan
 from sftlib.train.schedules import Schedule
 from sftlib.train.state import Training
 
@@ -57,9 +57,9 @@ class Loop:
 
     Attributes:
         forward: calls the model.
-        task: sums the loss.
+        backward: computes loss and gradient of a step's rows, as sums; see `sftlib.train.backward`.
         plan: which rows make up which step.
-        micro_batches: cuts an effective batch.
+        feed: cuts an effective batch into micro-batches.
         learning_rate: of the schedule's factor 1.
         schedule: factor of the learning rate at each step.
         max_grad_norm: gradients are scaled down to this norm; infinity to leave them.
@@ -70,9 +70,9 @@ class Loop:
     """
 
     forward: Forward
-    task: Task
-    plan: BatchPlan
-    micro_batches: MicroBatches
+    backward: Backward
+    plan: Plan
+    feed: Feed
     learning_rate: float
     schedule: Schedule
     max_grad_norm: float
@@ -89,14 +89,14 @@ class Loop:
         if training.epoch_end_due:
             self._end_epoch(training, epoch=self.plan.epoch(training.step - 1) + 1)
 
-        while training.step < self.plan.steps and training.stop_reason is None:
+        while training.step < training.steps and training.stop_reason is None:
             step = training.step
             rows = self.plan.rows(step)
             if not model.training:  # here, because a callback may have looked at predictions
                 model.train()
 
             # Forward and backward: sums only.
-            sums = self._accumulate(rows, step, optimizer)
+            sums = self._accumulate(step, optimizer)
             total, count = self.comm.add_up(sums, parameters)
             loss = total / count if count else 0.0
 
@@ -128,30 +128,24 @@ class Loop:
             if not harmless:
                 self.on_nonfinite(step=training.step, rows=rows, loss=loss, grad_norm=grad_norm)
             self.callbacks.on_step_end(training, record)
-            if self.plan.ends_epoch(step) or training.stop_reason is not None:
+            if training.ends_epoch or training.stop_reason is not None:
                 self._end_epoch(training, epoch=self.plan.epoch(step) + 1)
 
         model.eval()
         self.callbacks.on_fit_end(training)
 
-    def _accumulate(self, rows: Rows, step: int, optimizer: torch.optim.Optimizer) -> list[LossSum]:
+    def _accumulate(self, step: int, optimizer: torch.optim.Optimizer) -> list[LossSum]:
         """The sums of every micro-batch; when memory runs out, the same step again in smaller ones.
 
         Dropout masks depend on the step and the row alone, so the second try computes the same.
         """
         while True:
             try:
-                return [self._backward(batch, step) for batch in self.micro_batches(rows)]
+                return self.backward(step)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or not self.micro_batches.halve(rows):
+                if not is_out_of_memory(error) or not self.feed.halve(step):
                     raise
             optimizer.zero_grad()
-
-    def _backward(self, batch: Batch, step: int) -> LossSum:
-        """Add the gradient of a micro-batch's summed loss; return the sums without their graph."""
-        total, count = self.task.loss(self.forward.train(batch, step=step), batch)
-        self.forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
-        return LossSum(total.detach(), count.detach())
 
     def _end_epoch(self, training: Training, *, epoch: int) -> None:
         training.model.eval()

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.frozen.freezing import Frozen, constant_parts
 from sftlib.models.frozen.prefix_cache import KEEPS, Outputs, Prefix, Recalling, constant_prefix, digests, kept
 from sftlib.models.frozen.prefix_store import PrefixStore, Shelf, row_digest
@@ -20,9 +20,8 @@ from sftlib.models.language.encoder_decoder import is_encoder_decoder
 from sftlib.models.layouts.layout import Layout
 from sftlib.models.outputs import logits
 from sftlib.models.structure import body_of
-from sftlib.tasks.base import Task
-from sftlib.train.forward import Forward, of_tokens
-from sftlib.train.plan import Budget
+from sftlib.train.feed import Feed
+from sftlib.train.forward import Forward
 
 _TOLERANCE = 1e-5  # of the largest score: the same numbers go into the same products
 
@@ -44,13 +43,14 @@ def freeze_layout(make: Make, layout: Layout, batch: Batch) -> Frozen:
         return Frozen(layout, constant_parts(forward.model, lambda: forward(batch)))
 
 
-def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
+def try_recall(make: Make, frozen: Frozen, batch: Batch, encoder: Encoder) -> Recalling | str:
     """How the constant prefix of a model is computed once, or why it is not.
 
     Args:
         make: a forward pass in fp32 in a layout.
         frozen: the layout without all this.
-        batch: a few rows of different lengths.
+        batch: a few rows of different cost.
+        encoder: says which scores mean something.
     """
     forward = make(frozen)
     if is_encoder_decoder(forward.model):
@@ -60,7 +60,7 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
         return "the model is not a body under a head"
     if prefix is None:
         return "no layer is constant"
-    plain = _attempt(lambda: _look(forward, prefix, batch))
+    plain = _attempt(lambda: _look(forward, prefix, batch, encoder))
     if plain is None:
         return "the model does not give its own answers that way"
     form, expected = plain
@@ -70,7 +70,7 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch) -> Recalling | str:
         candidate = prefix.keeping(keep)
         filler = float("nan") if keep != "all" else 0.0  # what is not kept must not be looked at
         trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch), filler=filler)
-        found = _attempt(lambda trial=trial: _again(make(trial), batch))  # type: ignore[misc]
+        found = _attempt(lambda trial=trial: _again(make(trial), batch, encoder))  # type: ignore[misc]
         if found is not None and _agree(expected, found):
             return Recalling(frozen, candidate, form, Shelf())
     return "the model does not give its own answers that way"
@@ -91,9 +91,7 @@ class Recall:
     Args:
         layout: recalls.
         plain: a pass without, to compute what is not known yet.
-        task: lays rows out.
-        encoder: knows what fills up a row.
-        budget: of one pass.
+        feed: of given rows.
         store: where outputs are kept.
     """
 
@@ -101,17 +99,13 @@ class Recall:
         self,
         layout: Recalling,
         plain: Forward,
-        task: Task,
-        encoder: TextEncoder,
+        feed: Callable[[Encoded], Feed],
         *,
-        budget: Budget,
         store: PrefixStore,
     ) -> None:
         self.layout = layout
         self._plain = plain
-        self._task = task
-        self._encoder = encoder
-        self._budget = budget
+        self._feed = feed
         self._store = store
         self._digest: tuple[object, str] = (None, "")
 
@@ -127,12 +121,11 @@ class Recall:
                 self._compute(encoded, rows)
 
     def _compute(self, encoded: Encoded, rows: NDArray[np.int64]) -> None:
-        model, vectors = self._plain.model, int(encoded.lengths[rows].sum())
+        model, vectors = self._plain.model, int(encoded.cost[rows].sum())
         was_training, started = model.training, False
         model.eval()
         with torch.no_grad(), self._plain.prepared(), self.layout.prefix.captured() as outputs:
-            for part in self._budget.cut(rows, encoded):
-                batch = self._task.collate(encoded, part, self._encoder).to(self._plain.device)
+            for _, batch in self._feed(encoded).passes(rows):
                 self._plain(batch)
                 started = started or self._make_room(outputs, len(rows), vectors)
                 if not started:
@@ -172,8 +165,8 @@ def _unknown(encoded: Encoded, shelf: Shelf) -> NDArray[np.int64]:
 
 
 def _store(shelf: Shelf, outputs: Outputs, prefix: Prefix, batch: Batch) -> None:
-    counts, hidden, pooled = kept(outputs, prefix, batch.lengths, batch.inputs["input_ids"].shape[1])
-    shelf.add(digests(batch.inputs, batch.lengths.tolist()), counts, hidden, pooled)
+    counts, hidden, pooled = kept(outputs, prefix, batch.cost, batch.inputs["input_ids"].shape[1])
+    shelf.add(digests(batch.inputs, batch.cost.tolist()), counts, hidden, pooled)
 
 
 def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
@@ -183,7 +176,7 @@ def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
     assert form.hidden is not None
     store.make_room(
         shelf,
-        vectors=int(batch.lengths.sum()),
+        vectors=int(batch.cost.sum()),
         rows=len(batch.rows),
         width=form.hidden.shape[-1],
         pooled=None if form.pooled is None else form.pooled.shape[-1],
@@ -193,29 +186,29 @@ def _shelf_of(prefix: Prefix, form: Outputs, batch: Batch) -> Shelf:
     return shelf
 
 
-def _look(forward: Forward, prefix: Prefix, batch: Batch) -> tuple[Outputs | None, Tensor]:
+def _look(forward: Forward, prefix: Prefix, batch: Batch, encoder: Encoder) -> tuple[Outputs | None, Tensor]:
     """The prefix's output, None when it is another one in training; and the scores."""
     outputs = []
     with forward.prepared():
         for training in (False, True):
             with prefix.captured(whole=True) as output:
-                scores = _scores(forward, batch, training)
+                scores = _scores(forward, batch, training, encoder)
             outputs.append((output, scores))
     (first, in_evaluation), (second, in_training) = outputs
     same = _equal(first.hidden, second.hidden) and _equal(first.pooled, second.pooled)
     return first if same else None, torch.stack([in_evaluation, in_training])
 
 
-def _again(forward: Forward, batch: Batch) -> Tensor:
+def _again(forward: Forward, batch: Batch, encoder: Encoder) -> Tensor:
     with forward.prepared():
-        return torch.stack([_scores(forward, batch, training) for training in (False, True)])
+        return torch.stack([_scores(forward, batch, training, encoder) for training in (False, True)])
 
 
-def _scores(forward: Forward, batch: Batch, training: bool) -> Tensor:
+def _scores(forward: Forward, batch: Batch, training: bool, encoder: Encoder) -> Tensor:
     """Scores in evaluation, or in training with the dropout of what is trained."""
     forward.model.train(training)
     with torch.no_grad():
-        found = of_tokens(logits(forward.train(batch, step=1)), batch)
+        found = encoder.visible(logits(forward.train(batch, step=1)), batch.inputs)
     forward.model.eval()
     return found
 

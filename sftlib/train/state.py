@@ -38,6 +38,11 @@ class Training:
     stop_reason: str | None = None
 
     @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step done was the last of its epoch, or of the run."""
+        return self.step % self.steps_per_epoch == 0 or self.step == self.steps
+
+    @property
     def epoch(self) -> float:
         """Epochs done."""
         return self.step / self.steps_per_epoch

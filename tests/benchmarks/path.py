@@ -13,7 +13,7 @@ import transformers
 
 from sftlib import TaskDataset
 from sftlib.encoders.batch import pad
-from sftlib.train.plan import BatchPlan
+from sftlib.train.plan import ShuffledPlan
 from tests.benchmarks import contenders as c
 from tests.benchmarks import rows as big
 from tests.benchmarks import texts
@@ -65,7 +65,7 @@ def _our_batches(rows: Sequence[c.Row], batches: int) -> Any:
     fill = dict.fromkeys(encoded.inputs, 0)
 
     def run(seed: int) -> float:
-        plan = BatchPlan(len(rows), batch_size=c.BATCH, steps=batches, seed=seed)
+        plan = ShuffledPlan(len(rows), batch_size=c.BATCH, seed=seed)
         return seconds_of(lambda: [pad(encoded, plan.rows(step), fill=fill) for step in range(batches)]) / batches
 
     return run

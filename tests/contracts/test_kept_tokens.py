@@ -19,7 +19,7 @@ from sftlib.data.scratch import in_memory
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.text import templates
 from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import SftlibError
 from sftlib.run import encodings as module
 from sftlib.run.encodings import Encodings
@@ -47,7 +47,7 @@ def task_of(name: str, options: Mapping[str, Any] | None = None) -> Task:
 def encoder_of(name: str, max_length: int = MAX_LENGTH, family: str | None = None) -> TextEncoder:
     """A tokenizer with whatever the task adds to it."""
     tokenizer = copy.deepcopy(tiny_tokenizer(family or case_of(name).families[0]))
-    tokenizer.add_special_tokens({"additional_special_tokens": list(task_of(name).new_tokens)})
+    tokenizer.add_special_tokens({"additional_special_tokens": list(task_of(name).markers)})
     return TextEncoder(tokenizer, max_length)
 
 
@@ -61,7 +61,7 @@ def facts(encoded: Encoded) -> dict[str, Any]:
 
     parts = {"inputs": encoded.inputs, "targets": encoded.targets, "notes": encoded.notes}
     fields = {kind: {name: plain(part) for name, part in there.items()} for kind, there in parts.items()}
-    others = {"uncut": encoded.uncut_lengths, "owners": encoded.owners, "sizes": encoded.sizes}
+    others = {"cut": encoded.cut, "owners": encoded.owners, "cost": encoded.cost}
     return {**fields, **{name: plain(part) for name, part in others.items()}, "digest": encoded.digest()}
 
 
@@ -114,11 +114,11 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     for task in {task_class(name) for name in NAMES}:
 
-        def counted(self: Any, data: Any, *more: Any, original: Any = task.write_tokens) -> None:
+        def counted(self: Any, data: Any, *more: Any, original: Any = task.write) -> None:
             rows.extend([len(data)] if len(data) > 3 else [])
             original(self, data, *more)
 
-        monkeypatch.setattr(task, "write_tokens", counted)
+        monkeypatch.setattr(task, "write", counted)
     return rows
 
 
@@ -205,9 +205,9 @@ class Shouting(SequenceTask):
 
     name = "text-classification"
 
-    def write_tokens(self, data: Any, encoder: Any, writer: TokenWriter) -> None:  # type: ignore[misc]
+    def write(self, data: Any, encoder: Any, writer: Writer) -> None:  # type: ignore[misc]
         for chunk in encoder.encode([text.upper() for text in data.view("text")]):
-            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+            writer.add(chunk.inputs, lengths=chunk.lengths, cut=chunk.cut)
 
     for_data = from_config = config = label_names = head = check_targets = targets = None  # type: ignore[assignment]
     loss = decode = references = None  # type: ignore[assignment]
@@ -291,16 +291,7 @@ def test_questions_are_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_language_of_targets_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     task, encoder = task_of("seq2seq"), encoder_of("seq2seq")
-    before = task.token_options(encoder)
-    assert task.token_options(encoder_of("seq2seq")) == before
+    before = task.write_options(encoder)
+    assert task.write_options(encoder_of("seq2seq")) == before
     monkeypatch.setattr(TextEncoder, "around_targets", lambda self: [5, 1])
-    assert task.token_options(encoder) != before
-
-
-def test_a_task_that_says_nothing_encodes_every_time(monkeypatch: pytest.MonkeyPatch, written: list[int]) -> None:
-    monkeypatch.setattr(task_class("masked-lm"), "reads", ())
-    kept = Encodings()
-    for _ in range(2):
-        kept.encode(task_of("masked-lm"), case_of("masked-lm").data(), encoder_of("masked-lm"))
-    assert written == [32, 32]
-    assert not kept._kept
+    assert task.write_options(encoder) != before

@@ -89,7 +89,7 @@ def test_encoding_is_row_wise(name: str) -> None:
             assert rows_of(values) == [*rows_of(left.targets[key]), *rows_of(right.targets[key])]
         for key, values in whole.notes.items():
             assert rows_of(values) == [*rows_of(left.notes[key]), *rows_of(right.notes[key])]
-        assert np.array_equal(whole.uncut_lengths, np.concatenate([left.uncut_lengths, right.uncut_lengths]))
+        assert np.array_equal(whole.cut, np.concatenate([left.cut, right.cut]))
 
 
 def test_unlabelled_rows_are_encoded_without_targets(name: str) -> None:
@@ -288,4 +288,4 @@ def assert_same_encoding(left: Encoded, right: Encoded) -> None:
     for key in left.notes:
         assert rows_of(left.notes[key]) == rows_of(right.notes[key])
     assert np.array_equal(left.owners, right.owners)
-    assert np.array_equal(left.uncut_lengths, right.uncut_lengths)
+    assert np.array_equal(left.cut, right.cut)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftlib.encoders.encoded import Encoded, Ragged
+from sftlib.encoders.encoded import Encoded, Filed, Ragged
 
 ROWS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=12), min_size=1, max_size=12)
 
@@ -53,7 +53,44 @@ def test_the_type_is_the_one_asked_for(bits: type[np.signedinteger]) -> None:
 
 def test_truncated_rows_are_known() -> None:
     ids = Ragged.from_lists([[1, 2], [3, 4], [5]])
-    encoded = Encoded({"input_ids": ids}, {}, np.array([2, 9, 1]))
+    encoded = Encoded({"input_ids": ids}, {}, cut=np.array([0, 7, 0]))
     assert len(encoded) == 3
     assert encoded.truncated.tolist() == [1]
-    assert encoded.lengths.tolist() == [2, 2, 1]
+    assert encoded.cost.tolist() == [2, 2, 1]
+
+
+def columns(dtype: str = "<f4") -> Encoded:
+    """A ragged column of boxes, a fixed one of numbers, and one that refers to files."""
+    boxes = Ragged(np.arange(12, dtype=dtype).reshape(3, 4) / 7, np.array([0, 1, 1, 3]))
+    files = Filed(["a", "b", "c"], [b"1", b"2", b"3"])
+    return Encoded({"boxes": boxes, "size": np.array([[1.5], [2.5], [3.5]]), "file": files}, {})
+
+
+def test_columns_of_any_type_and_shape_are_taken() -> None:
+    part = columns().take(np.array([2, 0]))
+    assert part.inputs["boxes"].values.shape == (3, 4)
+    assert np.array_equal(part.inputs["boxes"][0], columns().inputs["boxes"][2])
+    assert part.inputs["size"].tolist() == [[3.5], [1.5]]
+    assert [part.inputs["file"][row] for row in range(2)] == ["c", "a"]
+    assert part.cost.tolist() == [2, 1]  # the lengths of the first ragged column
+
+
+def test_digests_are_over_the_real_bytes() -> None:
+    """A change below 1 in a float, another type, and another content of a file are all told apart."""
+    whole = columns()
+    digests, identities = {whole.digest()}, {whole.identity(0)}
+    nudged = columns()
+    nudged.inputs["boxes"].values[0, 1] += 1e-6
+    digests.add(nudged.digest())
+    identities.add(nudged.identity(0))
+    digests.add(columns("<f8").digest())
+    other = columns()
+    other.inputs["file"] = Filed(["a", "b", "c"], [b"9", b"2", b"3"])
+    digests.add(other.digest())
+    identities.add(other.identity(0))
+    assert len(digests) == 4
+    assert len(identities) == 3
+    assert other.identity(1) == whole.identity(1)
+    assert columns().digest() == whole.digest()
+    widths = (Ragged.from_lists([[1, 2]], dtype=kind) for kind in (np.int8, np.int32, np.int64))
+    assert len({Encoded({"input_ids": ids}, {}).digest() for ids in widths}) == 1

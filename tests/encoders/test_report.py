@@ -13,7 +13,7 @@ import pytest
 
 from sftlib import DataReport, FineTuner, TaskDataset
 from sftlib.encoders.encoded import Encoded, Ragged
-from sftlib.encoders.report import NAMED, TokenReport, TrainingReport, padding_share
+from sftlib.encoders.report import NAMED, InputReport, TrainingReport, padding_share
 from sftlib.errors import DataError, OptionError
 from sftlib.testing import tiny_model, tiny_tokenizer
 
@@ -96,12 +96,12 @@ def test_becomes_json() -> None:
 def test_names_a_bounded_number_of_rows() -> None:
     rows, longer = 3 * NAMED, 9
     lists = [[1, 2]] * rows
-    encoded = Encoded({"input_ids": Ragged.from_lists(lists)}, {}, np.full(rows, longer))
-    report = TokenReport.of(encoded, np.arange(rows))
+    encoded = Encoded({"input_ids": Ragged.from_lists(lists)}, {}, cut=np.full(rows, longer - 2))
+    report = InputReport.of(encoded, np.arange(rows))
     assert report.truncated == report.unsupervised == rows
     assert len(report.truncated_rows) == len(report.unsupervised_rows) == NAMED
     assert report.tokens_lost == rows * (longer - 2)
-    lost, cut = report.sentences(2, "valid")
+    lost, cut = report.sentences("2 tokens", "valid")
     assert lost == "300 rows of valid lost supervision with their end: row 0, row 1, row 2, row 3, row 4 and 295 more"
     assert cut.startswith("300 rows of valid (100.0%) cut to 2 tokens, 77.8% of all tokens lost: row 0")
 

@@ -16,24 +16,25 @@ from hypothesis import strategies as st
 
 from sftlib.data import scratch
 from sftlib.data.scratch import Growing, Scratch, in_memory, mapped
-from sftlib.encoders import writer as tokens
+from sftlib.encoders import writer as module
 from sftlib.encoders.encoded import Encoded, Ragged, pad_together
-from sftlib.encoders.writer import TokenWriter, read_tokens, write_tokens
+from sftlib.encoders.writer import Writer, read_columns, write_columns
 
 ROWS = st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9), min_size=1, max_size=30)
 
 
-def fill(writer: TokenWriter, rows: list[list[int]], chunk: int = 4, types: bool = False) -> None:
+def fill(writer: Writer, rows: list[list[int]], chunk: int = 4, types: bool = False) -> None:
     for start in range(0, len(rows), chunk):
         part = rows[start : start + chunk]
         lengths = np.array([len(row) for row in part])
         ids = np.array([token for row in part for token in row], np.int32)
-        inputs = {"input_ids": ids, "token_type_ids": ids % 2 if types and start else np.zeros_like(ids)}
-        writer.add(inputs, lengths=lengths, uncut=lengths + 1)
+        kinds = (ids % 2 if types and start else np.zeros_like(ids)).astype(np.int8)
+        inputs = {"input_ids": ids, "token_type_ids": kinds}
+        writer.add(inputs, lengths=lengths, cut=np.ones_like(lengths))
 
 
 def encoded(rows: list[list[int]], **options: Any) -> Encoded:
-    with TokenWriter() as writer:
+    with Writer() as writer:
         fill(writer, rows, **options)
         return writer.done()
 
@@ -51,8 +52,8 @@ def test_what_is_written_is_read(rows: list[list[int]], chunk: int, types: bool,
     assert lists(found.inputs["input_ids"]) == rows
     kinds = [[token % 2 if types and row >= chunk else 0 for token in tokens] for row, tokens in enumerate(rows)]
     assert lists(found.inputs["token_type_ids"]) == kinds
-    assert found.uncut_lengths.tolist() == [len(row) + 1 for row in rows]
-    assert found.lengths.tolist() == [len(row) for row in rows]
+    assert found.cut.tolist() == [1] * len(rows)
+    assert found.cost.tolist() == [len(row) for row in rows]
     assert found.digest() == encoded(rows, chunk=3 if not types else chunk, types=types).digest()
 
 
@@ -62,8 +63,6 @@ def test_types_that_are_zero_take_no_memory_and_others_one_byte() -> None:
     types = encoded(rows, types=True).inputs["token_type_ids"]
     assert types.values.dtype == np.int8
     assert types.values.sum() == 996 * 2
-    with TokenWriter() as writer, pytest.raises(ValueError, match="at most 127"):
-        writer.add({"token_type_ids": np.array([200])}, lengths=np.array([1]), uncut=np.array([1]))
 
 
 def test_large_arrays_lie_in_a_file_that_nobody_has_to_remove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,8 +94,8 @@ def test_a_child_leaves_the_scratch_of_its_parent_alone(tmp_path: Path) -> None:
 def test_a_folder_is_as_good_as_memory(tmp_path: Path) -> None:
     rows = [[1, 2], [3], [4, 5, 6]]
     for types in (False, True):
-        write_tokens(tmp_path / "kept", lambda writer, types=types: fill(writer, rows, chunk=2, types=types))
-        found = read_tokens(tmp_path / "kept")
+        write_columns(tmp_path / "kept", lambda writer, types=types: fill(writer, rows, chunk=2, types=types))
+        found = read_columns(tmp_path / "kept")
         assert found is not None
         assert found.digest() == encoded(rows, chunk=2, types=types).digest()
         assert ((tmp_path / "kept" / "token_type_ids.npy").exists()) == types
@@ -106,21 +105,21 @@ def test_a_folder_is_as_good_as_memory(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
-    def broken(writer: TokenWriter) -> None:
+    def broken(writer: Writer) -> None:
         fill(writer, [[1]])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_tokens(tmp_path / "kept", broken)
+        write_columns(tmp_path / "kept", broken)
     assert list(tmp_path.iterdir()) == []
-    assert read_tokens(tmp_path / "kept") is None
+    assert read_columns(tmp_path / "kept") is None
 
 
-@pytest.mark.parametrize("name", ["input_ids.npy", "lengths.npy", "uncut_lengths.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["input_ids.npy", "lengths.npy", "cut.npy", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "more"])
 def test_damage_is_noticed(tmp_path: Path, name: str, damage: str) -> None:
     folder = tmp_path / "kept"
-    write_tokens(folder, lambda writer: fill(writer, [[1, 2], [3]]))
+    write_columns(folder, lambda writer: fill(writer, [[1, 2], [3]]))
     content = (folder / name).read_bytes()
     changed = {"cut": content[:-1], "flip": content[:-2] + bytes([content[-2] ^ 1]) + content[-1:], "more": content}
     if damage == "gone":
@@ -129,7 +128,7 @@ def test_damage_is_noticed(tmp_path: Path, name: str, damage: str) -> None:
         (folder / "another.npy").write_bytes(content)
     else:
         (folder / name).write_bytes(changed[damage])
-    assert read_tokens(folder) is None
+    assert read_columns(folder) is None
 
 
 def test_a_folder_that_was_made_up_is_refused(tmp_path: Path) -> None:
@@ -139,9 +138,9 @@ def test_a_folder_that_was_made_up_is_refused(tmp_path: Path) -> None:
         folder.mkdir()
         np.save(folder / "input_ids.npy", ids, allow_pickle=True)
         np.save(folder / "lengths.npy", lengths)
-        np.save(folder / "uncut_lengths.npy", lengths)
-        tokens.storage.write_manifest(folder, kind="sftlib tokens", zeros=[])
-        assert read_tokens(folder) is None
+        np.save(folder / "cut.npy", lengths)
+        module.storage.write_manifest(folder, kind="sftlib columns", first="input_ids", zeros=[], shapes={})
+        assert read_columns(folder) is None
 
 
 def test_an_array_grows_into_its_file(tmp_path: Path) -> None:
@@ -160,10 +159,10 @@ def test_an_array_grows_into_its_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_store() -> None:
-    with TokenWriter() as writer:
+    with Writer() as writer:
         found = writer.done()
     assert len(found) == 0
-    assert found.lengths.tolist() == []
+    assert found.cost.tolist() == []
     assert found.inputs["input_ids"].distinct().tolist() == []
     Scratch().release()  # of nothing
     none = encoded([[1, 2]]).take(np.empty(0, np.int64))
@@ -190,12 +189,12 @@ def test_a_view_is_a_store_of_its_rows(rows: list[list[int]], data: st.DataObjec
 
 
 def test_views_are_walked_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sftlib.encoders import encoded as module
+    from sftlib.encoders import encoded as columns
 
     rows = [list(range(n % 7 + 1)) for n in range(100)]
     whole = encoded(rows)
     expected = whole.take(np.arange(99, -1, -1)).digest()
-    monkeypatch.setattr(module, "_BLOCK", 5)
+    monkeypatch.setattr(columns, "_BLOCK", 5)
     view = whole.take(np.arange(99, -1, -1))
     assert np.concatenate(list(view.inputs["input_ids"].blocks())).tolist() == [n for row in rows[::-1] for n in row]
     assert max(map(len, view.inputs["input_ids"].blocks())) <= 7
@@ -233,15 +232,15 @@ def windows(rows: list[list[int]], first: int = 0) -> Encoded:
     return Encoded(
         {"input_ids": ids, "token_type_ids": ids.alike((ids.values % 2).astype(np.int8))},
         {"of_tokens": ids.alike(ids.values % 7), "of_windows": ids.lengths % 2 == 0},
-        ids.lengths + 1,
-        np.array([number for number, _ in parts]),
-        {"more": Ragged.from_lists([part[:1] * (len(part) + number % 2) for number, part in parts], np.int64)},
+        cut=np.ones(len(ids), np.int64),
+        owners=np.array([number for number, _ in parts]),
+        notes={"more": Ragged.from_lists([part[:1] * (len(part) + number % 2) for number, part in parts], np.int64)},
     )
 
 
 def same(found: Encoded, expected: Encoded) -> bool:
     pairs = [(getattr(found, kind), getattr(expected, kind)) for kind in ("inputs", "targets", "notes")]
-    arrays = [(found.uncut_lengths, expected.uncut_lengths), (found.owners, expected.owners)]
+    arrays = [(found.cut, expected.cut), (found.owners, expected.owners)]
     for ours, theirs in pairs:
         assert ours.keys() == theirs.keys()
         for name, part in theirs.items():
@@ -257,17 +256,17 @@ def same(found: Encoded, expected: Encoded) -> bool:
 def test_windows_targets_and_notes_are_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], chunk: int, limit: int, data: st.DataObject
 ) -> None:
-    def fill_in(writer: TokenWriter) -> None:
+    def fill_in(writer: Writer) -> None:
         for start in range(0, len(rows), chunk):
             writer.extend(windows(rows[start : start + chunk], start))
 
     folder = tmp_path_factory.mktemp("tokens") / "kept"
-    write_tokens(folder, fill_in)
-    with pytest.MonkeyPatch.context() as patch, TokenWriter() as writer:
+    write_columns(folder, fill_in)
+    with pytest.MonkeyPatch.context() as patch, Writer() as writer:
         patch.setattr(scratch, "MEMORY_LIMIT", limit)
         fill_in(writer)
         made = writer.done()
-    read = read_tokens(folder)
+    read = read_columns(folder)
     assert read is not None
     assert same(made, windows(rows))
     assert same(read, made)
@@ -278,14 +277,14 @@ def test_windows_targets_and_notes_are_read_as_written(
         assert lists(part.inputs[name]) == lists(alone.inputs[name])
     assert lists(part.targets["of_tokens"]) == lists(alone.targets["of_tokens"])  # type: ignore[arg-type]
     assert part.owners.tolist() == alone.owners.tolist()
-    assert part.uncut_lengths.tolist() == alone.uncut_lengths.tolist()
+    assert part.cut.tolist() == alone.cut.tolist()
 
 
 def test_what_is_attached_may_come_before_or_after_its_rows() -> None:
     expected = windows([[1, 2, 3], [4]])
-    with TokenWriter() as writer:
+    with Writer() as writer:
         writer.attach(notes={"more": expected.notes["more"].take(np.array([0]))})  # type: ignore[union-attr]
-        plain = Encoded(expected.inputs, {}, expected.uncut_lengths, expected.owners)
+        plain = Encoded(expected.inputs, {}, cut=expected.cut, owners=expected.owners)
         writer.extend(plain)
         writer.attach(targets=expected.targets, notes={"more": expected.notes["more"].take(np.array([1, 2]))})  # type: ignore[union-attr]
         assert same(writer.done(), expected)
@@ -310,9 +309,9 @@ def test_attached_arrays_that_do_not_belong_to_the_tokens_are_refused(
 ) -> None:
     """The manifest only says that nothing was changed since."""
     folder = tmp_path / "kept"
-    write_tokens(folder, lambda writer: writer.extend(windows([[1, 2, 3], [4]])))
-    assert read_tokens(folder) is not None
+    write_columns(folder, lambda writer: writer.extend(windows([[1, 2, 3], [4]])))
+    assert read_columns(folder) is not None
     (folder / "manifest.json").unlink()
     np.save(folder / f"{name}.npy", np.array(values))
-    tokens.storage.write_manifest(folder, kind="sftlib tokens", zeros=[])
-    assert read_tokens(folder) is None
+    module.storage.write_manifest(folder, kind="sftlib columns", first="input_ids", zeros=[], shapes={})
+    assert read_columns(folder) is None

@@ -51,8 +51,8 @@ def encode(kept: Encodings, data: TaskDataset, by: TextEncoder | None = None, *,
     found = kept.encode(task, data, by or encoder())
     expected = task.encode(data, by or encoder())
     assert found.digest() == expected.digest()
-    assert found.lengths.tolist() == expected.lengths.tolist()
-    assert found.uncut_lengths.tolist() == expected.uncut_lengths.tolist()
+    assert found.cost.tolist() == expected.cost.tolist()
+    assert found.cut.tolist() == expected.cut.tolist()
     assert found.targets.keys() == expected.targets.keys()
     assert all(np.array_equal(found.targets[name], expected.targets[name]) for name in found.targets)
     return found
@@ -150,8 +150,8 @@ def test_another_process_may_be_faster(tmp_path: Path, made: list[int], monkeypa
         original(folder, fill)
         raise OSError("the folder is not empty")
 
-    original = module.write_tokens
-    monkeypatch.setattr(module, "write_tokens", beaten)
+    original = module.write_columns
+    monkeypatch.setattr(module, "write_columns", beaten)
     assert new(made, Encodings(tmp_path), data_of()) == 40
 
 

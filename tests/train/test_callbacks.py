@@ -18,7 +18,7 @@ from sftlib.tasks.classification import TextClassification
 from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.callbacks import is_better
 from sftlib.train.comm import Alone
-from sftlib.train.plan import BatchPlan
+from sftlib.train.plan import ShuffledPlan
 from sftlib.train.state import Training
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 
@@ -100,6 +100,12 @@ def events_told(steps: int, parts: int, ends: set[int]) -> list[str]:
     return told
 
 
+def _begun(events: list[str]) -> int:
+    """Where the step in progress begins."""
+    ends = [number for number, event in enumerate(events) if event in ("on_step_end", "on_epoch_end")]
+    return ends[-1] + 1 if ends else 0
+
+
 def test_events_come_in_the_order_of_the_pseudocode(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     statements = {line.removeprefix("at the end of an epoch: ") for _, line in pseudocode()}
@@ -109,13 +115,14 @@ def test_events_come_in_the_order_of_the_pseudocode(monkeypatch: pytest.MonkeyPa
         original = getattr(owner, attribute)
 
         def told(*args: Any, **kwargs: Any) -> Any:
-            if event != "loss" or torch.is_grad_enabled():
+            again = event == "rows" and "rows" in events[_begun(events) :]  # a pure function, which the feed asks too
+            if not again and (event != "loss" or torch.is_grad_enabled()):
                 events.append(event)
             return original(*args, **kwargs)
 
         monkeypatch.setattr(owner, attribute, told)
 
-    spy(BatchPlan, "rows", "rows")
+    spy(ShuffledPlan, "rows", "rows")
     spy(TextClassification, "loss", "loss")
     spy(Tensor, "backward", "backward")
     spy(Alone, "add_up", "add_up")

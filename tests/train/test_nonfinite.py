@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sftlib import Callback, TaskDataset
 from sftlib.errors import NonFiniteError, SftlibError
-from sftlib.train.plan import BatchPlan
+from sftlib.train.plan import ShuffledPlan
 from sftlib.train.state import Training
 from tests.contracts.cases import case_of, same_weights, tuner_for, weights
 
@@ -67,7 +67,7 @@ def test_a_gradient_that_is_not_finite(at: int, value: float) -> None:
     tuner = tuner_for(NAME, epochs=2, batch_size=8)
     with pytest.raises(NonFiniteError, match=f"step {at}: loss .*norm") as caught:
         tuner.fit(case_of(NAME).data(), callbacks=[poison], progress=False)
-    plan = BatchPlan(32, batch_size=8, steps=8, seed=0)
+    plan = ShuffledPlan(32, batch_size=8, seed=0)
     assert caught.value.step == at
     assert sorted(caught.value.rows) == sorted(plan.rows(at - 1).tolist())  # no row is to blame by itself
     assert isinstance(caught.value, ArithmeticError)
@@ -85,7 +85,7 @@ def test_a_weight_that_is_not_finite() -> None:
     with pytest.raises(NonFiniteError) as caught:
         tuner.fit(case_of(NAME).data(), callbacks=[poison], progress=False)
     assert caught.value.step == 4
-    assert set(caught.value.rows) <= set(BatchPlan(32, batch_size=8, steps=8, seed=0).rows(3).tolist())
+    assert set(caught.value.rows) <= set(ShuffledPlan(32, batch_size=8, seed=0).rows(3).tolist())
     assert len(caught.value.rows) > 0
     assert math.isnan(tuner.history.steps[-1]["loss"])
     assert len(tuner.history.steps) == 4
@@ -102,7 +102,7 @@ def test_the_row_to_blame_is_named() -> None:
     with pytest.raises(NonFiniteError, match="17") as caught:
         tuner.fit(TaskDataset({"text": columns["text"], "target": targets}), progress=False)
     assert caught.value.rows == (17,)
-    plan = BatchPlan(32, batch_size=8, steps=4, seed=0)
+    plan = ShuffledPlan(32, batch_size=8, seed=0)
     assert 17 in plan.rows(caught.value.step - 1)
     assert math.isinf(tuner.history.steps[-1]["loss"])
     assert same_weights(weights(tuner), recorder.after[caught.value.step - 1])
@@ -140,6 +140,6 @@ def test_a_step_without_supervision_leaves_the_weights() -> None:
     recorder = PoisonGradient(0, 0.0)
     tuner = tuner_for(NAME, epochs=3, batch_size=1, class_weights={"bad": 1.0, "good": 0.0}, weight_decay=0.5)
     tuner.fit(data, callbacks=[recorder], progress=False)
-    plan = BatchPlan(4, batch_size=1, steps=12, seed=0)
+    plan = ShuffledPlan(4, batch_size=1, seed=0)
     moved = [not same_weights(recorder.after[step], recorder.after[step + 1]) for step in range(12)]
     assert moved == [int(plan.rows(step)[0]) == 0 for step in range(12)]

@@ -14,7 +14,7 @@ import pytest
 
 from sftlib import FineTuner
 from sftlib.train import wire
-from sftlib.train.plan import BatchPlan
+from sftlib.train.plan import ShuffledPlan
 from tests.contracts.cases import NAMES, case_of, tuner_for
 from tests.trust import spread
 from tests.trust.conftest import Figure
@@ -61,7 +61,7 @@ def many(request: pytest.FixtureRequest, folder: Path) -> list[dict[str, Any]]:
 
 
 def test_10_each_row_once(many: list[dict[str, Any]]) -> None:
-    plan = BatchPlan(32, batch_size=13, steps=6, seed=3)
+    plan = ShuffledPlan(32, batch_size=13, seed=3)
     for name in spread.TASKS:
         parts = [process["trained"][name]["rows"] for process in many]
         for step in range(plan.steps):

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sftlib import FineTuner
 from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
-from sftlib.train.plan import BatchPlan
+from sftlib.train.plan import ShuffledPlan
 from sftlib.train.schedules import SCHEDULES
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 
@@ -76,7 +76,7 @@ def plain_loop(name: str, family: str, *, schedule: str, warmup: int, clip: floa
     vectors = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, fused=True)
-    plan, seen = BatchPlan(len(texts), batch_size=BATCH, steps=STEPS, seed=0), []
+    plan, seen = ShuffledPlan(len(texts), batch_size=BATCH, seed=0), []
     model.train()
     for step in range(STEPS):
         rows = sorted(plan.rows(step).tolist(), key=lambda row: -len(tokenizer(texts[row])["input_ids"]))

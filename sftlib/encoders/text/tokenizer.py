@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
+from sftlib.encoders.encoded import Encoded, Ragged, pad_together
+from sftlib.encoders.text.agreement import add_tokens, longest_input, settle_padding
+from sftlib.encoders.text.preview import Preview
+from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
+from sftlib.models.files.folder import write_tokenizer
+from sftlib.models.language.encoder_decoder import settle_decoder
+from sftlib.models.language.vocabulary import compact_vocabulary
+from sftlib.models.layouts.layout import Layout, choose_layout
+from sftlib.models.memory import tokens_of_a_pass
+from sftlib.models.opening import check_vocabulary
 
 _CHUNK = 512  # rows a call: larger ones were slower, since what they return no longer fits a cache
 _CHARACTERS = 2**21  # of a call with more than one row
 _CHUNK_OF_WORDS = 2**13  # rows a call: only different words are tokenised
+_KINDS, _MOST_KINDS = "token_type_ids", 127
 _RULES = 1  # raised whenever the rules of this file give other tokens for the same text
 
 
@@ -29,14 +46,14 @@ class TokenChunk(NamedTuple):
     """The tokens of some rows, one row after the other.
 
     Attributes:
-        inputs: name of a model input -> (L,) int32.
+        inputs: name of a model input -> (L,) int32, of types of tokens int8.
         lengths: (N,) tokens of each row.
-        uncut: (N,) tokens of each row before truncation.
+        cut: (N,) how many were cut off.
     """
 
-    inputs: dict[str, NDArray[np.int32]]
+    inputs: dict[str, NDArray[np.integer[Any]]]
     lengths: NDArray[np.int64]
-    uncut: NDArray[np.int64]
+    cut: NDArray[np.int64]
 
 
 class WordChunk(NamedTuple):
@@ -94,25 +111,141 @@ class Frame(NamedTuple):
 
 
 @final
-class TextEncoder:
+class TextEncoder(Encoder):
     """A tokenizer with a limit on length.
 
     Args:
         tokenizer: a transformers tokenizer; a copy is used.
-        max_length: tokens of a row, control tokens included; what is beyond is cut and counted.
+        max_length: tokens of a row, control tokens included; what is beyond is cut and counted. What the model can take
+            when None, as soon as `settle` knows it.
         longest: tokens that the model takes at most, prompt and answer together; ``max_length`` when None.
 
     Raises:
         OptionError: there is no tokenizer.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, longest: int | None = None) -> None:
+    unit = "token"
+    hands = "input_ids and attention_mask (rows, tokens)"
+
+    def __init__(self, tokenizer: Any, max_length: int | None, longest: int | None = None) -> None:
         if not callable(tokenizer):
             raise OptionError("this model needs tokenizer=: a transformers tokenizer, or the folder or name of one")
         self.tokenizer = copy.deepcopy(tokenizer)
-        self.max_length = max_length
-        self.longest = longest or max_length
+        self._asked = max_length
+        self.max_length = max_length or 0
+        self.longest = longest or self.max_length
         self._digest: str | None = None
+
+    # What has to agree with the model.
+
+    def settle(self, model: nn.Module, *, markers: Sequence[str], seed: int) -> Sequence[int]:
+        settle_padding(model, self.tokenizer)
+        settle_decoder(model, self.tokenizer)
+        new = add_tokens(model, self.tokenizer, markers, seed=seed)
+        self._digest = None
+        self.measure(model)
+        if self.max_length > self.longest:
+            raise OptionError(f"max_length={self.max_length}: this model takes at most {self.longest} tokens")
+        return new
+
+    def measure(self, model: nn.Module) -> None:
+        self.longest = longest_input(model, self.tokenizer)
+        self.max_length = self._asked or self.longest
+
+    def check(self, model: nn.Module, encoded: Encoded) -> None:
+        ids = encoded.inputs["input_ids"]
+        assert isinstance(ids, Ragged)
+        check_vocabulary(model, ids.distinct())
+
+    def agree(self, model: nn.Module) -> None:
+        check_vocabulary(model, np.array([self.fill["input_ids"]]))
+        longest = longest_input(model, self.tokenizer)
+        if self.max_length > longest:
+            raise ValueError(f"max_length={self.max_length}: this model takes at most {longest} tokens")
+        self.longest = longest
+
+    def narrowed(
+        self, model: nn.Module, seen: Sequence[Encoded] | None, decays: Callable[[], Sequence[float]]
+    ) -> AbstractContextManager[object]:
+        def used() -> NDArray[np.integer[Any]]:
+            if seen is None:
+                return np.arange(len(self.tokenizer))
+            columns = (part.inputs["input_ids"] for part in seen)
+            return np.unique(np.concatenate([ids.distinct() for ids in columns if isinstance(ids, Ragged)]))
+
+        return compact_vocabulary(model, used=used, decays=decays)
+
+    def layout(self, model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:
+        return choose_layout(model, run, padding_free=padding_free)
+
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
+        return tokens_of_a_pass(model, device, checkpointing=checkpointing)
+
+    # Batches.
+
+    def write(self, values: Mapping[str, Sequence[Any]], writer: Writer) -> None:
+        """Texts, or pairs of texts, as the tokenizer frames them."""
+        first, *second = values.values()
+        for chunk in self.encode(first, *second):
+            writer.add(chunk.inputs, lengths=chunk.lengths, cut=chunk.cut)
+
+    def load(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Loaded:
+        ragged = {name: part for name, part in encoded.inputs.items() if isinstance(part, Ragged)}
+        padded, mask = pad_together(ragged, rows, fill=self.fill)
+        return Loaded({**padded, "attention_mask": mask.astype(np.int64)})
+
+    def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
+        """Name -> (B, T) int64, among them ``attention_mask``."""
+        return {name: torch.from_numpy(values) for name, values in loaded.inputs.items()}
+
+    def calling(self, model: nn.Module) -> Call:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return lambda module, inputs: module(**inputs)
+        names = [p.name for p in parameters]
+        if "input_ids" in names:
+            return lambda module, inputs: module(**{name: value for name, value in inputs.items() if name in names})
+        required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+        if len(required) >= 2:
+            return lambda module, inputs: module(inputs["input_ids"], inputs["attention_mask"])
+        return lambda module, inputs: module(inputs["input_ids"])
+
+    def smallest(self) -> dict[str, Tensor]:
+        return {"input_ids": torch.tensor([[3, 4]]), "attention_mask": torch.ones(1, 2, dtype=torch.int64)}
+
+    def visible(self, scores: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        if scores.shape[:2] != inputs["input_ids"].shape:
+            return scores  # (B, K): of rows
+        return scores[inputs["attention_mask"].bool()]  # (N, ...)
+
+    # Folders.
+
+    def key(self) -> Mapping[str, Any] | None:
+        digest = self.digest()
+        return None if digest is None else {"tokenizer": digest, "max_length": self.max_length}
+
+    def save(self, folder: Path) -> None:
+        write_tokenizer(self.tokenizer, folder)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"max_length": self.max_length}
+
+    @property
+    def limit(self) -> str:
+        return f"{self.max_length} tokens"
+
+    def preview(self, encoded: Encoded) -> Preview:
+        return Preview.of(encoded, self.tokenizer)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {"tokenizer": self.tokenizer}
+
+    def is_one(self, given: object) -> bool:
+        return isinstance(given, str | tuple)
+
+    # Tokens.
 
     @property
     def fill(self) -> dict[str, int]:
@@ -273,7 +406,7 @@ class TextEncoder:
             lengths = np.fromiter(map(len, ended), np.int64, len(part))
             tokens = np.fromiter(chain.from_iterable(ended), np.int32, int(lengths.sum()))
             uncut = [len(ids) + (end not in ids) for ids in whole]
-            yield TokenChunk({"input_ids": tokens}, lengths, np.array(uncut, np.int64))
+            yield TokenChunk({"input_ids": tokens}, lengths, np.array(uncut, np.int64) - lengths)
 
     def around_targets(self) -> list[int]:
         """The control tokens that the tokenizer itself writes with a target, such as that of its language."""
@@ -341,8 +474,8 @@ class TextEncoder:
                     rows[i] = [self.blank if name == "input_ids" else 0]
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(texts))
         count = int(lengths.sum())
-        inputs = {name: np.fromiter(chain.from_iterable(rows), np.int32, count) for name, rows in encoded.items()}
-        return TokenChunk(inputs, lengths, np.array(uncut, np.int64))
+        inputs = {name: _array(name, chain.from_iterable(rows), count) for name, rows in encoded.items()}
+        return TokenChunk(inputs, lengths, np.maximum(np.array(uncut, np.int64) - lengths, 0))
 
     def _call(self, texts: list[str], pairs: list[str] | None, *, truncation: bool) -> dict[str, list[list[int]]]:
         return dict(
@@ -363,3 +496,17 @@ class TextEncoder:
         """A token that stands where there would be none."""
         candidates = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, 0)
         return next(candidate for candidate in candidates if candidate is not None)
+
+
+def _array(name: str, values: Iterable[int], count: int) -> NDArray[np.integer[Any]]:
+    """Numbers of tokens, or the few small numbers of what kinds they are, kept in one byte each.
+
+    Raises:
+        ValueError: a kind that one byte does not hold.
+    """
+    if name != _KINDS:
+        return np.fromiter(values, np.int32, count)
+    kinds = np.fromiter(values, np.int32, count)
+    if kinds.max(initial=0) > _MOST_KINDS:
+        raise ValueError(f"{name} has the value {kinds.max()}; at most {_MOST_KINDS} was expected")
+    return kinds.astype(np.int8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -12,23 +11,21 @@ from torch import nn
 from sftlib.models.adapters.config import SETTINGS, read_settings
 from sftlib.models.adapters.insertion import adapter_settings, adapter_weights
 from sftlib.models.adapters.kinds import SavedAdapter
-from sftlib.models.files.folder import write_tokenizer
-from sftlib.models.files.strict import FILES, stored_weights
+from sftlib.models.files.strict import GENERATION, stored_weights
 from sftlib.support import storage
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # what the model is called inside peft's own wrapper
 
-#: Files of an adapter's folder: a model's own, but for its weights and config.
-ADAPTER_FILES = (FILES - {"config.json", "model.safetensors"}) | {SETTINGS, WEIGHTS}
+#: Files of an adapter, beside those of its encoder.
+ADAPTER_FILES = frozenset({SETTINGS, WEIGHTS, GENERATION})
 
 
-def write_adapter(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write an adapter, what is trained whole with it, and the tokenizer; nothing of the base."""
+def write_adapter(model: nn.Module, folder: Path) -> None:
+    """Write an adapter, and what is trained whole with it; nothing of the base."""
     weights = {f"{_PREFIX}{name}": value.clone() for name, value in adapter_weights(model).items()}
     safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     storage.write_json(folder / SETTINGS, adapter_settings(model))
-    write_tokenizer(tokenizer, folder)
 
 
 def read_adapter(folder: Path) -> SavedAdapter:

@@ -20,7 +20,7 @@ from sftlib.models.sources import seeded
 
 
 def adapt(
-    model: nn.Module, adapter: Any, *, head: str, drawn: Collection[str], new_tokens: Sequence[int], seed: int
+    model: nn.Module, adapter: Any, *, head: str, drawn: Collection[str], new_rows: Sequence[int], seed: int
 ) -> None:
     """Put an adapter into a model; afterwards nothing but the adapter and what is trained whole is trained.
 
@@ -31,7 +31,7 @@ def adapt(
         adapter: a value of ``adapter=``; None to leave the model as it is.
         head: transformers' Auto class of the task.
         drawn: names of weights that the source of the model does not hold.
-        new_tokens: numbers of tokens whose embeddings it does not hold; they are trained, and no others.
+        new_rows: rows of its input table that it does not hold; they are trained, and no others.
         seed: of the new weights.
 
     Raises:
@@ -56,7 +56,7 @@ def adapt(
         _fill(model, adapter.weights)
     else:
         config = settled(model, adapter, head, drawn, frozen)
-        add_tokens(model, config, new_tokens)
+        add_tokens(model, config, new_rows)
         with seeded(seed):
             _inject(model, config, adapter, on_meta=False)
     if stamps(model) != before:
@@ -104,7 +104,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def with_adapter_of(model: nn.Module, base: nn.Module) -> nn.Module:
     """A base, in place, with the adapter of another model."""
     adapter = SavedAdapter(adapter_settings(model), adapter_weights(model))
-    adapt(base, adapter, head="", drawn=(), new_tokens=(), seed=0)
+    adapt(base, adapter, head="", drawn=(), new_rows=(), seed=0)
     return base
 
 

@@ -39,8 +39,8 @@ def is_transformers_model(model: nn.Module) -> bool:
     return isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers.")
 
 
-def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write weights, config and tokenizer; never a pickle."""
+def write_model(model: nn.Module, folder: Path) -> None:
+    """Write weights and config; never a pickle."""
     safetensors.torch.save_file(_once(model), str(folder / WEIGHTS), metadata={"format": "pt"})
     if is_transformers_model(model):
         model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
@@ -49,7 +49,6 @@ def write_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
             storage.write_json(folder / GENERATION, generating)
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
         _leave_out_refused(folder / CONFIG)
-    write_tokenizer(tokenizer, folder)
 
 
 def _leave_out_refused(path: Path) -> None:

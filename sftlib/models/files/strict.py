@@ -26,13 +26,14 @@ from torch.nn.modules.module import (
 from sftlib.models.opening import CONFIG, first_line
 from sftlib.support import storage
 
-#: Files that transformers' configs and tokenizers write; no other is ever in a saved folder.
-FILES = frozenset(
-    """config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
+#: Files that a model of transformers writes.
+MODEL_FILES = frozenset({"config.json", "model.safetensors", "generation_config.json"})
+#: Files that its tokenizers write.
+TOKENIZER_FILES = frozenset(
+    """tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
     chat_template.jinja vocab.json vocab.txt merges.txt spiece.model spm.model spm_char.model sentencepiece.model
     sentencepiece.bpe.model tokenizer.model source.spm vocab-src.json prophetnet.tokenizer entity_vocab.json emoji.json
-    byte_maps.json dict.txt bpe.codes
-    generation_config.json""".split()
+    byte_maps.json dict.txt bpe.codes""".split()
 )
 
 GENERATION = "generation_config.json"

@@ -22,7 +22,6 @@ from sftlib.models.structure import body_of, layers_of
 from sftlib.support.checking import nearest
 
 BACKBONE = "backbone"
-_SOME_TOKENS = torch.tensor([[3, 4]])  # every vocabulary has them
 
 #: What ``freeze=`` takes.
 Freeze = str | int | Sequence[str] | None
@@ -49,7 +48,7 @@ def freeze_problem(value: object) -> str | None:
     )
 
 
-def freeze(model: nn.Module, what: Freeze) -> None:
+def freeze(model: nn.Module, what: Freeze, look: Callable[[], object]) -> None:
     """Mark parameters as not to be trained.
 
     Args:
@@ -57,6 +56,7 @@ def freeze(model: nn.Module, what: Freeze) -> None:
         what: ``"backbone"`` for everything but the head; a number for the embeddings and that many lowest layers; a
             list of shell patterns (``*``, ``?``, ``[0-7]``) for the names of parameters, or of modules with all they
             hold; None for nothing.
+        look: calls the model on a small row, in evaluation mode.
 
     Raises:
         OptionError: the model has no such part, a pattern matches nothing, or nothing is left to train.
@@ -66,7 +66,7 @@ def freeze(model: nn.Module, what: Freeze) -> None:
     if isinstance(what, str):
         frozen = list(_body(model, what).parameters())
     elif isinstance(what, int):
-        frozen = _lowest(model, what)
+        frozen = _lowest(model, what, look)
     else:
         frozen = _matching(model, what)
     for parameter in frozen:
@@ -120,7 +120,7 @@ class Frozen(Layout):
     """
 
     def __init__(self, inner: Layout, constant: Sequence[str]) -> None:
-        self.name = inner.name
+        self.name, self.flat = inner.name, inner.flat
         self.inner = inner
         self.constant = tuple(constant)
 
@@ -134,8 +134,8 @@ class Frozen(Layout):
             for hook in hooks:
                 hook.remove()
 
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return self.inner.arguments(masks, lengths, longest)
+    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.inner.arguments(masks, inputs)
 
     def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
         return self.inner.watching(masks)
@@ -159,7 +159,7 @@ def _body(model: nn.Module, what: str) -> nn.Module:
     return body
 
 
-def _lowest(model: nn.Module, count: int) -> list[nn.Parameter]:
+def _lowest(model: nn.Module, count: int, look: Callable[[], object]) -> list[nn.Parameter]:
     """The parameters that what enters layer ``count`` depends on: its lower layers, embeddings, shared positions."""
     layers = layers_of(model, headless=True)
     if layers is None:
@@ -183,7 +183,7 @@ def _lowest(model: nn.Module, count: int) -> list[nn.Parameter]:
         with torch.enable_grad():
             for parameter in parameters:
                 parameter.requires_grad_(True)
-            model(input_ids=_SOME_TOKENS, attention_mask=torch.ones_like(_SOME_TOKENS))
+            look()
             gradients = torch.autograd.grad(entering[0].sum(), parameters, allow_unused=True)
     finally:
         hook.remove()

@@ -218,7 +218,7 @@ class Recalling(Layout):
     """
 
     def __init__(self, inner: Layout, prefix: Prefix, form: Outputs, shelf: Shelf, *, filler: float = 0.0) -> None:
-        self.name = inner.name
+        self.name, self.flat = inner.name, inner.flat
         self.inner = inner
         self.prefix = prefix
         self.form = form
@@ -248,8 +248,8 @@ class Recalling(Layout):
             for hook in hooks:
                 hook.remove()
 
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return self.inner.arguments(masks, lengths, longest)
+    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        return self.inner.arguments(masks, inputs)
 
     def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
         return self.inner.watching(masks)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from abc import ABC
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, final
 
@@ -36,22 +36,23 @@ class Layout(ABC):
 
     Attributes:
         name: for the start-up line.
+        flat: whether rows lie end to end, so that no padding takes room.
     """
 
     name: str
+    flat: bool = False
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
         """Within this context the model can be called this way; afterwards it is as before."""
         yield
 
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         """More keywords for the model.
 
         Args:
             masks: of this run.
-            lengths: (B,) tokens of each row.
-            longest: T
+            inputs: name -> (B, ...), as laid out.
         """
         return {}
 
@@ -107,7 +108,7 @@ class Padded(Layout):
         with attention(model, PADDED):
             yield
 
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
+    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"dropout_masks": masks}
 
     def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
@@ -121,9 +122,11 @@ class EndToEnd(Layout):
     """Rows end to end, whatever the layers are made of; one name for the user, and for the size of batches."""
 
     name = "padding-free"
+    flat = True
 
-    def arguments(self, masks: DropoutMasks, lengths: Tensor, longest: int) -> dict[str, Any]:
-        return {"dropout_masks": masks, "sequences": Sequences(lengths, longest)}
+    def arguments(self, masks: DropoutMasks, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        mask = inputs["attention_mask"]  # (B, T)
+        return {"dropout_masks": masks, "sequences": Sequences(mask.sum(dim=1), mask.shape[1])}
 
     def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
         return attention(model, own_attention(model))
@@ -280,6 +283,14 @@ def position_offset(model: nn.Module) -> int:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return 0 if module.padding_idx is None else module.padding_idx + 1
     return 0
+
+
+def unpacked_layout(model: nn.Module) -> Layout:
+    """Rows side by side as the model itself lays them, with our dropout wherever it drops out."""
+    config = getattr(model, "config", None)
+    if drops_out(model) and isinstance(getattr(config, "_attn_implementation", None), str):
+        return Watched()
+    return OwnAttention()
 
 
 def choose_layout(model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:

@@ -21,12 +21,12 @@ from torch.nn import functional
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.problems import brief, listed_rows
-from sftlib.encoders.batch import IGNORED, Batch, pad
+from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.text.chat import plain_template, template_of
 from sftlib.encoders.text.dialogues import TRAIN_ON, Dialogues, Row
 from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError
 from sftlib.metrics import LanguageModel, Metrics
 from sftlib.models.language.causality import require_causal
@@ -144,7 +144,7 @@ class CausalLM(Task):
         few = min(_FEW_TOKENS, generation.max_new_tokens)
         return self.generating(replace(generation, max_new_tokens=few, stream=None))
 
-    def prepare(self, model: nn.Module, encoder: TextEncoder) -> None:
+    def prepare(self, model: nn.Module, encoder: Any) -> None:
         """A chat template where conversations are to be read and there is none; how to generate."""
         tokenizer = encoder.tokenizer
         if self._form == "messages" and template_of(tokenizer) is None:
@@ -170,10 +170,10 @@ class CausalLM(Task):
     def reads(self) -> tuple[str, ...]:
         return (*FORMS, "completion")
 
-    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+    def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
         return {"split": self._over_long == "split", "dialogues": self._dialogues_of(encoder).facts}
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+    def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         """Targets are the tokens that are to be learned; notes say where the last answer begins."""
         rows, open_ended = enumerate(self._rows(data, self._dialogues_of(encoder))), []
         while chunk := list(islice(rows, _CHUNK)):
@@ -181,10 +181,10 @@ class CausalLM(Task):
             open_ended += [(number, len(row.ids)) for number, row in chunk if not row.answered]
         self._require_prompts(open_ended, encoder)
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+    def encode(self, data: TaskDataset, encoder: TextEncoder, columns: Encoded | None = None) -> Encoded:
         if not data.is_labelled:  # never from earlier work: a template may tell questions, other than answers, the time
-            return self.tokenised(data, encoder).with_targets({})
-        found = self.tokenised(data, encoder) if tokens is None else tokens
+            return self.written(data, encoder).with_targets({})
+        found = self.written(data, encoder) if columns is None else columns
         self._require_room(found, encoder.max_length)
         return found
 
@@ -192,14 +192,14 @@ class CausalLM(Task):
         """Rows with their numbers as tokens, in windows where they are read in some."""
         parts = [(number, row, part) for number, row in rows for part in self._cut(row, limit)]
         ids = Ragged.from_lists([part.ids.tolist() for _, _, part in parts])
-        uncut = [len(part.ids if self._over_long == "split" else row.ids) for _, row, part in parts]
+        cut = [0 if self._over_long == "split" else len(row.ids) - len(part.ids) for _, row, part in parts]
         targets = np.concatenate([np.where(_supervised(part), part.ids, IGNORED) for _, _, part in parts])
         return Encoded(
             {"input_ids": ids},
             {"tokens": ids.alike(targets.astype(np.int32))},
-            np.array(uncut, np.int64),
-            np.array([number for number, _, _ in parts], np.int64),
-            {"prompt": np.array([part.prompt for _, _, part in parts], np.int64)},
+            cut=np.array(cut, np.int64),
+            owners=np.array([number for number, _, _ in parts], np.int64),
+            notes={"prompt": np.array([part.prompt for _, _, part in parts], np.int64)},
         )
 
     def _rows(self, data: TaskDataset, dialogues: Dialogues) -> Iterator[Row]:
@@ -218,10 +218,11 @@ class CausalLM(Task):
         """Refuse labelled rows that were cut, where that is to be an error."""
         long = encoded.truncated.tolist()
         if long and self._over_long == "error":
+            longest = int((encoded.cost + encoded.cut).max())
             raise DataError(
                 f"{len(long):,} of {len(encoded):,} rows are longer than the limit of {limit} tokens (the longest has "
-                f"{encoded.uncut_lengths.max():,}): {listed_rows(long)}; raise max_length, shorten or drop these rows, "
-                "or let them be cut with over_long='truncate' or 'split'"
+                f"{longest:,}): {listed_rows(long)}; raise max_length, shorten or drop these rows, or let them be cut "
+                "with over_long='truncate' or 'split'"
             )
 
     def _cut(self, row: Row, limit: int) -> list[Row]:
@@ -247,9 +248,6 @@ class CausalLM(Task):
         counts = np.diff(learned[targets.offsets])
         windows = np.bincount(encoded.owners, weights=counts)
         return np.flatnonzero((counts == 0) & (windows[encoded.owners] == 0))
-
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        return pad(encoded, rows, fill=encoder.fill)
 
     # What the model says.
 

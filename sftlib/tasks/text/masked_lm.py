@@ -9,18 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import Batch, pad
+from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import LanguageModel
 from sftlib.models.counters import fractions, mix, mix_numbers
@@ -129,19 +126,12 @@ class MaskedLM(Task):
     def reads(self) -> tuple[str, ...]:
         return ("text",)
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
-        for chunk in encoder.encode(data.view("text")):
-            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
-
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+    def encode(self, data: TaskDataset, encoder: TextEncoder, columns: Encoded | None = None) -> Encoded:
         if encoder.tokenizer.mask_token_id is None:
             raise OptionError(
                 "the tokenizer has no mask token, so there is nothing to show in place of a gap" + _ADVICE
             )
-        return self.tokenised(data, encoder) if tokens is None else tokens
-
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        return pad(encoded, rows, fill=encoder.fill)
+        return self.written(data, encoder) if columns is None else columns
 
     def draw(
         self, inputs: Mapping[str, Tensor], encoder: TextEncoder, *, seed: int, step: int | None

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import Batch, pad
+from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of, ranges
 from sftlib.encoders.text.tokenizer import Frame, TextEncoder
 from sftlib.encoders.text.windows import Windows, cut_windows, framed, settled_stride, window_room
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Answers
 from sftlib.metrics.answers import overlap
@@ -166,10 +166,10 @@ class QuestionAnswering(Task):
     def reads(self) -> tuple[str, ...]:
         return ("question", "context", "answers")
 
-    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+    def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
         return {"stride": self._stride}
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+    def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         """A window is the question, cut to half of the limit, and a part of the context.
 
         Notes say which characters each position stands for (none outside of the context), and where "no answer" is.
@@ -182,9 +182,6 @@ class QuestionAnswering(Task):
             contexts = _tokenised(data.view("context")[rows], encoder)
             answers = data.view("answers")[rows] if data.is_labelled else None
             writer.extend(self._windows(questions, contexts, answers, frame, room, start))
-
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        return self.tokenised(data, encoder) if tokens is None else tokens
 
     def _windows(
         self,
@@ -224,13 +221,10 @@ class QuestionAnswering(Task):
             "null": np.full(len(own), frame.null, np.int64),
         }
         lost = (asked.lengths - questions.lengths)[windows.owners]
-        return Encoded(inputs, targets, ids.lengths + lost, windows.owners + first_row, notes)
+        return Encoded(inputs, targets, cut=lost, owners=windows.owners + first_row, notes=notes)
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         return np.flatnonzero(np.asarray(encoded.targets["lost"]))
-
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        return pad(encoded, rows, fill=encoder.fill)
 
     # What the model says.
 

@@ -18,7 +18,7 @@ from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Ragged, offsets_of, ranges
 from sftlib.encoders.text.tokenizer import PlacedChunk, TextEncoder
 from sftlib.encoders.text.windows import framed
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Bound, Relations
 from sftlib.models.sources import Head
@@ -53,7 +53,7 @@ class RelationExtraction(VectorTask):
 
     Example:
         >>> task = RelationExtraction(label_names=("born_in", "no_relation"), negative="no_relation")
-        >>> task.new_tokens
+        >>> task.markers
         ('[HEAD]', '[/HEAD]', '[TAIL]', '[/TAIL]')
     """
 
@@ -99,7 +99,7 @@ class RelationExtraction(VectorTask):
         return self._labels.head
 
     @property
-    def new_tokens(self) -> tuple[str, ...]:
+    def markers(self) -> tuple[str, ...]:
         return MARKERS
 
     def check_form(self, data: TaskDataset) -> None:
@@ -119,7 +119,7 @@ class RelationExtraction(VectorTask):
     def reads(self) -> tuple[str, ...]:
         return ("tokens" if self._words else "text", "head", "tail")
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+    def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         frame = encoder.frame()
         room = encoder.max_length - frame.size
         if room < _LEAST:
@@ -139,8 +139,8 @@ class RelationExtraction(VectorTask):
             bodies = Ragged(np.concatenate(kept), offsets_of(np.array([len(row) for row in kept])))
             found = framed(bodies, frame.before, frame.after)
             types = {name: np.full(len(found.values), kinds[1], np.int8) for name, kinds in frame.types.items()}
-            uncut = np.array([len(tokens) + frame.size for tokens, _ in rows])
-            writer.add({"input_ids": found.values, **types}, lengths=found.lengths, uncut=uncut)
+            cut = np.array([len(tokens) for tokens, _ in rows]) - bodies.lengths
+            writer.add({"input_ids": found.values, **types}, lengths=found.lengths, cut=cut)
 
     def _placed_text(self, data: TaskDataset, encoder: TextEncoder) -> Iterator[PlacedChunk]:
         return encoder.encode_places(data.view("text"))

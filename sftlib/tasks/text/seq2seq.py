@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import IGNORED, Batch, pad
+from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import LanguageModel, Metrics
 from sftlib.models.language.encoder_decoder import end_of_target, positions_of, shifted
@@ -140,26 +140,26 @@ class Seq2Seq(Task):
     def reads(self) -> tuple[str, ...]:
         return ("source", "target")
 
-    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+    def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
         ends = [end_of_target(encoder.tokenizer), *encoder.around_targets()]
         return {"max_target_length": self._limit(encoder), "control": ends}
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+    def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         for chunk in encoder.encode(data.view("source")):
-            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+            writer.add(chunk.inputs, lengths=chunk.lengths, cut=chunk.cut)
         if not data.is_labelled:
             return
         end = end_of_target(encoder.tokenizer)
         for chunk in encoder.encode_targets(data.view("target"), max_length=self._limit(encoder), end=end):
             ids = Ragged(chunk.inputs["input_ids"], offsets_of(chunk.lengths))
-            writer.attach(targets={"target": ids, "cut": chunk.uncut > chunk.lengths})
+            writer.attach(targets={"target": ids, "cut": chunk.cut > 0})
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        found = self.tokenised(data, encoder) if tokens is None else tokens
+    def encode(self, data: TaskDataset, encoder: TextEncoder, columns: Encoded | None = None) -> Encoded:
+        found = self.written(data, encoder) if columns is None else columns
         target = found.targets.get("target")
         if not isinstance(target, Ragged):
             return found
-        return found.with_targets(found.targets, sizes=found.lengths + target.lengths)
+        return found.with_targets(found.targets, cost=found.cost + target.lengths)
 
     def _limit(self, encoder: TextEncoder) -> int:
         return self._max_target_length or encoder.max_length
@@ -167,10 +167,9 @@ class Seq2Seq(Task):
     def shortened(self, encoded: Encoded) -> NDArray[np.int64]:
         return np.flatnonzero(np.asarray(encoded.targets["cut"]))
 
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        """Sources side by side, and what the decoder reads; of unlabelled rows only how it starts."""
-        batch = pad(encoded, rows, fill=encoder.fill)
-        nothing = torch.full((len(rows), 1), end_of_target(encoder.tokenizer))
+    def place(self, batch: Batch, encoded: Encoded, encoder: TextEncoder, moved: NDArray[np.float64] | None) -> Batch:
+        """Beside the sources what the decoder reads; of unlabelled rows only how it starts."""
+        nothing = torch.full((len(batch.rows), 1), end_of_target(encoder.tokenizer))
         inputs = {**batch.inputs, _READ: batch.targets.get("target", nothing)}
         return replace(batch, inputs=inputs)
 

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief, listed_rows
-from sftlib.encoders.batch import Batch, pad
+from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Family, Metrics, Regression, Retrieval
 from sftlib.models.sources import Head, ModelSource
@@ -30,6 +30,7 @@ from sftlib.tasks.options import refuse_options
 LOSSES = ("in-batch", "triplet", "cosine")
 _OTHERS = ("text_pair", "text_negative")
 _SCALE, _MARGIN = 20.0, 0.3
+_KINDS = ("token_type_ids",)
 
 
 @final
@@ -67,8 +68,9 @@ class TextEmbedding(Task):
     scaled cosines; Henderson et al., 2017). ``"triplet"``: its pair is to be nearer than its negative, by a margin.
     ``"cosine"``: the cosine of a pair is to be its score (squared error).
 
-    The loss of ``"in-batch"`` couples the rows of a batch, so a batch is never cut, and ``batch_size`` is part of what
-    is learned. In evaluation it would depend on what else is in a batch; there the loss is the mean of 1 - cosine.
+    The loss of ``"in-batch"`` couples the rows of a batch, so ``batch_size`` is part of what is learned; a batch that
+    is cut, or shared by processes, is computed twice. In evaluation the loss would depend on what else is in a batch;
+    there it is the mean of 1 - cosine.
 
     Args:
         loss: one of `LOSSES`.
@@ -138,37 +140,41 @@ class TextEmbedding(Task):
     def reads(self) -> tuple[str, ...]:
         return ("text", *_OTHERS)
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+    def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         for chunk in encoder.encode(data.view("text")):
-            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
+            writer.add(chunk.inputs, lengths=chunk.lengths, cut=chunk.cut)
         for role in (role for role in _OTHERS if role in data.roles):
             for chunk in encoder.encode(data.view(role)):
                 writer.attach(targets={role: Ragged(chunk.inputs["input_ids"], offsets_of(chunk.lengths))})
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
-        found = self.tokenised(data, encoder) if tokens is None else tokens
+    def encode(self, data: TaskDataset, encoder: TextEncoder, columns: Encoded | None = None) -> Encoded:
+        found = self.written(data, encoder) if columns is None else columns
         if not data.is_labelled:
             return found
         others = [part.lengths for part in found.targets.values() if isinstance(part, Ragged)]
         scores = {"score": np.asarray(data.column("score"), np.float32)} if "score" in data.roles else {}
-        longest = np.maximum.reduce([found.lengths, *others])
+        longest = np.maximum.reduce([found.cost, *others])
         return found.with_targets(
-            {**found.targets, **scores, "labelled": np.ones(len(data), bool)}, sizes=longest * (1 + len(others))
+            {**found.targets, **scores, "labelled": np.ones(len(data), bool)}, cost=longest * (1 + len(others))
         )
 
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
+    def place(self, batch: Batch, encoded: Encoded, encoder: TextEncoder, moved: NDArray[np.float64] | None) -> Batch:
         """All texts, then all pairs, then all negatives, one below the other."""
-        sides = [encoded.inputs["input_ids"], *(encoded.targets[name] for name in _OTHERS if name in encoded.targets)]
-        ids = Ragged.concatenate([side.take(rows) for side in sides if isinstance(side, Ragged)])
-        types = {name: ids.alike(np.zeros(len(ids.values), np.int8)) for name in encoded.inputs if name != "input_ids"}
-        stacked = pad(Encoded({"input_ids": ids, **types}, {}, ids.lengths), np.arange(len(ids)), fill=encoder.fill)
-        kept: dict[str, Tensor] = {
-            name: torch.from_numpy(np.asarray(encoded.targets[name])[rows])
-            for name in ("labelled", "score")
-            if name in encoded.targets
-        }
-        numbers = np.concatenate([rows + side * len(encoded) for side in range(len(sides))])
-        return replace(stacked, rows=torch.from_numpy(numbers), targets=kept)
+        names = [name for name in _OTHERS if name in batch.targets]
+        sides = [_filled(batch.targets[name], encoder.fill["input_ids"]) for name in names]
+        parts = [(batch.inputs["input_ids"], batch.inputs["attention_mask"]), *sides]
+        longest = max(ids.shape[1] for ids, _ in parts)
+        ids, mask = (
+            torch.cat([functional.pad(part[i], (0, longest - part[i].shape[1]), value=fill) for part in parts])
+            for i, fill in enumerate((encoder.fill["input_ids"], 0))
+        )
+        kinds = {name: encoder.fill[name] * (1 - mask) for name in batch.inputs if name in _KINDS}
+        return replace(
+            batch,
+            rows=torch.cat([batch.rows + side * len(encoded) for side in range(len(parts))]),
+            inputs={"input_ids": ids, **kinds, "attention_mask": mask},
+            targets={name: value for name, value in batch.targets.items() if name not in names},
+        )
 
     def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Tensor:
         """(S * B, D) embeddings."""
@@ -184,6 +190,13 @@ class TextEmbedding(Task):
     def _sides(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """(B, D) of the texts, of their pairs, and of their negatives where they have some."""
         return outputs.chunk(len(outputs) // len(batch.targets["labelled"]))
+
+    def by_row(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """(B, S, D) embeddings, the sides of a row together."""
+        return torch.stack(self._sides(outputs, batch), dim=1)
+
+    def from_rows(self, lines: Tensor) -> Tensor:
+        return torch.cat(lines.unbind(dim=1))
 
     def loss(self, outputs: Tensor, batch: Batch) -> LossSum:
         sides = self._sides(outputs, batch)
@@ -233,3 +246,9 @@ class TextEmbedding(Task):
         if not isinstance(values, Mapping) or not isinstance(values.get("text"), str) or len(values) > 1:
             raise DataError(f"this model takes texts: a string, or a mapping with 'text'; found {brief(example, 80)}")
         return {"text": values["text"]}
+
+
+def _filled(ids: Tensor, fill: int) -> tuple[Tensor, Tensor]:
+    """(B, T) tokens with what fills them up, and the mask of those that stand, of a padded target."""
+    inside = ids != IGNORED
+    return torch.where(inside, ids, fill), inside.long()

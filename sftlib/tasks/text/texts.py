@@ -7,8 +7,6 @@ from typing import Any, final
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.text.tokenizer import TextEncoder
-from sftlib.encoders.writer import TokenWriter
 from sftlib.errors import DataError
 from sftlib.tasks.vector import VectorTask
 
@@ -22,11 +20,6 @@ class SequenceTask(VectorTask):
 
     def __init__(self, *, pair: bool) -> None:
         self.pair = pair
-
-    @final
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
-        for chunk in encoder.encode(data.view("text"), data.view("text_pair") if self.pair else None):
-            writer.add(chunk.inputs, lengths=chunk.lengths, uncut=chunk.uncut)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import IGNORED, Batch, pad
+from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import Frame, TextEncoder, WordChunk
 from sftlib.encoders.text.windows import Windows, cut_windows, framed, settled_stride, window_room
 from sftlib.encoders.text.words import SPLITTINGS, split_words, splitting_of
-from sftlib.encoders.writer import TokenWriter
+from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Spans
 from sftlib.metrics.tags import TagReader, spans
@@ -184,25 +184,25 @@ class TokenClassification(Task):
     def reads(self) -> tuple[str, ...]:
         return ("tokens",)
 
-    def token_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
+    def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
         return {"stride": self._stride}
 
-    def write_tokens(self, data: TaskDataset, encoder: TextEncoder, writer: TokenWriter) -> None:
+    def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         frame, first = encoder.frame(), 0
         room = window_room(encoder.max_length - frame.size, encoder.max_length, self._stride)
         for chunk in encoder.encode_words(data.view("tokens")):
             writer.extend(self._windows(chunk, frame, room, first))
             first += len(chunk.words)
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, tokens: Encoded | None = None) -> Encoded:
+    def encode(self, data: TaskDataset, encoder: TextEncoder, columns: Encoded | None = None) -> Encoded:
         """Windows over the words of each row; a note says which positions speak for a word, and have its tag."""
-        found = self.tokenised(data, encoder) if tokens is None else tokens
+        found = self.written(data, encoder) if columns is None else columns
         if not data.is_labelled:
             return found
         speaks = np.asarray(found.notes["words"].values, bool)  # type: ignore[union-attr]
         tags = np.full(len(speaks), IGNORED, np.int32)
         tags[speaks] = self._numbers(data)
-        return found.with_targets({"tags": Ragged(tags, offsets_of(found.lengths))})
+        return found.with_targets({"tags": Ragged(tags, offsets_of(found.cost))})
 
     def _numbers(self, data: TaskDataset) -> NDArray[np.int32]:
         """(W,) The number of each word's tag."""
@@ -226,10 +226,8 @@ class TokenClassification(Task):
         types = {
             name: inputs.alike(np.full(len(inputs.values), kinds[1], np.int8)) for name, kinds in frame.types.items()
         }
-        return Encoded({"input_ids": inputs, **types}, {}, inputs.lengths, windows.owners + first_row, {"words": notes})
-
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: TextEncoder) -> Batch:
-        return pad(encoded, rows, fill=encoder.fill)
+        owners = windows.owners + first_row
+        return Encoded({"input_ids": inputs, **types}, {}, owners=owners, notes={"words": notes})
 
     # What the model says.
 

@@ -133,8 +133,7 @@ class Saver(Callback):
             self._heed(training)
 
     def _ends_epoch(self, training: Training) -> bool:
-        last = training.step % training.steps_per_epoch == 0 or training.step == training.steps
-        return last or training.stop_reason is not None
+        return training.ends_epoch or training.stop_reason is not None
 
     def _is_signalled(self) -> bool:
         return self._comm.any(self._signals.received is not None)

@@ -19,9 +19,10 @@ from torch import Tensor
 from sftlib import FineTuner, TaskDataset
 from sftlib.models.language.output_layers import Hidden
 from sftlib.run.assemble import assemble
+from sftlib.run.settle import settled
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.testing import tiny_config
-from sftlib.train.plan import Budget
+from sftlib.train.plan import Budget, ShuffledPlan
 from tests.chat_templates import FORMATS
 
 BOUND = 1e-6  # of the largest gradient of the model; of the loss itself
@@ -101,12 +102,15 @@ def of_a_run(family: str, *, padding_free: bool, dropout: float = 0.0, cut: int 
     tuner = FineTuner(model_of(family, dropout), **given)
     fitted = assemble(tuner._arguments, tuner._source, CausalLM.for_data(data, options))
     encoded = fitted.encode(data)
-    forward = fitted.forward(encoded)
+    fitted = settled(fitted, encoded)
+    forward = fitted.forward()
     assert fitted.settings["layout"].startswith("padding-free" if padding_free else "padded")
     loss, count = 0.0, 0
     fitted.model.train()
+    plan = ShuffledPlan(len(encoded), batch_size=len(encoded), seed=0)
+    feed = fitted.feed(encoded, Budget(cut, 2**62), plan=plan)
     with forward.prepared():
-        for batch in fitted.micro_batches(encoded, Budget(cut, 2**62))(np.arange(len(encoded))):
+        for batch in feed.step(0):
             outputs = forward.train(batch, step=0)
             assert isinstance(outputs, Hidden), "no logits of the whole"
             part, learned = fitted.task.loss(outputs, batch)

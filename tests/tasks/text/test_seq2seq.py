@@ -187,7 +187,7 @@ def test_a_tokenizer_that_ends_no_text_gets_an_end() -> None:
     assert chunk.inputs["input_ids"].tolist()[chunk.lengths[0] - 1] == 3
     assert chunk.inputs["input_ids"].tolist()[-1] == 3
     assert chunk.lengths.tolist() == [3, 4]
-    assert chunk.uncut.tolist() == [3, 5]
+    assert chunk.cut.tolist() == [0, 1]
 
 
 def test_control_tokens_in_a_target_are_characters() -> None:
@@ -323,5 +323,5 @@ def test_the_decoder_starts_by_the_models_own_rule() -> None:
 
 def test_rows_are_sorted_by_both_lengths() -> None:
     encoded = Seq2Seq().encode(data_of(), encoder_for("t5"))
-    assert encoded.sizes.tolist() == (encoded.lengths + encoded.targets["target"].lengths).tolist()
-    assert encoded.take(np.array([2, 0])).sizes.tolist() == encoded.sizes[[2, 0]].tolist()
+    assert encoded.cost.tolist() == (encoded.inputs["input_ids"].lengths + encoded.targets["target"].lengths).tolist()
+    assert encoded.take(np.array([2, 0])).cost.tolist() == encoded.cost[[2, 0]].tolist()

@@ -1,0 +1,220 @@
+"""How the inputs of rows become what a model sees.
+
+A task says what is learned. An encoder says how inputs are read; they meet in the columns of `Encoded`. What a user
+writes is a frozen value, an `Inputs`: ``Text(max_length=256)``. Opened for one model it is an `Encoder`: a tokenizer,
+an image processor, with all that has to agree with the model.
+
+Letters: ``N`` rows, ``B`` rows of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sftlib.encoders.draws import Draw
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.writer import Writer
+from sftlib.errors import OptionError
+from sftlib.models.layouts.layout import Layout, unpacked_layout
+from sftlib.models.sources import ModelSource
+
+Rows = NDArray[np.int64]
+Call = Callable[[nn.Module, Mapping[str, Any]], Any]
+Draws = Callable[[int], Draw]  # of a row: what is drawn for it in this epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs(ABC):
+    """How the inputs of rows are to be read, as a user writes it: a frozen value whose options are its fields."""
+
+    @abstractmethod
+    def open(self, source: ModelSource) -> Encoder:
+        """The encoder of a model; `Encoder.settle` makes the two agree.
+
+        Raises:
+            OptionError: the model comes without one, and none was given.
+            ArtifactError: it cannot be opened.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path, facts: Mapping[str, Any]) -> Encoder:
+        """The encoder of a saved folder, which is verified already; nothing in it is executed.
+
+        Args:
+            folder: holds what `Encoder.save` wrote.
+            facts: what `Encoder.facts` said.
+
+        Raises:
+            ValueError: files or facts ask for what they may not, or cannot be used.
+        """
+
+    @classmethod
+    @abstractmethod
+    def files(cls) -> frozenset[str]:
+        """Names of the files that `Encoder.save` may write; a folder with any other is refused."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read of a few rows, not yet laid out.
+
+    Attributes:
+        inputs: name -> what `Encoder.lay_out` makes tensors of.
+        moved: (B, 3, 3) how the picture of each row was moved on its way, or None.
+    """
+
+    inputs: Mapping[str, Any]
+    moved: NDArray[np.float64] | None = None
+
+
+class Encoder(ABC):
+    """Inputs of rows in, tensors for one model out.
+
+    Attributes:
+        unit: what a row's cost counts, for reports.
+        hands: what it hands to a model, for messages.
+        slow: whether `load` takes long enough to be done ahead of time in threads.
+    """
+
+    unit: ClassVar[str]
+    hands: ClassVar[str]
+    slow: ClassVar[bool] = False
+
+    @abstractmethod
+    def settle(self, model: nn.Module, *, markers: Sequence[str], seed: int) -> Sequence[int]:
+        """Make a fresh model and this agree, for good.
+
+        Args:
+            model: with its head; may be changed.
+            markers: signs that the task adds to what the model reads.
+            seed: of what is drawn for them.
+
+        Returns:
+            The rows of the model's input table that are new.
+
+        Raises:
+            OptionError: they cannot agree.
+        """
+
+    @abstractmethod
+    def check(self, model: nn.Module, encoded: Encoded) -> None:
+        """Refuse rows that the model cannot read.
+
+        Raises:
+            OptionError: saying what.
+        """
+
+    @abstractmethod
+    def agree(self, model: nn.Module) -> None:
+        """See that a saved model and this, which was read beside it, belong together.
+
+        Raises:
+            ValueError: they do not.
+        """
+
+    @abstractmethod
+    def write(self, values: Mapping[str, Sequence[Any]], writer: Writer) -> None:
+        """Write inputs, once and for all epochs; pure, and each row for itself.
+
+        Args:
+            values: role -> the values of all rows, in the order in which a task reads the roles.
+            writer: takes them; of media a reference and a cost, no pixels.
+        """
+
+    @abstractmethod
+    def load(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Loaded:
+        """Read the inputs of some rows; pure, each row for itself, and safe in threads.
+
+        Args:
+            encoded: the data set.
+            rows: (B,) row numbers.
+            draws: of this epoch; None in evaluation, where nothing is drawn.
+        """
+
+    @abstractmethod
+    def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
+        """Name -> (B, ...), what the model's ``forward`` takes."""
+
+    @abstractmethod
+    def calling(self, model: nn.Module) -> Call:
+        """How to hand inputs to ``model.forward``: by keyword where it names them, else in order."""
+
+    @abstractmethod
+    def smallest(self) -> dict[str, Tensor]:
+        """Inputs of one small row, for a look at how a model is built."""
+
+    def layout(self, model: nn.Module, run: Callable[[Layout], Tensor], *, padding_free: bool | None) -> Layout:
+        """How rows lie inside the model: its own way, with our dropout, unless an encoder knows a leaner one.
+
+        Args:
+            model: in evaluation mode.
+            run: scores of a few rows, the largest among them, under a layout, in fp32 and without dropout.
+            padding_free: whether to try rows end to end; None to decide by the model.
+        """
+        return unpacked_layout(model)
+
+    def visible(self, scores: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Scores without those that mean nothing and differ from layout to layout, such as those of padding."""
+        return scores
+
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
+        """The cost that fits into a pass; a bound on memory that never changes a result."""
+        return 2**62
+
+    def narrowed(
+        self, model: nn.Module, seen: Sequence[Encoded] | None, decays: Callable[[], Sequence[float]]
+    ) -> AbstractContextManager[object]:
+        """Within this context the model holds of its input table what these rows need, where that pays.
+
+        Args:
+            model: on its device.
+            seen: all rows that will be learned from or evaluated; None where anything may come.
+            decays: factor of every optimizer step so far, for what was left out.
+        """
+        return nullcontext()
+
+    @abstractmethod
+    def key(self) -> Mapping[str, Any] | None:
+        """All that `Task.write` depends on here, as JSON values; None where that cannot be told, or is not worth it."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the files that transformers opens too."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What `Inputs.read` needs beside the files, as JSON values."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> str:
+        """The longest input, for the model card."""
+
+    def preview(self, encoded: Encoded) -> Any:
+        """What the model is shown of rows, for people to look at.
+
+        Raises:
+            OptionError: there is nothing to look at yet.
+        """
+        raise OptionError(f"preview: {type(self).__name__} has nothing to show")
+
+    @property
+    @abstractmethod
+    def given(self) -> dict[str, Any]:
+        """The options of `FineTuner` under which a model that is passed as an object gets this again."""
+
+    @abstractmethod
+    def is_one(self, given: object) -> bool:
+        """Whether ``predict`` was given a single input, other than a mapping, rather than several."""

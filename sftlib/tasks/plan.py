@@ -1,0 +1,30 @@
+"""Which rows make up which optimizer step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Plan(ABC):
+    """The rows of every optimizer step: a pure function of the step, so that resuming needs no memory.
+
+    A task may choose another than all rows shuffled (`Task.plan`): pairs, so many rows of each identity, mixtures.
+
+    Attributes:
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+
+    steps_per_epoch: int
+
+    @abstractmethod
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """The row numbers of one optimizer step (from 0); it can be asked in any order."""
+
+    @final
+    def epoch(self, step: int) -> int:
+        """The epoch (from 0) that a step (from 0) belongs to."""
+        return step // self.steps_per_epoch
