@@ -20,7 +20,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """The tiny WordPiece tokenizer with BERT's special tokens."""
-    from tests.tiny import tiny_tokenizer
+    from sftlib.testing import tiny_tokenizer
 
     return tiny_tokenizer()
 
@@ -28,7 +28,7 @@ def tokenizer() -> Any:
 @pytest.fixture
 def model() -> Any:
     """A fresh tiny BERT with two labels; a test may change it."""
-    from tests.tiny import tiny_model
+    from sftlib.testing import tiny_model
 
     return tiny_model("bert")
 
@@ -39,7 +39,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     made: dict[tuple[str, int], str] = {}
 
     def folder(family: str = "bert", num_labels: int = 2) -> str:
-        from tests.tiny import tiny_folder
+        from sftlib.testing import tiny_folder
 
         if (family, num_labels) not in made:
             place: Path = tmp_path_factory.mktemp(family)

@@ -14,8 +14,8 @@ from sklearn.base import clone
 
 from sftlib import EarlyStopping, FineTuner, TaskDataset
 from sftlib.errors import ArtifactError, DataError, NotFittedError, OptionError
+from sftlib.testing import FAMILIES, MAX_LENGTH, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES, MAX_LENGTH, tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 

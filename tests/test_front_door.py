@@ -91,6 +91,17 @@ def test_importing_is_light(statement: str) -> None:
     assert not set(loaded) & set(HEAVY)
 
 
+def test_what_is_for_tests_is_imported_by_name_alone() -> None:
+    """Not even a fit touches it."""
+    code = (
+        "import json, sys\nimport sftlib\nsftlib.FineTuner\nimport sftlib.glue\nprint(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = fresh(code)
+    assert isinstance(loaded, list)
+    assert "sftlib.finetuner" in loaded
+    assert not [name for name in loaded if name.startswith("sftlib.testing")]
+
+
 def test_a_data_set_and_metrics_need_no_torch() -> None:
     """Rows can be prepared, and scores added up, where torch is not wanted."""
     loaded = fresh("import json, sys\nfrom sftlib import TaskDataset, Metrics\nprint(json.dumps(sorted(sys.modules)))")

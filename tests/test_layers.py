@@ -31,7 +31,7 @@ TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the 
 # The heavy packages, and the only files that may import them at all.
 BOUNDARIES: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("train/comm.py",),
-    "transformers": ("models/", "encoders/"),
+    "transformers": ("models/", "encoders/", "testing/"),
 }
 # Slow or optional packages: imported inside the function that uses them, in these places...
 EVERYWHERE = ("",)
@@ -127,6 +127,11 @@ def test_imports_obey_the_layers(file: str) -> None:
         ("train/loop.py", "import torch.distributed as dist", "only train/comm.py"),
         ("train/loop.py", "from torch import distributed", "only train/comm.py"),
         ("train/loop.py", "from sftlib import FineTuner", "front door|train may import"),
+        ("train/loop.py", "from sftlib.testing import tiny_model", "train may import"),
+        ("finetuner.py", "from sftlib.testing import tiny_model", "finetuner may import"),
+        ("testing/models.py", "from sftlib.finetuner import FineTuner", "testing may import"),
+        ("testing/processes.py", "from sftlib.train.comm import Comm", None),
+        ("testing/pictures.py", "from PIL import Image", "only inside the function"),
         (
             "models/heads.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sftlib.train import loop",

@@ -21,7 +21,6 @@ from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
 from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
-from tests.tiny import tiny_config
 
 FOLDER = Path(__file__).parent.parent / "how-to"
 LEARNED, SHOWN, PADDING = "#c8f0d0", "#eeeeee", "#ffffff"

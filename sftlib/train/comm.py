@@ -15,6 +15,8 @@ import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, final
 
@@ -138,13 +140,37 @@ class Alone(Comm):
         """There is nobody to tell."""
 
 
-@final
-class Many(Comm):
-    """The processes that ``torchrun`` started; gloo carries what lies in memory, NCCL what lies on a GPU.
+class Channel(ABC):
+    """What carries numbers between the processes of a run, as one of them holds it.
 
-    Before anything is exchanged, all say whether they are well: so an error, wherever it happens, meets the others at
-    their next exchange, and none waits for ever.
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
     """
+
+    rank: int
+    size: int
+
+    @abstractmethod
+    def add(self, values: Tensor) -> None:
+        """Replace the values by their sum over all processes.
+
+        Raises:
+            RuntimeError: a process is gone.
+        """
+
+    @abstractmethod
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """The values of all processes, as many in each, in the order of their numbers.
+
+        Raises:
+            RuntimeError: a process is gone.
+        """
+
+
+@final
+class Torchrun(Channel):
+    """Between the processes that ``torchrun`` started: gloo carries what lies in memory, NCCL what lies on a GPU."""
 
     def __init__(self) -> None:
         if not dist.is_initialized():
@@ -152,6 +178,30 @@ class Many(Comm):
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # "cuda" means this one from now on
             dist.init_process_group()
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def add(self, values: Tensor) -> None:
+        dist.all_reduce(values)
+
+    def gather(self, values: Tensor) -> list[Tensor]:
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values)
+        return parts
+
+
+@final
+class Many(Comm):
+    """Several processes.
+
+    Before anything is exchanged, all say whether they are well: so an error, wherever it happens, meets the others at
+    their next exchange, and none waits for ever.
+
+    Args:
+        channel: carries what they exchange.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.rank, self.size = channel.rank, channel.size
 
     def share(self, rows: NDArray[np.int64], costs: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[np.argsort(-costs[rows], kind="stable")][self.rank :: self.size]
@@ -230,21 +280,19 @@ class Many(Comm):
 
     def _carry(self, own: bytes) -> list[bytes]:
         """The bytes of every process, in the order of their numbers."""
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with _lost():
-            dist.all_gather(sizes, torch.tensor([len(own)]))
+            sizes = self._channel.gather(torch.tensor([len(own)]))
         longest = max(int(size) for size in sizes)
         if not longest:
             return [b""] * self.size
         padded = torch.frombuffer(bytearray(own.ljust(longest, b"\0")), dtype=torch.uint8)
-        parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
         with _lost():
-            dist.all_gather(parts, padded)
+            parts = self._channel.gather(padded)
         return [part.numpy().tobytes()[: int(size)] for part, size in zip(parts, sizes, strict=True)]
 
     def _reduce(self, values: Tensor) -> None:
         with _lost():
-            dist.all_reduce(values)
+            self._channel.add(values)
 
 
 @final
@@ -271,14 +319,41 @@ class _lost:  # noqa: N801 - a context, named as it reads
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, RuntimeError):
+        if isinstance(error, RuntimeError) and not isinstance(error, ProcessError):
             raise ProcessError(f"another process of this run is gone: {error!s:.300}") from error
 
 
-def open_comm() -> Comm:
-    """The processes of this run: those that ``torchrun`` started, or this one alone."""
+def _launched() -> Comm:
     launched = dist.is_available() and dist.is_torchelastic_launched()
-    return Many() if launched and int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+    return Many(Torchrun()) if launched and int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+
+
+_OPENING: ContextVar[Callable[[], Comm]] = ContextVar("how the processes of a run are found", default=_launched)
+
+
+def open_comm() -> Comm:
+    """The processes of this run: those that ``torchrun`` started, or this one alone; or what `found_by` says."""
+    return _OPENING.get()()
+
+
+@contextmanager
+def found_by(opening: Callable[[], Comm]) -> Iterator[None]:
+    """Within this context, and in no other thread, the processes of a run are found by a function.
+
+    Args:
+        opening: returns them, as `open_comm` does.
+
+    Example:
+        >>> alone = Alone()
+        >>> with found_by(lambda: alone):
+        ...     open_comm() is alone
+        True
+    """
+    token = _OPENING.set(opening)
+    try:
+        yield
+    finally:
+        _OPENING.reset(token)
 
 
 def together(function: Callable[P, R]) -> Callable[P, R]:

@@ -91,7 +91,7 @@ def measure(path: Path, file_limit: int | None) -> dict[str, float]:
     from sftlib.data.dataset import Rows
     from sftlib.data.files import spool
     from sftlib.encoders.batch import pad
-    from tests.tiny import tiny_model, tiny_tokenizer
+    from sftlib.testing import tiny_model, tiny_tokenizer
 
     torch.set_num_threads(1)
     if file_limit is not None:

@@ -39,7 +39,7 @@ from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
 from sftlib.tasks.text.masked_lm import GapScores
-from tests.tiny import (
+from sftlib.testing import (
     ENCODERS,
     FAMILIES,
     LANGUAGE_MODELS,
@@ -73,7 +73,7 @@ class Case:
         unlabelled: columns without targets; those of ``inputs`` where None.
         supervised: whether rows have targets of their own, without which they cannot be learned from.
         examples: two inputs that `predict` takes.
-        families: those of `tests.tiny` that have such a model, the usual one first.
+        families: those of `sftlib.testing` that have such a model, the usual one first.
         auto_class: of its models.
         task: as every tuner for it has it; the usual one where None.
         distinct: how many different predictions a tuned model has at least.

@@ -15,8 +15,8 @@ from packaging.version import Version
 
 from sftlib import FineTuner, TaskDataset
 from sftlib.models.layouts.layout import OwnAttention
+from sftlib.testing import FAMILIES
 from tests.contracts.cases import NAMES, case_of, having, losses, tuner_for
-from tests.tiny import FAMILIES
 
 WHOLE_RUN = ("bert", "distilbert", "deberta-v2", "modernbert", "gpt2")
 SHORT_RUN = tuple(family for family in FAMILIES if family not in WHOLE_RUN)

@@ -27,7 +27,6 @@ from sftlib.tasks.base import Task
 from sftlib.tasks.regression import TextRegression
 from sftlib.tasks.text.texts import Form, SequenceTask
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
-from tests.tiny import MAX_LENGTH, tiny_tokenizer
 
 every = pytest.mark.parametrize("name", NAMES)
 MORE_TASKS: Mapping[str, tuple[Task, ...]] = {

@@ -10,7 +10,7 @@ from sftlib.encoders.batch import Batch, laid_out
 from sftlib.encoders.encoded import Encoded, Filed, Ragged
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.tasks import find_task
-from tests.tiny import tiny_tokenizer
+from sftlib.testing import tiny_tokenizer
 
 
 def encoded() -> Encoded:

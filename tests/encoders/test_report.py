@@ -15,7 +15,7 @@ from sftlib import DataReport, FineTuner, TaskDataset
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.report import NAMED, InputReport, TrainingReport, padding_share
 from sftlib.errors import DataError, OptionError
-from tests.tiny import tiny_model, tiny_tokenizer
+from sftlib.testing import tiny_model, tiny_tokenizer
 
 # The control tokens [CLS] and [SEP], and a word or a mark each.
 TEXTS = ["great", "bad film", "great film and a story", "bad"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.tiny import SENTENCES
+from sftlib.testing import SENTENCES
 
 MNLI_TRAIN = "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse".split() + (
     "sentence2_parse sentence1 sentence2 label1 gold_label".split()

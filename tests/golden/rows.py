@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from sftlib import TaskDataset
-from tests.tiny import SENTENCES
+from sftlib.testing import SENTENCES
 
 Columns = dict[str, list[Any]]
 

@@ -31,7 +31,6 @@ from sftlib import (
 )
 from tests.golden.rows import INPUTS, TEXTS, data_of
 from tests.golden.values import shown
-from tests.tiny import tiny_model, tiny_tokenizer
 
 STEPS, BATCH_SIZE = 5, 8  # of 32 rows: the fifth step is the first of a second epoch
 CUTS = (8, 2)  # rows of a pass: a step is one pass, or four
@@ -97,7 +96,7 @@ class Kind:
     Attributes:
         auto_class: of transformers.
         outputs: width of the head; 0 where the task needs none.
-        families: of `tests.tiny`: two of them, as unlike as the task allows.
+        families: of `sftlib.testing`: two of them, as unlike as the task allows.
         task_options: of every run.
     """
 

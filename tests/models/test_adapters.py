@@ -31,8 +31,8 @@ from sftlib.models.sizes import typical_width
 from sftlib.run.assemble import assemble
 from sftlib.run.settle import settled
 from sftlib.tasks import find_task
+from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 peft = pytest.importorskip("peft")
 

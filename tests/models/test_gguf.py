@@ -13,7 +13,7 @@ import torch
 from sftlib import FineTuner, Pretrained, TaskDataset
 from sftlib.errors import ArtifactError, MissingExtraError, OptionError
 from sftlib.models.sources import Head, open_source
-from tests.tiny import SENTENCES, tiny_model
+from sftlib.testing import SENTENCES, tiny_model
 
 gguf = pytest.importorskip("gguf")
 

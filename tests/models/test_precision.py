@@ -10,7 +10,7 @@ from torch import nn
 
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import NARROW
-from tests.tiny import tiny_model
+from sftlib.testing import tiny_model
 
 WIDE, THIN = nn.Linear(2 * NARROW, NARROW), nn.Linear(2 * NARROW, NARROW - 1)
 

@@ -6,7 +6,7 @@ import pytest
 
 from sftlib import FineTuner, TaskDataset
 from sftlib.errors import DataError
-from tests.tiny import tiny_model, tiny_tokenizer
+from sftlib.testing import tiny_model, tiny_tokenizer
 
 ROWS = [{"text": f"film {'good ' * (i % 9)}number {i}", "label": i % 2} for i in range(50)]
 

@@ -9,8 +9,8 @@ import pytest
 from sftlib import FineTuner, TaskDataset
 from sftlib.tasks.base import LossSum
 from sftlib.tasks.classification import TextClassification
+from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.inference import Inference
-from tests.tiny import tiny_model, tiny_tokenizer
 
 DATA = TaskDataset([{"text": f"film {'good ' * (i % 7)}number {i}", "label": i % 3} for i in range(40)])
 

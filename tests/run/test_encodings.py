@@ -19,7 +19,7 @@ from sftlib.errors import OptionError
 from sftlib.run import encodings as module
 from sftlib.run.encodings import Encodings
 from sftlib.tasks import find_task
-from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
+from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
 
 TEXTS = [f"{text} {number}" for number in range(4) for text in SENTENCES[:10]]
 

@@ -21,8 +21,8 @@ from sftlib.saved import artifact
 from sftlib.tasks import find_task
 from sftlib.tasks.classification import Classification
 from sftlib.tasks.multi_label import MultiLabel
+from sftlib.testing import tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, having, same_weights, tuner_for, weights
-from tests.tiny import tiny_model, tiny_tokenizer
 
 FAMILIES = ("bert", "gpt2", "roberta", "modernbert")
 TEXTS = ["A wonderful film.", "dull", "I hated the noise, and every minute of it was too long!", "PIN of my card?"]

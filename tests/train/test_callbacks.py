@@ -15,12 +15,12 @@ import sftlib.train.loop
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
 from sftlib.errors import OptionError
 from sftlib.tasks.classification import TextClassification
+from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.callbacks import is_better
 from sftlib.train.comm import Alone
 from sftlib.train.plan import ShuffledPlan
 from sftlib.train.state import Training
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 

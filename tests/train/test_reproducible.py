@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
+from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.state import Training
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, texts, tuner_for, weights
-from tests.tiny import tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 ROOT = Path(__file__).parent.parent.parent

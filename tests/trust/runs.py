@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
+from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.disk.checkpoint import Checkpoints
 from tests.contracts.cases import case_of
-from tests.tiny import tiny_model, tiny_tokenizer
 
 STEPS = 10
 EPOCH = 5

@@ -21,8 +21,8 @@ from torch import nn
 from sftlib import FineTuner, LoRA
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import adapter_off, without_adapter
+from sftlib.testing import tiny_folder, tiny_model, tiny_tokenizer
 from tests.contracts.cases import NAMES, case_of, having, same_weights, tuner_for, weights
-from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.sandbox import watched
 from tests.trust.test_hostile_artifacts import (

@@ -25,12 +25,12 @@ from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
 from sftlib.tasks.classification import TextClassification
+from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
 from tests.chat_templates import byte_tokenizer
 from tests.contracts.cases import case_of, encoder_for, tuner_for
 from tests.data.look.test_report import disguised, sentences
 from tests.tasks.test_losses import LOSSES, NAMES, ROWS, batch_of, labels, loss_of, scores
 from tests.tasks.text.test_causal_lm import byte_model, chat
-from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 
 NAN = float("nan")

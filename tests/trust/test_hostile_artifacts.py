@@ -22,7 +22,7 @@ from torch import nn
 from sftlib import FineTuner, TaskDataset
 from sftlib.models.files import strict
 from sftlib.support import storage
-from tests.tiny import SENTENCES, tiny_model, tiny_tokenizer
+from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.sandbox import watched
 

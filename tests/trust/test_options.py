@@ -13,8 +13,8 @@ import torch
 from sftlib import Callback, CausalLM, FineTuner, Generation, TaskDataset, TextClassification
 from sftlib.errors import CheckpointError, OptionError
 from sftlib.support.redaction import redacted
+from sftlib.testing import tiny_folder, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, tuner_for
-from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from tests.trust.runs import STEPS, SignalAt, assert_same, data, fit, raising, tuner, undisturbed
 
 

@@ -9,9 +9,9 @@ import torch
 
 from sftlib import FineTuner, TaskDataset
 from sftlib.models.memory import is_out_of_memory, memory_limit, tokens_of_a_pass
+from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.loop import Loop
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
-from tests.tiny import tiny_model, tiny_tokenizer
 from tests.trust.conftest import Figure
 
 #: Of the weights as one vector: Adam divides tiny gradients by their own size, and their rounding with them.

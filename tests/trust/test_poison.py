@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sftlib import Callback, FineTuner
 from sftlib.errors import NonFiniteError
-from tests.tiny import tiny_tokenizer
+from sftlib.testing import tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.runs import assert_same, data, newest_step, raising, result
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sftlib import FineTuner
+from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 from sftlib.train.plan import ShuffledPlan
 from sftlib.train.schedules import SCHEDULES
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 STEPS, BATCH, RATE, DECAY = 20, 8, 2e-3, 0.1
 LOSSES = {

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from sftlib import Callback, FineTuner
+from sftlib.testing import tiny_tokenizer
 from sftlib.train.feed import MicroBatches
 from sftlib.train.loop import Loop
 from tests.contracts.cases import NAMES, case_of, tuner_for
-from tests.tiny import tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.runs import (
     EPOCH,

@@ -12,7 +12,7 @@ import pytest
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import SftlibError
-from tests.tiny import FAMILIES, SENTENCES, SPECIAL, tiny_folder, tiny_tokenizer
+from sftlib.testing import FAMILIES, SENTENCES, SPECIAL, tiny_folder, tiny_tokenizer
 from tests.trust.conftest import Figure
 from tests.trust.runs import Interrupted
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 
 from sftlib import TaskDataset
+from sftlib.testing import tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of
-from tests.tiny import tiny_model, tiny_tokenizer
 
 RATE = 1e-3
 EPOCH = 5  # steps, of 20 rows in batches of 4

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sftlib.encoders.text import tokenizer as module
 from sftlib.encoders.text.tokenizer import TextEncoder, TokenChunk
-from tests.tiny import SENTENCES, tiny_tokenizer
+from sftlib.testing import SENTENCES, tiny_tokenizer
 
 TEXTS = [*SENTENCES, "", " ", "x" * 300, "[SEP] is what a user typed", "日本 🎬"]
 

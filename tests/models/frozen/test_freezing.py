@@ -16,7 +16,6 @@ from sftlib.models.frozen.freezing import body_of, freeze, layers_of
 from sftlib.models.sizes import count_parameters
 from sftlib.run import settle
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 WITH_LAYERS = tuple(family for family in FAMILIES if family != "albert")  # whose layers share one set of weights

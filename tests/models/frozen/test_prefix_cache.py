@@ -18,7 +18,6 @@ from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.language import vocabulary
 from sftlib.run import settle
 from tests.contracts.cases import NAMES, case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES
 
 NAME = "text-classification"
 LAST = ("gpt2", "llama")  # their heads read the last token, those of all others the first or what is pooled of it

@@ -27,7 +27,6 @@ from sftlib.run.assemble import assemble
 from sftlib.run.settle import settled
 from sftlib.tasks.text.causal_lm import CausalLM
 from tests.chat_templates import FORMATS
-from tests.tiny import tiny_config
 
 SMALL, LARGE = 1_000, 50_000
 HIDDEN, POSITIONS = 8, 1_200

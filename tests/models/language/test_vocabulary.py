@@ -11,8 +11,8 @@ import torch
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.models.language import vocabulary
 from sftlib.models.language.vocabulary import compact_vocabulary
+from sftlib.testing import tiny_model, tiny_tokenizer
 from tests.multilingual import VOCABULARY, multilingual_model, multilingual_rows, multilingual_tokenizer
-from tests.tiny import tiny_model, tiny_tokenizer
 
 TRAIN = TaskDataset([{"text": f"good film {i % 5}", "label": i % 2} for i in range(20)])
 VALID = TaskDataset([{"text": text, "label": i % 2} for i, text in enumerate(["bad acting", "the story", "good"])])

@@ -14,8 +14,8 @@ from torch import nn
 
 from sftlib import Callback, FineTuner, TaskDataset
 from sftlib.models.layouts.layout import OwnAttention
+from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 NAME = "text-classification"
 LAYOUTS = [True, False]

@@ -24,7 +24,6 @@ from tests.models.layouts.test_layout import (
     requires_flat,
     scores_and_gradient,
 )
-from tests.tiny import tiny_model
 
 FUSED = ("bert", "roberta", "electra", "distilbert")
 WAYS = [Fused(first_only=False), Fused(first_only=True)]

@@ -16,9 +16,9 @@ from sftlib.errors import DataError, OptionError
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.testing import LANGUAGE_MODELS, tiny_config, tiny_model, tiny_tokenizer
 from tests.chat_templates import FORMATS, byte_tokenizer
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
-from tests.tiny import LANGUAGE_MODELS, tiny_config, tiny_model, tiny_tokenizer
 
 CAUSAL = "AutoModelForCausalLM"
 

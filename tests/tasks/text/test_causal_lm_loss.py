@@ -20,9 +20,9 @@ from sftlib.models.language.output_layers import Hidden
 from sftlib.run.assemble import assemble
 from sftlib.run.settle import settled
 from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.testing import tiny_config
 from sftlib.train.plan import Budget, ShuffledPlan
 from tests.chat_templates import FORMATS
-from tests.tiny import tiny_config
 
 BOUND = 1e-6  # of the largest gradient of the model; of the loss itself
 FAMILIES = ("llama", "gpt2", "qwen2", "qwen3", "gemma", "gemma3_text")

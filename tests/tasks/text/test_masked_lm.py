@@ -14,8 +14,8 @@ from sftlib import FineTuner, TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.language.places import scores_at
 from sftlib.tasks.text.masked_lm import MaskedLM
+from sftlib.testing import ENCODERS, SENTENCES, tiny_folder, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
-from tests.tiny import ENCODERS, SENTENCES, tiny_folder, tiny_model, tiny_tokenizer
 
 ENCODER = encoder_for("bert")
 

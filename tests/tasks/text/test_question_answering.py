@@ -16,8 +16,8 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics
 from sftlib.tasks.text.question_answering import Answer, QuestionAnswering, _best_spans, _best_threshold
+from sftlib.testing import tiny_tokenizer
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
-from tests.tiny import tiny_tokenizer
 
 NAME = "question-answering"
 FILLER = "A dull film, cold and slow from start to end. "

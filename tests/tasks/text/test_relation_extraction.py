@@ -15,7 +15,6 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.tasks.text.relation_extraction import MARKERS, Learned, RelationExtraction, _marked, _nearest
 from tests.contracts.cases import case_of, losses, tuner_for
-from tests.tiny import tiny_tokenizer
 
 NAME = "relation-extraction"
 FILLER = "a dull film cold and slow from start to end "

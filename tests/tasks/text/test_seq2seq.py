@@ -18,8 +18,8 @@ from sftlib.errors import DataError, OptionError
 from sftlib.models.language.encoder_decoder import settle_decoder, shifted
 from sftlib.models.outputs import logits
 from sftlib.tasks.text.seq2seq import Seq2Seq
+from sftlib.testing import TWO_STACKS, tiny_folder, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
-from tests.tiny import TWO_STACKS, tiny_folder, tiny_model, tiny_tokenizer
 
 SOURCES = ["a wonderful film", "dull", "I loved the story, the music and every actor in it.", "a bore"]
 TARGETS = ["film wonderful", "a dull dull picture", "music", "awful ending of it"]

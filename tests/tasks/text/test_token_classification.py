@@ -17,8 +17,8 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.encoders.text.words import split_words, splitting_of
 from sftlib.errors import DataError, OptionError
 from sftlib.tasks.text.token_classification import TokenClassification, TokenLabels
+from sftlib.testing import tiny_tokenizer
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
-from tests.tiny import tiny_tokenizer
 
 NAME = "token-classification"
 NAMES = ("B-long", "B-short", "I-long", "O")
