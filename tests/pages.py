@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import SENTENCES, tiny_folder
+from sftlib.testing import SENTENCES, tiny_folder
 
 # Hub names used on pages; relative paths too, which is what makes them work here.
 MODELS = {"bert-base-uncased": "bert", "sentence-transformers/all-MiniLM-L6-v2": "bert"}

@@ -15,7 +15,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics
 from tests import pages
 from tests.examples import official
-from tests.tiny import SENTENCES, tiny_folder
+from sftlib.testing import SENTENCES, tiny_folder
 
 OPTIONS = {"max_steps": 2, "batch_size": 4, "max_length": 32, "precision": "fp32"}
 

@@ -20,7 +20,7 @@ from typing import Any
 from sftlib import EarlyStopping, FineTuner, Generation, LoRA
 from tests.golden.rows import COLUMNS, data_of
 from tests.golden.runs import BATCH_SIZE, EVALUATED, Run, Words, predictions_of, tuner_for
-from tests.tiny import tiny_folder
+from sftlib.testing import tiny_folder
 
 PLACE = Path(__file__).parent / "folders"
 BASE, RUN = PLACE / "base", PLACE / "run"

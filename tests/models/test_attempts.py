@@ -19,7 +19,7 @@ from sftlib.models.layouts.layout import OwnAttention
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
 from tests.models.layouts.test_layout import LENGTHS, batch_of, fitting_layout, model_of
-from tests.tiny import SENTENCES, tiny_tokenizer
+from sftlib.testing import SENTENCES, tiny_tokenizer
 
 ROWS = TaskDataset({"text": list(SENTENCES[:8]), "label": [0, 1] * 4})
 

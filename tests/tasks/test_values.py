@@ -34,7 +34,7 @@ from sftlib.errors import OptionError
 from sftlib.tasks import TASKS, Task, facts, find_task
 from tests.contracts.cases import CASES, case_of, tuner_for
 from tests.golden.folders import FOLDERS, PLACE
-from tests.tiny import tiny_model, tiny_tokenizer
+from sftlib.testing import tiny_model, tiny_tokenizer
 
 EVERY = [(case.name, task) for case in CASES.values() for task in case.tasks]
 every = pytest.mark.parametrize(("name", "task"), EVERY, ids=str)

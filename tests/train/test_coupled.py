@@ -25,7 +25,7 @@ from sftlib.train.comm import Alone, Comm
 from sftlib.train.coupled import Coupled
 from sftlib.train.plan import Budget, ShuffledPlan
 from tests.contracts.cases import tuner_for
-from tests.tiny import SENTENCES
+from sftlib.testing import SENTENCES
 
 BATCH = 64
 TEXTS = [f"{text} {number}" for number in range(4) for text in SENTENCES]

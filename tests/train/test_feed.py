@@ -21,7 +21,7 @@ from sftlib.train.comm import Alone
 from sftlib.train.feed import Feed
 from sftlib.train.plan import Budget, ShuffledPlan
 from tests.contracts.cases import case_of
-from tests.tiny import tiny_tokenizer
+from sftlib.testing import tiny_tokenizer
 
 ROWS, BATCH = 24, 8
 

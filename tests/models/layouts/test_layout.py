@@ -21,7 +21,7 @@ from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, Precision
 from sftlib.run import settle
 from sftlib.train.forward import Forward
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
+from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
 WITH_INTERFACE = [family for family in FAMILIES if family not in ("mpnet", "deberta-v2")]
