@@ -13,9 +13,9 @@ from examples.glue.board import AVERAGED
 from sftlib import TaskDataset
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics
+from sftlib.testing import SENTENCES, tiny_folder
 from tests import pages
 from tests.examples import official
-from sftlib.testing import SENTENCES, tiny_folder
 
 OPTIONS = {"max_steps": 2, "batch_size": 4, "max_length": 32, "precision": "fp32"}
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from sftlib import EarlyStopping, FineTuner, Generation, LoRA
+from sftlib.testing import tiny_folder
 from tests.golden.rows import COLUMNS, data_of
 from tests.golden.runs import BATCH_SIZE, EVALUATED, Run, Words, predictions_of, tuner_for
-from sftlib.testing import tiny_folder
 
 PLACE = Path(__file__).parent / "folders"
 BASE, RUN = PLACE / "base", PLACE / "run"

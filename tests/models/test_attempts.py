@@ -18,8 +18,8 @@ from sftlib.models.language.causality import require_causal
 from sftlib.models.layouts.layout import OwnAttention
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
-from tests.models.layouts.test_layout import LENGTHS, batch_of, fitting_layout, model_of
 from sftlib.testing import SENTENCES, tiny_tokenizer
+from tests.models.layouts.test_layout import LENGTHS, batch_of, fitting_layout, model_of
 
 ROWS = TaskDataset({"text": list(SENTENCES[:8]), "label": [0, 1] * 4})
 

@@ -32,9 +32,9 @@ from sftlib.arguments import MOVED, Arguments
 from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.tasks import TASKS, Task, facts, find_task
+from sftlib.testing import tiny_model, tiny_tokenizer
 from tests.contracts.cases import CASES, case_of, tuner_for
 from tests.golden.folders import FOLDERS, PLACE
-from sftlib.testing import tiny_model, tiny_tokenizer
 
 EVERY = [(case.name, task) for case in CASES.values() for task in case.tasks]
 every = pytest.mark.parametrize(("name", "task"), EVERY, ids=str)

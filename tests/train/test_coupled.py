@@ -21,11 +21,11 @@ from sftlib import TaskDataset
 from sftlib.run.assemble import assemble
 from sftlib.run.choose import choose_task
 from sftlib.run.settle import settled
+from sftlib.testing import SENTENCES
 from sftlib.train.comm import Alone, Comm
 from sftlib.train.coupled import Coupled
 from sftlib.train.plan import Budget, ShuffledPlan
 from tests.contracts.cases import tuner_for
-from sftlib.testing import SENTENCES
 
 BATCH = 64
 TEXTS = [f"{text} {number}" for number in range(4) for text in SENTENCES]

@@ -16,12 +16,12 @@ from sftlib.encoders.base import Draws, Encoder, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Filed
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.tasks.base import Task
+from sftlib.testing import tiny_tokenizer
 from sftlib.train.ahead import Ahead, WhenAsked
 from sftlib.train.comm import Alone
 from sftlib.train.feed import Feed
 from sftlib.train.plan import Budget, ShuffledPlan
 from tests.contracts.cases import case_of
-from sftlib.testing import tiny_tokenizer
 
 ROWS, BATCH = 24, 8
 

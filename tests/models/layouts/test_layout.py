@@ -20,8 +20,8 @@ from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, Precision
 from sftlib.run import settle
-from sftlib.train.forward import Forward
 from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
+from sftlib.train.forward import Forward
 
 CPU = torch.device("cpu")
 WITH_INTERFACE = [family for family in FAMILIES if family not in ("mpnet", "deberta-v2")]
