@@ -43,6 +43,9 @@ _OF_INPUTS = ("tokenizer", "max_length")
 #: Shorthands of fields of ``task``, and what they are when they are not given.
 OF_TASK: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
 
+#: Settings that say what was, and are never given to a tuner that is loaded; its folder has what the task was.
+TOLD_ONLY = ("model", "task", *OF_TASK, "tokenizer", "device", "adapter", *PLACES)
+
 _TASK, _MODEL = "it belongs to the task now", "it belongs to the model now"
 
 #: Options of version 0.1 -> where each went.
@@ -109,6 +112,13 @@ class Arguments:
     def as_dict(self) -> dict[str, Any]:
         """Option -> value."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def of_a_result(self) -> dict[str, Any]:
+        """Options that are a part of the result, without places; a tokenizer on disk by its last name."""
+        values = {name: value for name, value in self.as_dict().items() if name not in PLACES}
+        if isinstance(self.tokenizer, str | os.PathLike):
+            values["tokenizer"] = Path(self.tokenizer).name
+        return values
 
     def plain_values(self) -> dict[str, Any]:
         """What of the run is a plain value, without places; objects by what they are called.

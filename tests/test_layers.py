@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ LAYERS: dict[str, set[str]] = {
     "train": GROUND | MIDDLE | {"encoders", "tasks"},
     # The wiring, each room above those before it.
     **{name: GROUND | MIDDLE | {"encoders", "tasks", "train"} | set(WIRING[:i]) for i, name in enumerate(WIRING)},
+    # For tests and notebooks; nobody in the package imports it.
+    "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
 }
 # What tasks have in common; a task never imports another.
 TASK_SHARED = {"base", "plan", "labels", "earlier", "vector", "single_label", "text.texts", "text.writing"}
@@ -146,3 +149,16 @@ def test_the_rules_notice(file: str, source: str, expected: str | None) -> None:
         assert found == ""
     else:
         assert any(part in found for part in expected.split("|")), found
+
+
+@pytest.mark.parametrize("room", ["train", "run", "saved", "preflight"])
+def test_rooms_that_any_modality_goes_through_speak_of_none(room: str) -> None:
+    """No word of texts where rows may be pictures or sounds: not in names, not in messages, not in comments."""
+    words = re.compile("TextEncoder|input_ids|token", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number} {line.strip()}"
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if words.search(line)
+    ]
+    assert not found, "\n".join(found)

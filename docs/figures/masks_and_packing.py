@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sftlib import CausalLM, FineTuner, TaskDataset
 from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
+from sftlib.testing import tiny_config
 from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
 

@@ -61,7 +61,7 @@ class Plan:
     """What a run will take; prints as a table.
 
     Attributes:
-        report: what was found in the data: rows, tokens, truncation, padding.
+        report: what was found in the data: rows, what they take, truncation, padding.
         steps: optimizer steps of the run.
         ways: what is trained -> what it takes.
     """

@@ -43,7 +43,7 @@ def adapted(
         source: of its model.
         texts: strings, or a data set whose texts are taken.
         options: that replace the tuner's; those that are None do not.
-        mask_probability: share of the tokens that become gaps.
+        mask_probability: share of each text that becomes gaps.
         progress: of the run.
 
     Returns:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from sftlib._version import __version__
-from sftlib.arguments import PLACES, Arguments
+from sftlib.arguments import Arguments
 from sftlib.models.adapters import described as described_adapter
+from sftlib.support.libraries import versions
 from sftlib.support.redaction import redacted
 from sftlib.tasks.base import Task
 from sftlib.train.callbacks import Callback, EarlyStopping
-
-_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 def described_options(arguments: Arguments, model: str, callbacks: Sequence[Callback]) -> dict[str, Any]:
@@ -33,12 +27,10 @@ def described_options(arguments: Arguments, model: str, callbacks: Sequence[Call
         model: what the model is called; where it lies does not matter, its weights are compared.
         callbacks: of the user.
     """
-    options = {name: _described(value) for name, value in arguments.as_dict().items() if name not in PLACES}
+    options = {name: _described(value) for name, value in arguments.of_a_result().items()}
     options["adapter"] = described_adapter(arguments.adapter)
     if isinstance(arguments.task, Task):
         options["task"] = {"name": arguments.task.name, **arguments.task.config()["options"]}
-    if isinstance(arguments.tokenizer, str | os.PathLike):
-        options["tokenizer"] = Path(arguments.tokenizer).name
     kinds = [_named(callback) for callback in callbacks]  # by kind alone: what they hold is state, which is restored
     described: dict[str, Any] = redacted({**options, "model": model, "callbacks": kinds})
     return described
@@ -82,7 +74,7 @@ def digest_of(value: object) -> str:
 
 def libraries() -> dict[str, str]:
     """Versions that could change a result."""
-    return {"python": platform.python_version(), "sftlib": __version__, **{name: version(name) for name in _LIBRARIES}}
+    return versions("numpy")
 
 
 def _described(value: object) -> Any:

@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import copy
 import os
-import platform
 from collections.abc import Container, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import nn
 
-from sftlib._version import __version__
+from sftlib.arguments import TOLD_ONLY
 from sftlib.encoders.base import Encoder
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
@@ -36,10 +34,11 @@ from sftlib.models.files.folder import fill_model, is_transformers_model, read_m
 from sftlib.models.files.strict import MODEL_FILES, told
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import open_source
-from sftlib.saved.record import NOT_TAKEN, read_record
+from sftlib.saved.record import read_record
 from sftlib.support import storage
 from sftlib.support.checking import folder_path, nearest_folder
 from sftlib.support.display import text_table
+from sftlib.support.libraries import versions
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
 
@@ -106,7 +105,9 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
             storage.write_json(folder / _RECORD, _record(contents))
             (folder / _CARD).write_text(_card(contents), encoding="utf-8")
             kind = _ADAPTER if contents.has_adapter else _KIND
-            storage.write_manifest(folder, kind=kind, free=[_CARD], libraries=_libraries(contents))
+            storage.write_manifest(
+                folder, kind=kind, free=[_CARD], libraries=versions(*(["peft"] if contents.has_adapter else []))
+            )
             yield folder
     except OSError as error:
         raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error.strerror or error}") from error
@@ -187,7 +188,7 @@ def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def options_of(contents: Contents, *, known: Container[str]) -> dict[str, Any]:
     """The options that a loaded tuner takes over: the task, values, and never a place."""
-    taken = {name: value for name, value in contents.settings.items() if name in known and name not in NOT_TAKEN}
+    taken = {name: value for name, value in contents.settings.items() if name in known and name not in TOLD_ONLY}
     return {**taken, "task": contents.task.untaught()}
 
 
@@ -271,12 +272,6 @@ def _record(contents: Contents) -> dict[str, Any]:
         "metrics": contents.metrics,
         **({"base": base_digest(contents.model, contents.base)} if contents.has_adapter else {}),
     }
-
-
-def _libraries(contents: Contents) -> dict[str, str]:
-    names: tuple[str, ...] = ("torch", "transformers", "tokenizers", "safetensors")
-    names += ("peft",) if contents.has_adapter else ()
-    return {"python": platform.python_version(), "sftlib": __version__, **{name: version(name) for name in names}}
 
 
 _CARD_OF_A_MODEL = ("transformers", "", "The folder also opens with transformers.")

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sftlib.arguments import MOVED, OF_TASK, PLACES, Arguments
+from sftlib.arguments import MOVED, PLACES, Arguments
 from sftlib.support import storage
 from sftlib.support.checking import is_number, nearest, raise_together
 
@@ -19,8 +19,6 @@ _BYTES = 2**26
 _ENTRIES = ("task", "task_config", "self_contained", "inputs", "settings", "metrics")
 _OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
 _RESOLVED = ("layout", "gguf_file", "quantize")  # settings that are no options
-#: Settings that say what was, and are never given to a tuner that is loaded; ``task_config`` has what the task was.
-NOT_TAKEN = ("model", "task", *OF_TASK, "tokenizer", "device", "adapter", *PLACES)
 
 
 def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:

@@ -349,11 +349,11 @@ def found_by(opening: Callable[[], Comm]) -> Iterator[None]:
         ...     open_comm() is alone
         True
     """
-    token = _OPENING.set(opening)
+    before = _OPENING.set(opening)
     try:
         yield
     finally:
-        _OPENING.reset(token)
+        _OPENING.reset(before)
 
 
 def together(function: Callable[P, R]) -> Callable[P, R]:

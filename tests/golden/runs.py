@@ -29,6 +29,7 @@ from sftlib import (
     TextRegression,
     TokenClassification,
 )
+from sftlib.testing import tiny_model, tiny_tokenizer
 from tests.golden.rows import INPUTS, TEXTS, data_of
 from tests.golden.values import shown
 

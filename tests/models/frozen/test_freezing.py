@@ -15,6 +15,7 @@ from sftlib.errors import OptionError
 from sftlib.models.frozen.freezing import body_of, freeze, layers_of
 from sftlib.models.sizes import count_parameters
 from sftlib.run import settle
+from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weights
 
 NAME = "text-classification"

@@ -17,6 +17,7 @@ from sftlib.models.frozen.prefix_cache import Prefix
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.language import vocabulary
 from sftlib.run import settle
+from sftlib.testing import FAMILIES
 from tests.contracts.cases import NAMES, case_of, losses, same_weights, tuner_for, weights
 
 NAME = "text-classification"

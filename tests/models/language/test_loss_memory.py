@@ -26,6 +26,7 @@ from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.run.assemble import assemble
 from sftlib.run.settle import settled
 from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.testing import tiny_config
 from tests.chat_templates import FORMATS
 
 SMALL, LARGE = 1_000, 50_000

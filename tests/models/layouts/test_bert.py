@@ -14,6 +14,7 @@ from sftlib.models.layouts.stand_in import cast
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Bf16
 from sftlib.models.structure import layers_of
+from sftlib.testing import tiny_model
 from tests.models.layouts.rounding import require_rounding_of_autocast
 from tests.models.layouts.test_layout import (
     LENGTHS,

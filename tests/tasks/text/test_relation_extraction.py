@@ -14,6 +14,7 @@ from sftlib import FineTuner, TaskDataset
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.tasks.text.relation_extraction import MARKERS, Learned, RelationExtraction, _marked, _nearest
+from sftlib.testing import tiny_tokenizer
 from tests.contracts.cases import case_of, losses, tuner_for
 
 NAME = "relation-extraction"
