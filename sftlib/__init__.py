@@ -13,6 +13,7 @@ from sftlib._version import __version__
 
 if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sftlib.models.pretrained import Pretrained
     from sftlib.tasks import (
         CausalLM,
+        ImageClassification,
         MaskedLM,
         MultiLabelClassification,
         QuestionAnswering,
@@ -42,6 +44,8 @@ __all__ = [
     "FineTuner",
     "Generation",
     "History",
+    "Image",
+    "ImageClassification",
     "LoRA",
     "MaskedLM",
     "Metrics",
@@ -67,6 +71,8 @@ _HOME = {
     "FineTuner": "sftlib.finetuner",
     "Generation": "sftlib.models.language.generation",
     "History": "sftlib.train.history",
+    "Image": "sftlib.encoders.image.inputs",
+    "ImageClassification": "sftlib.tasks",
     "LoRA": "sftlib.models.adapters",
     "MaskedLM": "sftlib.tasks",
     "Metrics": "sftlib.metrics",

@@ -105,9 +105,8 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
             storage.write_json(folder / _RECORD, _record(contents))
             (folder / _CARD).write_text(_card(contents), encoding="utf-8")
             kind = _ADAPTER if contents.has_adapter else _KIND
-            storage.write_manifest(
-                folder, kind=kind, free=[_CARD], libraries=versions(*(["peft"] if contents.has_adapter else []))
-            )
+            libraries = versions("peft") if contents.has_adapter else versions()
+            storage.write_manifest(folder, kind=kind, free=[_CARD], libraries=libraries)
             yield folder
     except OSError as error:
         raise ArtifactError(f"{os.fspath(path)!r} cannot be written: {error.strerror or error}") from error

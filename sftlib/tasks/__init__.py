@@ -9,6 +9,7 @@ from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.image.classification import ImageClassification
 from sftlib.tasks.multi_label import MultiLabelClassification
 from sftlib.tasks.regression import TextRegression
 from sftlib.tasks.text.causal_lm import CausalLM
@@ -30,6 +31,7 @@ TASKS: tuple[type[Task], ...] = (
     CausalLM,
     MaskedLM,
     TextEmbedding,
+    ImageClassification,
 )
 
 
@@ -91,6 +93,7 @@ __all__ = [
     "TASKS",
     "CausalLM",
     "Facts",
+    "ImageClassification",
     "LossSum",
     "MaskedLM",
     "MultiLabelClassification",

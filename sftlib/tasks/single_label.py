@@ -5,9 +5,10 @@ Letters: ``B`` rows, ``K`` labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
+from sftlib.encoders.batch import Batch
 from sftlib.errors import LabelError
 from sftlib.models.sources import Head
+from sftlib.support.checking import share
+from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, check_labels, label_weights
-from sftlib.tasks.vector import as_tensor
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problem
+from sftlib.tasks.vector import VectorTask, as_tensor
 
 
 @final
@@ -73,11 +77,10 @@ class SingleLabel:
             )
         return {"label_names": names, "class_weights": label_weights(class_weights, labels, names)}
 
-    @property
-    def head(self) -> Head:
-        """A classification head."""
+    def head(self, auto_class: str) -> Head:
+        """A classification head of a model that transformers opens by this class."""
         return Head(
-            auto_class="AutoModelForSequenceClassification",
+            auto_class=auto_class,
             outputs=len(self.names),
             problem_type="single_label_classification",
             labels=tuple(str(name) for name in self.names),
@@ -124,3 +127,55 @@ class SingleLabel:
             Classification(self.names[k], row[k], dict(zip(self.names, row, strict=True)))
             for k, row in zip(best, rows, strict=True)
         ]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OneLabelTask(VectorTask):
+    """One of ``K`` labels per row, by cross-entropy, whatever the row is made of.
+
+    Args:
+        class_weights: ``"balanced"``, or label -> weight: how much the rows of a label count.
+        label_smoothing: share of the target spread over all labels (Szegedy et al., 2016).
+    """
+
+    usual_metrics = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "mcc")
+
+    class_weights: ClassWeights = None
+    label_smoothing: float = 0.0
+    learned: WeightedLabels | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        return [weights_problem(self.class_weights), share("label_smoothing", self.label_smoothing)]
+
+    def learned_from(self, data: TaskDataset) -> Self:
+        return replace(self, learned=WeightedLabels(**SingleLabel.learned_from(data, self.class_weights)))
+
+    @cached_property
+    def _labels(self) -> SingleLabel:
+        return SingleLabel(self.known.label_names, self.known.class_weights, self.label_smoothing)
+
+    @final
+    @property
+    def head(self) -> Head:
+        return self._labels.head(self.auto_class)
+
+    @final
+    def check_targets(self, data: TaskDataset) -> None:
+        self._labels.check(data)
+
+    @final
+    def targets(self, data: TaskDataset) -> NDArray[np.int64]:
+        return self._labels.numbers(data)
+
+    @final
+    def loss(self, outputs: Any, batch: Batch) -> LossSum:
+        return self._labels.loss(self.scores(outputs, batch), batch.targets["target"])
+
+    @final
+    def decode(self, outputs: Any, batch: Batch) -> list[Classification]:
+        return self._labels.decode(self.scores(outputs, batch))
+
+    @final
+    def references(self, data: TaskDataset) -> Sequence[Label]:
+        labels: Sequence[Label] = data.column("label")
+        return labels

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self, TypeAlias, final
 
@@ -16,20 +15,17 @@ from numpy.typing import NDArray
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Ragged, offsets_of, ranges
 from sftlib.encoders.text.tokenizer import PlacedChunk, TextEncoder
 from sftlib.encoders.text.windows import framed
 from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Bound, Relations
-from sftlib.models.sources import Head
-from sftlib.support.checking import checked_fields, nearest, one_of_types, share, true_or_false
+from sftlib.support.checking import checked_fields, nearest, one_of_types, true_or_false
 from sftlib.support.values import Problem
-from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problem
-from sftlib.tasks.single_label import Classification, SingleLabel
-from sftlib.tasks.vector import VectorTask
+from sftlib.tasks.base import Label
+from sftlib.tasks.labels import WeightedLabels
+from sftlib.tasks.single_label import OneLabelTask, SingleLabel
 
 MARKERS = ("[HEAD]", "[/HEAD]", "[TAIL]", "[/TAIL]")
 #: Labels that say "not related", where nothing else is said.
@@ -61,7 +57,7 @@ class Learned(WeightedLabels):
 @final
 @checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
-class RelationExtraction(VectorTask):
+class RelationExtraction(OneLabelTask):
     """One of ``K`` relations between two marked places of a text, by cross-entropy.
 
     Head and tail stand between markers of their own (Baldini Soares et al., 2019): tokens that are added to the
@@ -86,34 +82,20 @@ class RelationExtraction(VectorTask):
     usual_metrics = ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "accuracy")
     renamed = {"negative": "negative_label"}  # noqa: RUF012 - declared a ClassVar in the base
 
-    class_weights: ClassWeights = None
-    label_smoothing: float = 0.0
     negative_label: Label | None = None
     learned: Learned | None = None
 
     def problems(self) -> Iterable[Problem]:
-        return [
-            weights_problem(self.class_weights),
-            share("label_smoothing", self.label_smoothing),
-            _negative_problem(self.negative_label),
-        ]
+        return [*super().problems(), _negative_problem(self.negative_label)]
 
     def learned_from(self, data: TaskDataset) -> Self:
         labels = SingleLabel.learned_from(data, self.class_weights)
         negative = _negative(self.negative_label, labels["label_names"])
         return replace(self, learned=Learned(**labels, words="tokens" in data.roles, negative_label=negative))
 
-    @cached_property
-    def _labels(self) -> SingleLabel:
-        return SingleLabel(self.known.label_names, self.known.class_weights, self.label_smoothing)
-
     @property
     def _words(self) -> bool:
         return bool(self.known.words)
-
-    @property
-    def head(self) -> Head:
-        return self._labels.head
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -123,12 +105,6 @@ class RelationExtraction(VectorTask):
         if self._words != ("tokens" in data.roles):
             had, has = ("words", "texts") if self._words else ("texts", "words")
             raise DataError(f"the data set has {has}, the model was made for {had} (roles 'text' and 'tokens')")
-
-    def check_targets(self, data: TaskDataset) -> None:
-        self._labels.check(data)
-
-    def targets(self, data: TaskDataset) -> NDArray[np.int64]:
-        return self._labels.numbers(data)
 
     # Rows.
 
@@ -186,16 +162,6 @@ class RelationExtraction(VectorTask):
         return [{"text": text, "head": (0, 1), "tail": (8, 12)} for text in texts]
 
     # What the model says.
-
-    def loss(self, outputs: Any, batch: Batch) -> LossSum:
-        return self._labels.loss(self.scores(outputs, batch), batch.targets["target"])
-
-    def decode(self, outputs: Any, batch: Batch) -> list[Classification]:
-        return self._labels.decode(self.scores(outputs, batch))
-
-    def references(self, data: TaskDataset) -> Sequence[Label]:
-        labels: Sequence[Label] = data.column("label")
-        return labels
 
     @property
     def family(self) -> Bound:  # type: ignore[override]

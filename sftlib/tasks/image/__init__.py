@@ -1,0 +1,1 @@
+"""Tasks over pictures, one file each."""
