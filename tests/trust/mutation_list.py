@@ -716,7 +716,7 @@ MUTATIONS = (
     Mutation(
         "20",
         "nobody looks whether anything is left to learn from",
-        "run/choose.py",
+        "run/supervision.py",
         "    lost = task.unsupervised(encoded)\n    if len(lost) and task.every_row_counts:",
         "    lost = np.empty(0)\n    if len(lost) and task.every_row_counts:",
         f"{DATA} -k 20",
@@ -724,7 +724,7 @@ MUTATIONS = (
     Mutation(
         "20",
         "windows of lost answers are trained on",
-        "run/choose.py",
+        "run/supervision.py",
         "some = 0 < len(lost) < len(encoded)",
         "some = False",
         f"{DATA} -k 20",
