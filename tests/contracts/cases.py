@@ -22,17 +22,22 @@ from sftlib import (
     CausalLM,
     FineTuner,
     Generation,
+    Image,
+    ImageClassification,
     MaskedLM,
     QuestionAnswering,
     RelationExtraction,
     Seq2Seq,
     TaskDataset,
+    Text,
     TextClassification,
     TextEmbedding,
     TextRegression,
     TokenClassification,
 )
+from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
+from sftlib.encoders.image.encoder import ImageEncoder
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.language.output_layers import Hidden
@@ -46,6 +51,9 @@ from sftlib.testing import (
     MAX_LENGTH,
     SENTENCES,
     TWO_STACKS,
+    pictures,
+    tiny_image_model,
+    tiny_image_processor,
     tiny_model,
     tiny_tokenizer,
 )
@@ -125,9 +133,29 @@ class Case:
         columns = self.unlabelled or {role: self.columns[role] for role in self.inputs}
         return TaskDataset(columns, task=self.name)
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether its inputs are texts."""
+        return task_class(self.name).inputs is Text
+
     def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
         """A tiny model for it."""
-        return tiny_model(family or self.families[0], self.outputs, dropout, auto_class=self.auto_class)
+        family = family or self.families[0]
+        if not self.reads_texts:
+            return tiny_image_model(family, self.outputs, dropout=dropout)
+        return tiny_model(family, self.outputs, dropout, auto_class=self.auto_class)
+
+    def reading(self, family: str | None = None) -> dict[str, Any]:
+        """The options of a tuner that say how its model reads inputs."""
+        family = family or self.families[0]
+        if self.reads_texts:
+            return {"tokenizer": tiny_tokenizer(family)}
+        return {"inputs": Image(processor=tiny_image_processor(family), augment="light")}
+
+    def encoder(self, family: str | None = None) -> Encoder:
+        """What reads inputs for its model."""
+        family = family or self.families[0]
+        return encoder_for(family) if self.reads_texts else ImageEncoder(tiny_image_processor(family))
 
 
 def texts(count: int) -> list[str]:
@@ -327,6 +355,7 @@ def _nearest(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
     }
 
 
+_PICTURES = pictures(32, classes=3, size=32, seed=0)
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
@@ -534,9 +563,33 @@ CASES: dict[str, Case] = {
         families=LANGUAGE_MODELS,
         auto_class="AutoModelForCausalLM",
     ),
+    "image-classification": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "label": [row["label"] for row in _PICTURES],
+        },
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("accuracy", 1.0),
+        unlearnable=({"image": [row["image"] for row in _PICTURES[:2]], "label": ["good", "good"]},),
+        strange={"image": [row["image"] for row in _PICTURES[:2]], "label": [_PICTURES[0]["label"], "excellent"]},
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_classes,
+        others=(ImageClassification(class_weights="balanced"), ImageClassification(label_smoothing=0.2)),
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "mobilenet_v2", "resnet"),
+        auto_class="AutoModelForImageClassification",
+        # One and the same picture in every epoch: what is augmented anew is not known by heart in 150 steps.
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
 }
 
 NAMES = tuple(task.name for task in TASKS)
+#: Those that read texts.
+OF_TEXTS = tuple(task.name for task in TASKS if task.inputs is Text)
 
 
 def case_of(name: str) -> Case:
@@ -567,7 +620,7 @@ def tuner_for(name: str, family: str | None = None, **options: Any) -> FineTuner
     model = case_of(name).model(family)
     defaults: dict[str, Any] = {"learning_rate": 1e-3, "precision": "fp32", "device": "cpu"}
     defaults["task"] = case_of(name).task
-    return FineTuner(model, tokenizer=tiny_tokenizer(family), **{**defaults, **options})
+    return FineTuner(model, **{**case_of(name).reading(family), **defaults, **options})
 
 
 def weights(tuner: FineTuner) -> dict[str, Tensor]:

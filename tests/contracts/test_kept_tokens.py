@@ -27,7 +27,8 @@ from sftlib.tasks.base import Task
 from sftlib.tasks.regression import TextRegression
 from sftlib.tasks.text.texts import Form, SequenceTask
 from sftlib.testing import MAX_LENGTH, tiny_tokenizer
-from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
+from tests.contracts.cases import OF_TEXTS as NAMES
+from tests.contracts.cases import case_of, task_class, tuner_for
 
 every = pytest.mark.parametrize("name", NAMES)
 MORE_TASKS: Mapping[str, tuple[Task, ...]] = {
