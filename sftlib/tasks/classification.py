@@ -17,7 +17,7 @@ from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, share
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problem
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problems
 from sftlib.tasks.single_label import Classification, SingleLabel
 from sftlib.tasks.text.texts import Form, SequenceTask
 
@@ -58,7 +58,7 @@ class TextClassification(SequenceTask):
     learned: Learned | None = None
 
     def problems(self) -> Iterable[Problem]:
-        return [weights_problem(self.class_weights), share("label_smoothing", self.label_smoothing)]
+        return [*weights_problems(self.class_weights), share("label_smoothing", self.label_smoothing)]
 
     def learned_from(self, data: TaskDataset) -> Self:
         labels = SingleLabel.learned_from(data, self.class_weights)

@@ -27,7 +27,7 @@ from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, nearest, one_of_types, share, true_or_false
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problem
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problems
 from sftlib.tasks.single_label import Classification, SingleLabel
 from sftlib.tasks.vector import VectorTask
 
@@ -93,7 +93,7 @@ class RelationExtraction(VectorTask):
 
     def problems(self) -> Iterable[Problem]:
         return [
-            weights_problem(self.class_weights),
+            *weights_problems(self.class_weights),
             share("label_smoothing", self.label_smoothing),
             _negative_problem(self.negative_label),
         ]
