@@ -30,7 +30,7 @@ from sftlib.support.checking import (
 from sftlib.support.values import Problem
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
-from sftlib.tasks.labels import ClassWeights, weights_problem
+from sftlib.tasks.labels import ClassWeights, weights_problems
 from sftlib.train.callbacks import EarlyStopping
 from sftlib.train.schedules import SCHEDULES
 
@@ -226,7 +226,7 @@ class Arguments:
             and above_zero("max_grad_norm", self.max_grad_norm, otherwise="None for no limit"),
             share("label_smoothing", self.label_smoothing),
             self.dropout is not None and share("dropout", self.dropout),
-            weights_problem(self.class_weights),
+            *weights_problems(self.class_weights),
             whole_number("seed", self.seed, at_least=0, at_most=_LARGEST_SEED),
         ]
 

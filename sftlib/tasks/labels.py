@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,19 @@ class WeightedLabels(Labels):
             yield f"class_weights: expected null, or a number of at least 0 for each of {count:,} labels"
 
 
-def weights_problem(weights: ClassWeights) -> Problem:
+def weights_problems(weights: ClassWeights) -> Iterator[Problem]:
     """What is wrong with a value of ``class_weights``, as far as that can be known without labels."""
-    if weights is None or isinstance(weights, Mapping) or (isinstance(weights, str) and weights == "balanced"):
-        return None
-    return (
-        f"class_weights={weights!r:.60}: expected None, 'balanced', or a mapping from each label to its weight, "
-        "such as {'bad': 2.0, 'good': 1.0}"
-    )
+    if isinstance(weights, Mapping):
+        yield from (
+            f"class_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
+            for name, weight in weights.items()
+            if not is_number(weight) or not 0 <= weight < float("inf")
+        )
+    elif weights is not None and not (isinstance(weights, str) and weights == "balanced"):
+        yield (
+            f"class_weights={weights!r:.60}: expected None, 'balanced', or a mapping from each label to its weight, "
+            "such as {'bad': 2.0, 'good': 1.0}"
+        )
 
 
 def label_weights(option: ClassWeights, labels: Iterable[Label], names: Sequence[Label]) -> tuple[float, ...] | None:
@@ -77,11 +82,6 @@ def label_weights(option: ClassWeights, labels: Iterable[Label], names: Sequence
         return None if option is None else _balanced(labels, names)
     problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
     problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
-    problems += [
-        f"class_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
-        for name, weight in option.items()
-        if not is_number(weight) or not 0 <= weight < float("inf")
-    ]
     if not problems and not any(option.values()):
         problems = ["class_weights: all weights are 0, nothing would be learned"]
     if problems:

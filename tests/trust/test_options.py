@@ -140,7 +140,7 @@ def test_03_changed_data_is_refused(change: str, half: Path) -> None:
 def test_03_another_model_or_tokenizer_is_refused(half: Path) -> None:
     for options, said in (
         ({"model": tiny_model("bert", 3, seed=1)}, "weights of the model given: SHA-256"),
-        ({"tokenizer": tiny_tokenizer("roberta")}, "tokens of train: SHA-256"),
+        ({"tokenizer": tiny_tokenizer("roberta")}, "rows of train, as the model reads them: SHA-256"),
     ):
         other = tuner().set_params(**options)
         with pytest.raises(CheckpointError, match=said):

@@ -100,6 +100,13 @@ class Around(Layout):
 
 
 @final
+class SideBySide(Layout):
+    """Rows of one size, as the model itself lays them; nothing is padded, and dropout that is a module is ours."""
+
+    name = "side by side"
+
+
+@final
 class OwnAttention(Layout):
     """Padded, with the attention that the model came with; its dropout is ours only where it is a module."""
 
@@ -108,12 +115,16 @@ class OwnAttention(Layout):
 
 @final
 class Watched(Layout):
-    """Padded, with the attention that the model came with, written out; dropout by plain function calls is ours too.
+    """The attention that the model came with, written out; dropout by plain function calls is ours too.
 
-    Encoder-decoders call dropout that way, in attention and elsewhere.
+    Encoder-decoders call dropout that way, in attention and elsewhere, and so do models of patches.
+
+    Args:
+        name: what to call it; rows are padded, or of one size.
     """
 
-    name = "padded, with the model's own attention and our dropout"
+    def __init__(self, name: str = "padded, with the model's own attention and our dropout") -> None:
+        self.name = name
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:
@@ -318,8 +329,8 @@ def unpacked_layout(model: nn.Module) -> Layout:
     """Rows side by side as the model itself lays them, with our dropout wherever it drops out."""
     config = getattr(model, "config", None)
     if drops_out(model) and isinstance(getattr(config, "_attn_implementation", None), str):
-        return Watched()
-    return OwnAttention()
+        return Watched("side by side, with our dropout")
+    return SideBySide()
 
 
 def choose_layout(

@@ -34,7 +34,7 @@ from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, choice, share, whole_number
 from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problem
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problems
 from sftlib.tasks.vector import as_tensor
 
 _RAW = "raw text"  # column of the texts that were given to `predict` as they are
@@ -143,7 +143,7 @@ class TokenClassification(Task):
 
     def problems(self) -> Iterable[Problem]:
         return [
-            weights_problem(self.class_weights),
+            *weights_problems(self.class_weights),
             share("label_smoothing", self.label_smoothing),
             self.stride is not None and whole_number("stride", self.stride, at_least=0),
         ]

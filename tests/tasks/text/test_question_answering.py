@@ -226,10 +226,10 @@ def test_the_threshold_is_fitted_on_validation_data_and_saved(tmp_path: Path) ->
     valid = data_of(*(row_of(2, i % 3, None if i % 4 == 0 else "zz 12", "Where is the noise?") for i in range(12)))
     options = {"max_steps": 6, "learning_rate": 3e-3, "dropout": 0.0}
     plain = tuner_for(NAME, **options).fit(train, progress=False)
-    assert plain._ready("test").task.config()["threshold"] == 0.0
+    assert plain._ready("test").task.known.threshold == 0.0
     tuner = tuner_for(NAME, **options).fit(train, valid, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), tuner.model.parameters(), strict=True))
-    threshold = tuner._ready("test").task.config()["threshold"]
+    threshold = tuner._ready("test").task.known.threshold
     assert threshold != 0.0
     assert tuner.evaluate(valid)["f1"] >= plain.evaluate(valid)["f1"]
     best = max(
@@ -239,7 +239,7 @@ def test_the_threshold_is_fitted_on_validation_data_and_saved(tmp_path: Path) ->
     assert tuner.evaluate(valid)["f1"] == pytest.approx(best)
     tuner.save(tmp_path / "model")
     again = FineTuner.load(tmp_path / "model")
-    assert again._ready("test").task.config()["threshold"] == threshold
+    assert again._ready("test").task.known.threshold == threshold
     assert dict(again.evaluate(valid)) == dict(tuner.evaluate(valid))
     assert f"{tuner.evaluate(valid)['f1']:.4f}" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
