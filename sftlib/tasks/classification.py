@@ -7,18 +7,9 @@ from typing import Self, final
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.metrics import Classification as ClassificationMetrics
-<<<<<<< HEAD
 from sftlib.support.checking import checked_fields
 from sftlib.tasks.labels import WeightedLabels
 from sftlib.tasks.single_label import OneLabelTask, SingleLabel
-=======
-from sftlib.models.sources import Head
-from sftlib.support.checking import checked_fields, share
-from sftlib.support.values import Problem
-from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problems
-from sftlib.tasks.single_label import Classification, SingleLabel
->>>>>>> tasks
 from sftlib.tasks.text.texts import Form, SequenceTask
 
 
@@ -54,12 +45,6 @@ class TextClassification(OneLabelTask, SequenceTask):
 
     learned: Learned | None = None
 
-<<<<<<< HEAD
-=======
-    def problems(self) -> Iterable[Problem]:
-        return [*weights_problems(self.class_weights), share("label_smoothing", self.label_smoothing)]
-
->>>>>>> tasks
     def learned_from(self, data: TaskDataset) -> Self:
         labels = SingleLabel.learned_from(data, self.class_weights)
         return replace(self, learned=Learned(**labels, pair="text_pair" in data.roles))

@@ -23,7 +23,7 @@ from sftlib.models.sources import Head
 from sftlib.support.checking import share
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problem
+from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problems
 from sftlib.tasks.vector import VectorTask, as_tensor
 
 
@@ -145,7 +145,7 @@ class OneLabelTask(VectorTask):
     learned: WeightedLabels | None = None
 
     def problems(self) -> Iterable[Problem]:
-        return [weights_problem(self.class_weights), share("label_smoothing", self.label_smoothing)]
+        return [*weights_problems(self.class_weights), share("label_smoothing", self.label_smoothing)]
 
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=WeightedLabels(**SingleLabel.learned_from(data, self.class_weights)))

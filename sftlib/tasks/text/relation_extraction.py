@@ -23,16 +23,9 @@ from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Bound, Relations
 from sftlib.support.checking import checked_fields, nearest, one_of_types, true_or_false
 from sftlib.support.values import Problem
-<<<<<<< HEAD
 from sftlib.tasks.base import Label
 from sftlib.tasks.labels import WeightedLabels
 from sftlib.tasks.single_label import OneLabelTask, SingleLabel
-=======
-from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, weights_problems
-from sftlib.tasks.single_label import Classification, SingleLabel
-from sftlib.tasks.vector import VectorTask
->>>>>>> tasks
 
 MARKERS = ("[HEAD]", "[/HEAD]", "[TAIL]", "[/TAIL]")
 #: Labels that say "not related", where nothing else is said.
@@ -93,15 +86,7 @@ class RelationExtraction(OneLabelTask):
     learned: Learned | None = None
 
     def problems(self) -> Iterable[Problem]:
-<<<<<<< HEAD
         return [*super().problems(), _negative_problem(self.negative_label)]
-=======
-        return [
-            *weights_problems(self.class_weights),
-            share("label_smoothing", self.label_smoothing),
-            _negative_problem(self.negative_label),
-        ]
->>>>>>> tasks
 
     def learned_from(self, data: TaskDataset) -> Self:
         labels = SingleLabel.learned_from(data, self.class_weights)
