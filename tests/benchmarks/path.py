@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from sftlib import TaskDataset
-from sftlib.encoders.batch import pad
+from sftlib.encoders.encoded import Encoded
+from sftlib.run.fitted import Fitted
 from sftlib.train.plan import ShuffledPlan
 from tests.benchmarks import contenders as c
 from tests.benchmarks import rows as big
@@ -52,21 +53,22 @@ def datapath(asked: Asked) -> Figures:
     )
 
 
-def _our_tokens(rows: Sequence[c.Row]) -> Any:
+def _our_tokens(rows: Sequence[c.Row]) -> tuple[Fitted, Encoded]:
     """Rows tokenised by a fresh tuner that has seen one row of each label, so that its model is open."""
     data = TaskDataset(rows, text="text", label="label")
     by_label = {row["label"]: i for i, row in enumerate(rows)}
     tuner = c.ours(1).fit(data.select(sorted(by_label.values())), progress=False)
-    return tuner._ready("").encode(data)
+    fitted = tuner._ready("")
+    return fitted, fitted.encode(data)
 
 
 def _our_batches(rows: Sequence[c.Row], batches: int) -> Any:
-    encoded = _our_tokens(rows)
-    fill = dict.fromkeys(encoded.inputs, 0)
+    fitted, encoded = _our_tokens(rows)
 
     def run(seed: int) -> float:
         plan = ShuffledPlan(len(rows), batch_size=c.BATCH, seed=seed)
-        return seconds_of(lambda: [pad(encoded, plan.rows(step), fill=fill) for step in range(batches)]) / batches
+        parts = map(plan.rows, range(batches))
+        return seconds_of(lambda: [fitted.task.collate(encoded, part, fitted.encoder) for part in parts]) / batches
 
     return run
 

@@ -90,7 +90,6 @@ def measure(path: Path, file_limit: int | None) -> dict[str, float]:
     from sftlib import FineTuner, TaskDataset
     from sftlib.data.dataset import Rows
     from sftlib.data.files import spool
-    from sftlib.encoders.batch import pad
     from sftlib.testing import tiny_model, tiny_tokenizer
 
     torch.set_num_threads(1)
@@ -132,10 +131,10 @@ def measure(path: Path, file_limit: int | None) -> dict[str, float]:
         tuner.evaluate(evaluated)
     peak.stop()
 
-    encoded = tuner._ready("").encode(train)
-    fill = {"input_ids": 0, "token_type_ids": 0}
+    fitted = tuner._ready("")
+    encoded = fitted.encode(train)
     draws = [np.random.default_rng(i).integers(0, len(train), 32) for i in range(200)]
-    batch = best_of(lambda: [pad(encoded, rows, fill=fill) for rows in draws], 5) / len(draws)
+    batch = best_of(lambda: [fitted.task.collate(encoded, rows, fitted.encoder) for rows in draws], 5) / len(draws)
     own = {f"memory_{stage}": held - before for stage, held in peak.stages.items()}
     return {
         "rows": len(data),

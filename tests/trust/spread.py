@@ -17,6 +17,7 @@ import torch
 
 from sftlib import Callback, FineTuner
 from sftlib.run.identity import digest_of_weights
+from sftlib.train.backward import Separate
 from sftlib.train.comm import open_comm
 from sftlib.train.loop import Loop
 from tests.contracts.cases import NAMES, case_of, task_class, tuner_for
@@ -35,22 +36,22 @@ class Seen(Callback):
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        backward, run = Loop._backward, Loop.run
+        backward, run = Separate._backward, Loop.run
 
-        def noted(loop: Loop, batch: Any, step: int) -> Any:
+        def noted(parts: Separate, batch: Any, step: int) -> Any:
             self.rows += [[] for _ in range(step + 1 - len(self.rows))]
             self.rows[step] += batch.rows.tolist()
-            return backward(loop, batch, step)
+            return backward(parts, batch, step)
 
         def looked_at(loop: Loop, training: Any, optimizer: torch.optim.Optimizer) -> None:
             optimizer.register_step_pre_hook(self._keep)
             run(loop, training, optimizer)
 
-        Loop._backward, Loop.run = noted, looked_at  # type: ignore[method-assign]
+        Separate._backward, Loop.run = noted, looked_at  # type: ignore[method-assign]
         try:
             yield
         finally:
-            Loop._backward, Loop.run = backward, run  # type: ignore[method-assign]
+            Separate._backward, Loop.run = backward, run  # type: ignore[method-assign]
 
     def _keep(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self.gradient:

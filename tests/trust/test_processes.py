@@ -64,7 +64,7 @@ def test_10_each_row_once(many: list[dict[str, Any]]) -> None:
     plan = ShuffledPlan(32, batch_size=13, seed=3)
     for name in spread.TASKS:
         parts = [process["trained"][name]["rows"] for process in many]
-        for step in range(plan.steps):
+        for step in range(spread.OPTIONS["epochs"] * plan.steps_per_epoch):
             rows = sorted(row for part in parts for row in part[step])
             assert len(rows) >= len(plan.rows(step))  # more where a row of the data is several windows
             assert len(set(rows)) == len(rows)
