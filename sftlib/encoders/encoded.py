@@ -26,7 +26,7 @@ class Ragged:
     """Sequences of different lengths in one flat array, which may lie in a file.
 
     Args:
-        values: (L, *F) the sequences one after the other, of any type.
+        values: ``(L, *F)`` the sequences one after the other, of any type.
         offsets: (N + 1,) int64; row ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
 
     Example:
@@ -77,7 +77,7 @@ class Ragged:
 
     @property
     def values(self) -> NDArray[Any]:
-        """(L, *F) the rows one after the other: no copy, unless they were taken from others."""
+        """``(L, *F)`` the rows one after the other: no copy, unless they were taken from others."""
         return self._flat if self._in_order else self.gather(np.arange(len(self)))
 
     @property
@@ -132,7 +132,7 @@ class Ragged:
         return np.flatnonzero(seen)
 
     def padded(self, rows: IntArray, *, fill: float) -> NDArray[Any]:
-        """The chosen rows as one (B, T, *F) array, filled up on the right; whole numbers become int64."""
+        """The chosen rows as one ``(B, T, *F)`` array, filled up on the right; whole numbers become int64."""
         return pad_together({"": self}, rows, fill={"": fill})[0][""]
 
 
@@ -351,7 +351,7 @@ def pad_together(
         fill: name -> the value beyond a row's end.
 
     Returns:
-        Name -> (B, T, *F), whole numbers as int64; and the (B, T) mask that is True where a value stands.
+        Name -> ``(B, T, *F)``, whole numbers as int64; and the (B, T) mask that is True where a value stands.
     """
     lengths = next(iter(parts.values())).lengths[rows]  # (B,)
     mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (B, T)

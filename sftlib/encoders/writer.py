@@ -56,8 +56,8 @@ class Writer:
         """Append rows.
 
         Args:
-            inputs: name of a model input -> (L, *F) the values of these rows, one row after the other, kept in the type
-                of the first of them.
+            inputs: name of a model input -> ``(L, *F)`` the values of these rows, one row after the other, kept in the
+                type of the first of them.
             lengths: (N,) of each row.
             cut: (N,) how much was cut off of each row; nothing when None.
         """
