@@ -19,6 +19,8 @@ CURATED = {
     "FineTuner",
     "Generation",
     "History",
+    "Image",
+    "ImageClassification",
     "LoRA",
     "MaskedLM",
     "Metrics",
@@ -94,7 +96,7 @@ def test_importing_is_light(statement: str) -> None:
 def test_what_is_for_tests_is_imported_by_name_alone() -> None:
     """Not even a fit touches it."""
     code = (
-        "import json, sys\nimport sftlib\nsftlib.FineTuner\nimport sftlib.glue\nprint(json.dumps(sorted(sys.modules)))"
+        "import json, sys\nimport sftlib\nsftlib.FineTuner\nimport sftlib.tasks\nprint(json.dumps(sorted(sys.modules)))"
     )
     loaded = fresh(code)
     assert isinstance(loaded, list)

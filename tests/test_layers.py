@@ -28,17 +28,8 @@ LAYERS: dict[str, set[str]] = {
     "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
 }
 # What tasks have in common; a task never imports another.
-TASK_SHARED = {
-    "base",
-    "plan",
-    "labels",
-    "earlier",
-    "vector",
-    "single_label",
-    "text.texts",
-    "text.writing",
-    "image.pictures",
-}
+_OF_A_KIND = {"image.pictures", "text.texts", "text.writing"}
+TASK_SHARED = {"base", "plan", "labels", "earlier", "vector", "single_label", *_OF_A_KIND}
 TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the tasks
 
 # The heavy packages, and the only files that may import them at all.

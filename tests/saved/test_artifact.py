@@ -19,8 +19,8 @@ from sftlib import FineTuner, TaskDataset, TextClassification
 from sftlib.errors import ArtifactError, NotFittedError, OptionError
 from sftlib.saved import artifact
 from sftlib.tasks import find_task
-from sftlib.tasks.classification import Classification
 from sftlib.tasks.multi_label import MultiLabel
+from sftlib.tasks.single_label import Classification
 from sftlib.testing import tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, having, same_weights, tuner_for, weights
 
