@@ -119,7 +119,7 @@ class Fitting:
         fitted, training = self.fitted, self._training
         try:
             with self._run.threads():
-                fitted.learn_frozen(self._train, self._valid)
+                fitted.learn_frozen(None if fitted.encoder.draws else self._train, self._valid)
             self._steps()
         finally:
             fitted.model.eval()

@@ -91,14 +91,16 @@ def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tupl
         It, and what to say of that before the first step.
     """
     assert fitted.layout is not None
-    plain, batch = fitted.layout, fitted.feed(encoded, identified=True).probe()
+    constant = not fitted.task.shows_more
+    plain, batch = fitted.layout, fitted.feed(encoded, identified=constant).probe()
     with seeded(fitted.settings["seed"]):
         frozen = freeze_layout(lambda layout: fitted.forward(layout, Fp32()), plain, batch)
         found: Recalling | str = "every step shows the model other rows"
-        if not fitted.task.shows_more:
+        if constant:
             found = try_recall(lambda layout: fitted.forward(layout, Fp32()), frozen, batch, fitted.encoder)
     held = replace(fitted, layout=frozen)
     if not isinstance(found, Recalling):
         return held, f"frozen layers are computed anew in every step: {found}"
     recall = Recall(found, held.forward(), partial(held.feed, identified=True), store=store)
-    return replace(held, recall=recall), "frozen layers are computed once for each row"
+    drawn = " that is judged; rows to learn from are drawn anew in every epoch" if fitted.encoder.draws else ""
+    return replace(held, recall=recall), f"frozen layers are computed once for each row{drawn}"

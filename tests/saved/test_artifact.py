@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoImageProcessor, AutoTokenizer, pipeline
 
 from sftlib import FineTuner, TaskDataset, TextClassification
 from sftlib.errors import ArtifactError, NotFittedError, OptionError
@@ -21,8 +21,8 @@ from sftlib.saved import artifact
 from sftlib.tasks import find_task
 from sftlib.tasks.multi_label import MultiLabel
 from sftlib.tasks.single_label import Classification
-from sftlib.testing import tiny_model, tiny_tokenizer
-from tests.contracts.cases import case_of, having, same_weights, tuner_for, weights
+from sftlib.testing import tiny_image_processor, tiny_model, tiny_tokenizer
+from tests.contracts.cases import OF_TEXTS, case_of, having, same_weights, tuner_for, weights
 
 FAMILIES = ("bert", "gpt2", "roberta", "modernbert")
 TEXTS = ["A wonderful film.", "dull", "I hated the noise, and every minute of it was too long!", "PIN of my card?"]
@@ -113,8 +113,12 @@ def test_the_auto_class_opens_it(name: str, family: str, tmp_path: Path) -> None
         assert model.config.num_labels == case_of(name).outputs
     if tuner.label_names is not None:
         assert list(model.config.id2label.values()) == [str(label) for label in tuner.label_names]
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    assert tokenizer(TEXTS)["input_ids"] == tiny_tokenizer(family)(TEXTS)["input_ids"]
+    if name in OF_TEXTS:
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+        assert tokenizer(TEXTS)["input_ids"] == tiny_tokenizer(family)(TEXTS)["input_ids"]
+    else:
+        processor = AutoImageProcessor.from_pretrained(tmp_path / "model", backend="pil")
+        assert processor.size == tiny_image_processor(family).size
 
 
 def test_labels_that_transformers_leaves_out_of_its_config(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from sftlib import Callback, FineTuner
 from sftlib.testing import tiny_tokenizer
-from sftlib.train.feed import MicroBatches
-from sftlib.train.loop import Loop
+from sftlib.train.backward import Separate
 from tests.contracts.cases import NAMES, case_of, tuner_for
 from tests.trust.conftest import Figure
 from tests.trust.runs import (
@@ -89,7 +88,7 @@ def test_01_resume_with_frozen_layers(freeze: str | int, tmp_path: Path) -> None
 
 def test_01_micro_batches_that_memory_halved_stay_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def once(attempts: list[int]) -> Any:
-        def backward(self: Loop, batch: Any, step: int) -> Any:
+        def backward(self: Separate, batch: Any, step: int) -> Any:
             if step == 1 and not attempts:
                 attempts.append(step)
                 raise MemoryError
@@ -97,13 +96,13 @@ def test_01_micro_batches_that_memory_halved_stay_halved(tmp_path: Path, monkeyp
 
         return backward
 
-    original = Loop._backward
-    monkeypatch.setattr(Loop, "_backward", once([]))
+    original = Separate._backward
+    monkeypatch.setattr(Separate, "_backward", once([]))
     expected = result(fit())
-    monkeypatch.setattr(Loop, "_backward", once([]))
+    monkeypatch.setattr(Separate, "_backward", once([]))
     with raising(KeyboardInterrupt):
         fit(tmp_path / "run", callbacks=[SignalAt(3)])
-    monkeypatch.setattr(Loop, "_backward", original)
+    monkeypatch.setattr(Separate, "_backward", original)
     assert_same(fit(tmp_path / "run", callbacks=[SignalAt(0)], resume=True), expected)
 
 
@@ -189,14 +188,14 @@ def test_02_models_that_draw_at_random(tmp_path: Path) -> None:
 def test_03_resume_of_a_resume_of_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Figure) -> None:
     """Signals save the very step, so no step is done twice; each row is seen once per epoch over all four runs."""
     seen: list[int] = []
-    original = MicroBatches.__call__
+    original = Separate._backward
 
-    def noted(self: MicroBatches, rows: Any) -> Any:
-        seen.extend(rows.tolist())
-        return original(self, rows)
+    def noted(self: Separate, batch: Any, step: int) -> Any:
+        seen.extend(batch.rows.tolist())
+        return original(self, batch, step)
 
     undisturbed()
-    monkeypatch.setattr(MicroBatches, "__call__", noted)
+    monkeypatch.setattr(Separate, "_backward", noted)
     for step in (2, EPOCH, STEPS - 1):  # in the middle, at the edge of an epoch, and just before the end
         with raising(KeyboardInterrupt):
             fit(tmp_path / "run", callbacks=[SignalAt(step)], resume=True)
@@ -220,6 +219,7 @@ def test_03_at_an_epoch_edge_and_at_the_last_step(step: int, event: str, tmp_pat
 
 
 def test_03_a_finished_run_returns_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed()
     fit(tmp_path / "run")
     before = {path.name: contents(path) for path in (tmp_path / "run").iterdir()}
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("a finished run was trained"))
