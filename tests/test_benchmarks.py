@@ -8,6 +8,7 @@ import pytest
 
 from tests.benchmarks.figures import Asked, Figures, compared, load, save
 from tests.benchmarks.measure import Series, evenly, interleaved, mean_step
+from tests.benchmarks.paired import told_of
 from tests.benchmarks.plot import draw
 from tests.benchmarks.report import filled, write_page
 
@@ -78,3 +79,14 @@ def test_figures_go_to_a_file_the_page_and_the_plot(tmp_path: Path):
 def test_only_what_lies_between_the_markers_is_replaced():
     text = "a\n<!-- x: begin -->\n1\n<!-- x: end -->\nb\n<!-- y: begin -->\n2\n<!-- y: end -->\n"
     assert filled(text, "x", "3") == text.replace("1", "3")
+
+
+def test_two_checkouts_are_compared_round_by_round():
+    old, new = ([{"seconds": {"a step": s}, "said": ["0.7"]} for s in series] for series in ((0.1, 0.2), (0.2, 0.1)))
+    rates = [{"seconds": {"all rows": 2.0}, "said": [side]} for side in "ab"]
+    text = told_of(
+        {"training": {"old": old, "new": new}, "predicting": {"old": rates[:1], "new": rates[1:]}}, {"all rows": 50}, 10
+    )
+    assert "| training | a step, ms | 150 (100 to 200) | 150 (100 to 200) | 1.25 (0.50 to 2.00) | same |" in text
+    assert "| predicting | all rows, rows a second | 25.00 (25.00 to 25.00) |" in text
+    assert text.endswith("| 1.00 (1.00 to 1.00) | OTHER |")
