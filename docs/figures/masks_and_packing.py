@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sftlib import CausalLM, FineTuner, TaskDataset
 from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
+from sftlib.run.settle import settled
 from sftlib.testing import tiny_config
-from sftlib.train.plan import Budget
 from tests.chat_templates import FORMATS
 
 FOLDER = Path(__file__).parent.parent / "how-to"
@@ -143,15 +143,16 @@ def reach(data: TaskDataset) -> tuple[list[int], NDArray[np.bool_]]:
     """Lengths of the rows in the order they lie in, and (N, N) whether a token moves another one's hidden state."""
     fitted = ready(data, padding_free=True)
     encoded = fitted.encode(data)
-    forward = fitted.forward(encoded)
-    batch = next(iter(fitted.micro_batches(encoded, Budget(len(encoded), 2**62))(np.arange(len(encoded)))))
+    fitted = settled(fitted, encoded)
+    forward = fitted.forward()
+    batch = fitted.feed(encoded).of(np.arange(len(encoded)))
     kept: list[torch.Tensor] = []
     hook = fitted.model.get_input_embeddings().register_forward_hook(lambda _, __, made: kept.append(made))  # type: ignore[operator]
     fitted.model.eval()
     with forward.prepared():
         states = forward(batch).states  # (B, T, H)
     hook.remove()
-    lengths = batch.lengths.tolist()
+    lengths = batch.cost.tolist()
     flat = [states[row, place].square().sum() for row, length in enumerate(lengths) for place in range(length)]
     moved = [torch.autograd.grad(one, kept[-1], retain_graph=True)[0].abs().sum(-1)[0] > 0 for one in flat]
     return lengths, torch.stack(moved).numpy()
