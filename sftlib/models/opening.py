@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.image_processors import pillow_processor, saved_processor
 from sftlib.support.checking import nearest_folder
 from sftlib.support.extras import require
 
@@ -93,9 +94,7 @@ def open_image_processor(given: object, *, option: str) -> Any:
     require("PIL", extra="image", purpose="reading pictures")
     try:
         with quiet():
-            return transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                where, backend="pil", trust_remote_code=False, local_files_only=os.path.isdir(where)
-            )
+            return saved_processor(where, local=os.path.isdir(where))
     except Exception as error:  # whatever it is that transformers stumbles over
         raise ArtifactError(
             f"{option}={where!r}: no image processor can be opened from there: {first_line(error)}"
@@ -108,10 +107,9 @@ def plain_image_processor(height: int, width: int) -> Any:
     Mean and deviation are those of ImageNet, with which most published models of pictures were trained.
     """
     require("PIL", extra="image", purpose="reading pictures")
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
     means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return ViTImageProcessorPil(size={"height": height, "width": width}, image_mean=means, image_std=deviations)
+    size = {"height": height, "width": width}
+    return pillow_processor("ViTImageProcessor", size=size, image_mean=means, image_std=deviations)
 
 
 def _reason(where: str, error: BaseException) -> str:

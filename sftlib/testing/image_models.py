@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto.configuration_auto import AutoConfig
 
+from sftlib.models.image_processors import pillow_processor
 from sftlib.support.checking import choice, raise_together
 from sftlib.support.extras import require
 from sftlib.testing.models import built
@@ -152,6 +152,4 @@ def tiny_image_processor(family: str = "vit") -> Any:
     raise_together([choice("family", family, IMAGE_FAMILIES)])
     require("PIL", extra="image", purpose="preparing pictures")
     name, settings = _PROCESSORS[family]
-    # The class without an ending was pillow's before there were two.
-    cls = getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
-    return cls(**settings)
+    return pillow_processor(name, **settings)

@@ -27,6 +27,7 @@ from sftlib.models.files.strict import (
     told,
     without_refused,
 )
+from sftlib.models.image_processors import saved_processor
 from sftlib.models.language.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
 from sftlib.models.sources import Head, seeded
@@ -86,9 +87,7 @@ def read_image_processor(folder: Path) -> Any:
     """
     check_image_processor(folder)
     with quiet(), told("the image processor cannot be opened"):
-        return transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, backend="pil", local_files_only=True, trust_remote_code=False
-        )
+        return saved_processor(folder, local=True)
 
 
 def _once(model: nn.Module) -> dict[str, Tensor]:

@@ -22,8 +22,8 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
-from transformers.models.auto import image_processing_auto
 
+from sftlib.models.image_processors import known_processors
 from sftlib.models.opening import CONFIG, first_line
 from sftlib.models.structure import hooked
 from sftlib.support import storage
@@ -141,9 +141,7 @@ def check_image_processor(folder: Path) -> None:
     """
     (name,) = IMAGE_FILES
     kind = _settings(folder / name).get("image_processor_type")
-    names: Any = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
-    known = {item for kinds in names.values() for item in kinds.values()}
-    if kind not in known:
+    if kind not in known_processors():
         raise ValueError(f"{name} has image_processor_type {kind!r:.80}, which transformers does not know")
 
 
