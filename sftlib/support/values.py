@@ -102,7 +102,7 @@ def from_json(kind: type[T], given: object, *, name: str) -> T:
     """The dataclass that `as_json` described.
 
     Args:
-        kind: of dataclass; its fields say what is a tuple, a mapping or a dataclass again.
+        kind: of dataclass; its fields say what is a mapping or a dataclass again.
         given: as it was read.
         name: what to call it in messages.
 
@@ -114,9 +114,9 @@ def from_json(kind: type[T], given: object, *, name: str) -> T:
         >>> @dataclass(frozen=True)
         ... class Walk:
         ...     steps: int = 1
-        ...     places: tuple[str, ...] = ()
-        >>> from_json(Walk, {"places": ["here"]}, name="walk")
-        Walk(steps=1, places=('here',))
+        ...     back: bool = False
+        >>> from_json(Walk, {"steps": 3}, name="walk")
+        Walk(steps=3, back=False)
         >>> from_json(Walk, {"step": 2}, name="walk")
         Traceback (most recent call last):
         ...

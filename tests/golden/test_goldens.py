@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from sftlib.tasks import TASKS
-from tests.golden.runs import KINDS, RUNS
+from tests.golden.runs import KINDS, LATER, RUNS
 from tests.golden.values import differences, machine, one_thread
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def test_every_task_has_goldens() -> None:
-    assert {task.name for task in TASKS} == KINDS.keys()
+    assert {task.name for task in TASKS} - LATER == KINDS.keys()
     assert GOLDENS["runs"].keys() == RUNS.keys()
 
 

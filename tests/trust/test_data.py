@@ -27,7 +27,7 @@ from sftlib.tasks.base import Task
 from sftlib.tasks.classification import TextClassification
 from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
 from tests.chat_templates import byte_tokenizer
-from tests.contracts.cases import case_of, encoder_for, tuner_for
+from tests.contracts.cases import case_of, tuner_for
 from tests.data.look.test_report import disguised, sentences
 from tests.tasks.test_losses import LOSSES, NAMES, ROWS, batch_of, labels, loss_of, scores
 from tests.tasks.text.test_causal_lm import byte_model, chat
@@ -78,8 +78,9 @@ class TestLosses:
         for asked in case.tasks:
             data = case.data(5)
             task = asked.learned_from(case.data())
-            encoder = encoder_for(case.families[0])
-            encoder.tokenizer.add_tokens(list(task.markers), special_tokens=True)
+            encoder = case.encoder(case.families[0])
+            if isinstance(encoder, TextEncoder):
+                encoder.tokenizer.add_tokens(list(task.markers), special_tokens=True)
             encoded = task.encode(data, encoder)
             batch = task.collate(encoded, np.arange(len(encoded)), encoder)
             given, whole = opened(case.fake(task, batch))
