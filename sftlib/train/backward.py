@@ -40,6 +40,11 @@ class Separate:
         return [self._backward(batch, step) for batch in self._feed.step(step)]
 
     def _backward(self, batch: Batch, step: int) -> LossSum:
-        total, count = self._task.loss(self._forward.train(batch, step=step), batch)
-        self._forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
-        return LossSum(total.detach(), count.detach())
+        return backward_of(self._forward, self._task, batch, step)
+
+
+def backward_of(forward: Forward, task: Task, batch: Batch, step: int) -> LossSum:
+    """The sum of one micro-batch, whose gradient is added to the parameters."""
+    total, count = task.loss(forward.train(batch, step=step), batch)
+    forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
+    return LossSum(total.detach(), count.detach())

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sftlib.encoders.batch import Batch
 from sftlib.tasks.base import LossSum, Task
+from sftlib.train.backward import backward_of
 from sftlib.train.comm import Comm
 from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
@@ -45,18 +46,13 @@ class Coupled:
     def __call__(self, step: int) -> list[LossSum]:
         batches = list(self._feed.step(step))
         if self._comm.size == 1 and len(batches) == 1:
-            return [self._at_once(batches[0], step)]
+            return [backward_of(self._forward, self._task, batches[0], step)]
         with torch.no_grad():
             parts = [self._rows(batch, step) for batch in batches]
         own, gradient, loss = self._of_whole(parts, batches)
         for batch, above in zip(batches, torch.split(gradient, [len(part) for part in parts]), strict=True):
             self._rows(batch, step).backward(above)  # type: ignore[no-untyped-call]
         return [loss] if own else []
-
-    def _at_once(self, batch: Batch, step: int) -> LossSum:
-        total, count = self._task.loss(self._forward.train(batch, step=step), batch)
-        self._forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
-        return LossSum(total.detach(), count.detach())
 
     def _rows(self, batch: Batch, step: int) -> Tensor:
         """(b, S, D) embeddings of a micro-batch."""

@@ -565,8 +565,8 @@ MUTATIONS = (
         "14",
         "each micro-batch is divided by its own count",
         "train/backward.py",
-        "self._forward.precision.scale(total).backward()",
-        "self._forward.precision.scale(total / count).backward()",
+        "forward.precision.scale(total).backward()",
+        "forward.precision.scale(total / count).backward()",
         LOOP,
     ),
     Mutation(
