@@ -360,7 +360,7 @@ def pad_together(
         if part._starts is not starts or positions is None:  # columns of one store stand at the same places
             positions, starts = part.positions(rows), part._starts
         flat = part._flat
-        kind = np.int64 if np.issubdtype(flat.dtype, np.integer) else flat.dtype
+        kind = np.int64 if flat.dtype.kind in "iu" else flat.dtype
         out = np.full((*mask.shape, *flat.shape[1:]), fill[name], dtype=kind)
         out[mask] = flat[positions]
         padded[name] = out
