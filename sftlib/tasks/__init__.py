@@ -8,13 +8,13 @@ from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
 from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.classification import TextClassification
 from sftlib.tasks.image.classification import ImageClassification
-from sftlib.tasks.multi_label import MultiLabelClassification
-from sftlib.tasks.regression import TextRegression
 from sftlib.tasks.text.causal_lm import CausalLM
+from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
+from sftlib.tasks.text.multi_label import MultiLabelClassification
 from sftlib.tasks.text.question_answering import QuestionAnswering
+from sftlib.tasks.text.regression import TextRegression
 from sftlib.tasks.text.relation_extraction import RelationExtraction
 from sftlib.tasks.text.seq2seq import Seq2Seq
 from sftlib.tasks.text.text_embedding import TextEmbedding

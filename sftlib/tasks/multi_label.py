@@ -1,4 +1,7 @@
-"""Multi-label classification: any number of ``K`` labels per text or pair of texts."""
+"""Any number of ``K`` labels per row: the head, the loss and the prediction of every task that has them.
+
+Letters: ``N`` rows, ``B`` rows of a batch, ``K`` labels.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,9 @@ from sftlib.encoders.batch import Batch
 from sftlib.errors import LabelError
 from sftlib.metrics import MultiLabel as MultiLabelMetrics
 from sftlib.models.sources import Head
-from sftlib.support.checking import checked_fields
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.labels import Labels, check_labels
-from sftlib.tasks.text.texts import Form, SequenceTask
+from sftlib.tasks.vector import VectorTask
 
 
 @final
@@ -40,45 +42,24 @@ class MultiLabel:
         return f"Prediction(labels={{{sure}}})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Learned(Labels, Form):
-    """What training data decided."""
-
-
-@final
-@checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
-class MultiLabelClassification(SequenceTask):
-    """Any of ``K`` labels per text or pair of texts, by binary cross-entropy averaged over rows and labels.
+class MultiLabelTask(VectorTask):
+    """Any of ``K`` labels per row, by binary cross-entropy averaged over rows and labels, whatever a row is made of."""
 
-    Args:
-        learned: labels, and whether rows are pairs; from the training data.
-
-    Raises:
-        OptionError: there is no such option.
-
-    Example:
-        >>> data = TaskDataset({"text": ["Ha!", "Oh."], "labels": [["fun"], ["sad"]]})
-        >>> MultiLabelClassification().learned_from(data).head.problem_type
-        'multi_label_classification'
-    """
-
-    name = "multi-label-classification"
     usual_metrics = ("subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
     family = MultiLabelMetrics
 
-    learned: Learned | None = None
+    learned: Labels | None = None
 
     def learned_from(self, data: TaskDataset) -> Self:
-        if not data.label_names or not any(data.column("labels")):
-            raise LabelError(f"column {data.roles['labels']!r}: no row has any label; there is nothing to learn")
-        return replace(self, learned=Learned(label_names=data.label_names, pair="text_pair" in data.roles))
+        return replace(self, learned=Labels(label_names=labels_of(data)))
 
     @property
     def _label_names(self) -> tuple[Label, ...]:
         names: tuple[Label, ...] = self.known.label_names
         return names
 
+    @final
     @property
     def head(self) -> Head:
         return Head(
@@ -88,9 +69,11 @@ class MultiLabelClassification(SequenceTask):
             labels=tuple(str(name) for name in self._label_names),
         )
 
+    @final
     def check_targets(self, data: TaskDataset) -> None:
         check_labels(data.column("labels"), self._label_names, column=data.roles["labels"])
 
+    @final
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
         """(N, K) 1 where a row has the label."""
         number = {name: k for k, name in enumerate(self._label_names)}
@@ -99,6 +82,7 @@ class MultiLabelClassification(SequenceTask):
             row[[number[label] for label in labels]] = 1.0
         return hot
 
+    @final
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed binary cross-entropy; the count is rows times labels."""
         scores = self.scores(outputs, batch)
@@ -106,6 +90,7 @@ class MultiLabelClassification(SequenceTask):
         total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
         return LossSum(total, scores.new_tensor(target.numel()))
 
+    @final
     def decode(self, outputs: Any, batch: Batch) -> list[MultiLabel]:
         rows = torch.sigmoid(self.scores(outputs, batch)).tolist()  # (B, K)
         names = self._label_names
@@ -117,6 +102,18 @@ class MultiLabelClassification(SequenceTask):
             for row in rows
         ]
 
+    @final
     def references(self, data: TaskDataset) -> Sequence[Sequence[Label]]:
         labels: Sequence[Sequence[Label]] = data.column("labels")
         return labels
+
+
+def labels_of(data: TaskDataset) -> tuple[Label, ...]:
+    """The labels of training data.
+
+    Raises:
+        LabelError: no row has any.
+    """
+    if not data.label_names or not any(data.column("labels")):
+        raise LabelError(f"column {data.roles['labels']!r}: no row has any label; there is nothing to learn")
+    return data.label_names

@@ -1,4 +1,7 @@
-"""Text regression: one number per text or pair of texts."""
+"""One number per row: the loss and the prediction of every task that has one.
+
+Letters: ``N`` rows, ``B`` rows of a batch.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
 from sftlib.metrics import Regression as RegressionMetrics
 from sftlib.models.sources import Head
-from sftlib.support.checking import above_zero, checked_fields
+from sftlib.support.checking import above_zero
 from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum
-from sftlib.tasks.text.texts import SequenceTask
+from sftlib.tasks.vector import VectorTask
 
 
 @final
@@ -35,28 +38,14 @@ class Regression:
         return f"Prediction(value={self.value:.6g})"
 
 
-@final
-@checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TextRegression(SequenceTask):
-    """A number per text or pair of texts, by squared error, or Huber's loss when ``huber_delta`` is given.
-
-    The output is the number itself: targets are not rescaled, so that the saved model means the same elsewhere.
-    Targets of a few units are learned best; scale wide ones beforehand.
+class RegressionTask(VectorTask):
+    """A number per row, by squared error, or Huber's loss when ``huber_delta`` is given, whatever the row is made of.
 
     Args:
         huber_delta: error at which the loss turns from squared to linear (Huber, 1964), or None.
-        learned: whether rows are pairs; from the training data.
-
-    Raises:
-        OptionError: values that they cannot have.
-
-    Example:
-        >>> TextRegression(huber_delta=1.0).head.outputs
-        1
     """
 
-    name = "text-regression"
     usual_metrics = ("mse", "rmse", "mae", "r2", "pearson", "spearman")
     family = RegressionMetrics
 
@@ -66,14 +55,17 @@ class TextRegression(SequenceTask):
         delta = self.huber_delta
         return [delta is not None and above_zero("huber_delta", delta, otherwise="None for squared error")]
 
+    @final
     @property
     def head(self) -> Head:
         return Head(auto_class=self.auto_class, outputs=1, problem_type="regression")
 
+    @final
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
         """(N, 1) the numbers."""
         return np.fromiter(data.view("target"), np.float32, len(data))[:, None]
 
+    @final
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed error; the count is the number of rows."""
         scores = self.scores(outputs, batch)
@@ -84,9 +76,11 @@ class TextRegression(SequenceTask):
             total = functional.huber_loss(scores, target, reduction="sum", delta=self.huber_delta)
         return LossSum(total, scores.new_tensor(len(target)))
 
+    @final
     def decode(self, outputs: Any, batch: Batch) -> list[Regression]:
         return [Regression(value) for value in self.scores(outputs, batch)[:, 0].tolist()]
 
+    @final
     def references(self, data: TaskDataset) -> Sequence[float]:
         targets: Sequence[float] = data.column("target")
         return targets

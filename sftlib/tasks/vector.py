@@ -1,4 +1,4 @@
-"""What tasks with one output vector per row have in common, and those of them that read texts.
+"""What tasks with one output vector per row have in common, whatever the row is made of.
 
 Letters: ``B`` rows, ``T`` positions, ``K`` outputs.
 """

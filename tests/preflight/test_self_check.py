@@ -8,7 +8,7 @@ import pytest
 
 from sftlib import FineTuner, TaskDataset
 from sftlib.tasks.base import LossSum
-from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.text.classification import TextClassification
 from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.inference import Inference
 

@@ -11,7 +11,7 @@ from sftlib import TaskDataset
 from sftlib.errors import DataError, OptionError
 from sftlib.run.choose import require_labelled
 from sftlib.tasks import find_task
-from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.text.classification import TextClassification
 
 ASKED = [{"role": "user", "content": "Hi."}]
 ANSWERED = [*ASKED, {"role": "assistant", "content": "Hello."}]

@@ -15,9 +15,9 @@ from sftlib.encoders.batch import Batch
 from sftlib.errors import OptionError
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
-from sftlib.tasks.classification import TextClassification
-from sftlib.tasks.multi_label import MultiLabelClassification
-from sftlib.tasks.regression import TextRegression
+from sftlib.tasks.text.classification import TextClassification
+from sftlib.tasks.text.multi_label import MultiLabelClassification
+from sftlib.tasks.text.regression import TextRegression
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
 
 NAMES = ("a", "b", "c", "d")

@@ -14,7 +14,7 @@ from torch import Tensor
 import sftlib.train.loop
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
 from sftlib.errors import OptionError
-from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.text.classification import TextClassification
 from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.callbacks import is_better
 from sftlib.train.comm import Alone

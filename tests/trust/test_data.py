@@ -24,7 +24,7 @@ from sftlib.errors import DataError, NonFiniteError, SftlibError
 from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
-from sftlib.tasks.classification import TextClassification
+from sftlib.tasks.text.classification import TextClassification
 from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
 from tests.chat_templates import byte_tokenizer
 from tests.contracts.cases import case_of, tuner_for
