@@ -82,7 +82,7 @@ class FineTuner:
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
         learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of
-            the model.
+            the model, where only a head is trained 1e-2 (of one layer) or 1e-3.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.

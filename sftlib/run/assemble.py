@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described, rate_of_adapters
+from sftlib.models.adapters import adapt, described
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -21,6 +19,7 @@ from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.sources import ModelSource
 from sftlib.run.fitted import Fitted
+from sftlib.run.rates import usual_rate
 from sftlib.run.settle import settled
 from sftlib.run.supervision import with_supervision
 from sftlib.support.display import counted
@@ -29,8 +28,6 @@ from sftlib.tasks.base import Task
 from sftlib.tasks.plan import Plan
 from sftlib.train.comm import open_comm
 from sftlib.train.plan import Budget, ShuffledPlan
-
-_USUAL_RATE = 5e-5
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -57,6 +54,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
+    asked = arguments.learning_rate
+    rate = usual_rate(model, adapted=arguments.adapter is not None) if asked is None else asked
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),
@@ -66,19 +65,12 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "adapter": described(arguments.adapter),
-            "learning_rate": learning_rate(arguments, model),
+            "learning_rate": rate,
         }
     )
     return Fitted(
         task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
     )
-
-
-def learning_rate(arguments: Arguments, model: nn.Module) -> float:
-    """The peak of the schedule, as asked or as usual: an adapter, which begins at nothing, wants a higher one."""
-    if arguments.learning_rate is not None:
-        return arguments.learning_rate
-    return _USUAL_RATE if arguments.adapter is None else rate_of_adapters(model)
 
 
 def plan_of(arguments: Arguments, task: Task, encoded: Encoded) -> Plan:
@@ -155,7 +147,7 @@ def opening_lines(
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
-        f"{rows}, {counted(steps, 'step')}"
+        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
     return [*lines, *train.report(valid).problems, *found.sentences(fitted.encoder.limit, "")]
