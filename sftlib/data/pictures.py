@@ -296,3 +296,26 @@ def _is_animated(image: Image) -> bool:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # of a frame that is never read
         return False
+
+
+def size_of(value: Any) -> tuple[int, int]:
+    """Height and width of a picture that can be read, as it lies when it is upright; of a file its header is read.
+
+    Raises:
+        UnreadableError: it is none.
+    """
+    if hasattr(value, "shape"):
+        return int(value.shape[0]), int(value.shape[1])
+    if isinstance(value, bytes):
+        return _upright_size(_recognised(BytesIO(value), value[:64]))
+    if isinstance(value, str | os.PathLike):
+        with opened(path_of(value)) as (stream, _):
+            beginning = stream.read(64)
+            stream.seek(0)
+            return _upright_size(_recognised(stream, beginning))
+    return _upright_size(value)
+
+
+def _upright_size(image: Image) -> tuple[int, int]:
+    lies = _TURNS.get(_orientation(image), "") in ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+    return (image.width, image.height) if lies else (image.height, image.width)

@@ -72,13 +72,16 @@ def build(
         LabelError: every bad row of every column, when all the problems are of labels.
         DataError: the same, when there are others.
     """
-    kinds = {role: kind.bound(table.folder) for role, kind in assignment.kinds.items()}
+    known = {role: table.kinds.get(assignment.columns[role], kind) for role, kind in assignment.kinds.items()}
+    kinds = {role: kind.bound(table.folder) for role, kind in known.items()}
     assignment = replace(assignment, kinds=kinds)
     label_role = _label_role(assignment)
     if names is not None and assignment.is_labelled and label_role is None:
         raise OptionError(f"label_names: the task {assignment.task!r} has no labels")
     if names is None and label_role is not None:
         names = table.class_names.get(assignment.columns[label_role])
+    if label_role is not None:
+        assignment = replace(assignment, kinds=kinds | {label_role: kinds[label_role].named(names)})
     taken = {role: _raw(table, column, assignment.kinds[role]) for role, column in assignment.columns.items()}
     others = dict(table.columns)
     values, fitted, found = _checked(assignment, taken, names)

@@ -7,7 +7,7 @@
     families.py        the list of families, and which one a set of names and references belongs to
     bound.py           a family with options of its own
     classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
-    retrieval.py       one family each
+    retrieval.py  detection.py  segmentation.py    one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     numbers.py         a metric function for answers that are a number
@@ -25,12 +25,14 @@ from sftlib.metrics.base import Family
 from sftlib.metrics.bound import Bound, Kind
 from sftlib.metrics.classification import Classification
 from sftlib.metrics.core import Metrics
+from sftlib.metrics.detection import Detection
 from sftlib.metrics.language_model import LanguageModel
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.numbers import number_match
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.relations import Relations
 from sftlib.metrics.retrieval import Retrieval
+from sftlib.metrics.segmentation import Segmentation
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.texts import Texts
 
@@ -38,6 +40,7 @@ __all__ = [
     "Answers",
     "Bound",
     "Classification",
+    "Detection",
     "Family",
     "Kind",
     "LanguageModel",
@@ -46,6 +49,7 @@ __all__ = [
     "Regression",
     "Relations",
     "Retrieval",
+    "Segmentation",
     "Spans",
     "Texts",
     "number_match",

@@ -9,16 +9,19 @@ from sftlib.errors import OptionError
 from sftlib.metrics.answers import Answers
 from sftlib.metrics.bound import Kind
 from sftlib.metrics.classification import Classification
+from sftlib.metrics.detection import Detection
 from sftlib.metrics.labels import Label
 from sftlib.metrics.language_model import LanguageModel
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.retrieval import Retrieval
+from sftlib.metrics.segmentation import Segmentation
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.texts import Texts
 from sftlib.support.checking import nearest, raise_together
 
 FAMILIES: tuple[Kind, ...] = (
+    Detection,
     Spans,
     MultiLabel,
     Regression,
@@ -26,6 +29,7 @@ FAMILIES: tuple[Kind, ...] = (
     Answers,
     LanguageModel,
     Retrieval,
+    Segmentation,
     Classification,
 )
 """In the order in which they are asked whether they accept references; a new family is added here."""

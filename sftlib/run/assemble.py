@@ -37,7 +37,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         ArtifactError: the model or its encoder cannot be opened.
         OptionError: the model does not fit the task or the options.
     """
-    encoder = arguments.reading(task).open(source)
+    encoder = task.open(arguments.reading(task), source)
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
     if not count_parameters(model)[0]:

@@ -9,6 +9,8 @@ from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
+from sftlib.tasks.image.detection import Detection
+from sftlib.tasks.image.segmentation import SemanticSegmentation
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -32,6 +34,8 @@ TASKS: tuple[type[Task], ...] = (
     MaskedLM,
     TextEmbedding,
     ImageClassification,
+    SemanticSegmentation,
+    Detection,
 )
 
 
@@ -92,6 +96,7 @@ def facts() -> list[Facts]:
 __all__ = [
     "TASKS",
     "CausalLM",
+    "Detection",
     "Facts",
     "ImageClassification",
     "LossSum",
@@ -99,6 +104,7 @@ __all__ = [
     "MultiLabelClassification",
     "QuestionAnswering",
     "RelationExtraction",
+    "SemanticSegmentation",
     "Seq2Seq",
     "Task",
     "TextClassification",

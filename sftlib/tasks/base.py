@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Draws, Encoder, Inputs
 from sftlib.encoders.batch import IGNORED, Batch, laid_out
-from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.encoded import Column, Encoded, Filed
 from sftlib.encoders.text.inputs import Text
 from sftlib.encoders.writer import Writer
 from sftlib.errors import DataError, OptionError
@@ -178,6 +178,16 @@ class Task(Checked, ABC):
 
     # The model.
 
+    def open(self, inputs: Any, source: ModelSource) -> Encoder:
+        """The encoder of a model for this task; as the inputs open it, unless a task needs them read in one way.
+
+        Args:
+            inputs: of the kind that ``self.inputs`` is.
+            source: of the model.
+        """
+        encoder: Encoder = inputs.open(source)
+        return encoder
+
     @property
     def head(self) -> Head:
         """The head, as transformers describes it."""
@@ -301,7 +311,7 @@ class Task(Checked, ABC):
             rows=torch.from_numpy(rows),
             cost=torch.from_numpy(encoded.cost[rows]),
             inputs=encoder.lay_out(loaded),
-            targets=laid_out(encoded.targets, rows, IGNORED),
+            targets=laid_out(_at_hand(encoded.targets), rows, IGNORED),
             notes=laid_out(encoded.notes, rows, 0),
         )
         return self.place(batch, encoded, encoder, loaded.moved)
@@ -429,6 +439,11 @@ class Task(Checked, ABC):
     def examples(self) -> Sequence[object]:
         """A few inputs of different lengths that ``predict`` takes, for checks after saving."""
         return ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]
+
+
+def _at_hand(targets: Mapping[str, Column]) -> dict[str, Column]:
+    """Without those that lie in files, which `Task.place` reads, since they are moved with their picture."""
+    return {name: values for name, values in targets.items() if not isinstance(values, Filed)}
 
 
 def _made(kind: type[Task], given: Mapping[str, Any]) -> Task:

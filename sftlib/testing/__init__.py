@@ -7,6 +7,7 @@
     image_models.py    tiny models that look, and their image processors
     audio_models.py    tiny models that listen, and their feature extractors
     pictures.py        pictures of shapes
+    scenes.py          pictures of several shapes, with masks and boxes
     waves.py           sounds of a few pitches
     processes.py       several processes inside this one, with every exchange counted
     processes.py       several processes inside this one, with every exchange counted
@@ -17,7 +18,16 @@ Nothing is downloaded, and equal arguments make equal things. The package itself
 from __future__ import annotations
 
 from sftlib.testing.audio_models import AUDIO_FAMILIES, tiny_audio_config, tiny_audio_model, tiny_feature_extractor
-from sftlib.testing.image_models import IMAGE_FAMILIES, tiny_image_config, tiny_image_model, tiny_image_processor
+from sftlib.testing.image_models import (
+    DETECTORS,
+    IMAGE_FAMILIES,
+    SEGMENTERS,
+    tiny_detector,
+    tiny_image_config,
+    tiny_image_model,
+    tiny_image_processor,
+    tiny_segmenter,
+)
 from sftlib.testing.models import (
     DECODERS,
     ENCODERS,
@@ -30,17 +40,20 @@ from sftlib.testing.models import (
 )
 from sftlib.testing.pictures import SHAPES, pictures, write_pictures
 from sftlib.testing.processes import Exchange, FakeProcesses
+from sftlib.testing.scenes import scenes
 from sftlib.testing.tokenizers import MAX_LENGTH, SENTENCES, SPECIAL, tiny_tokenizer
 from sftlib.testing.waves import SOUNDS, waves, write_waves
 
 __all__ = [
     "AUDIO_FAMILIES",
     "DECODERS",
+    "DETECTORS",
     "ENCODERS",
     "FAMILIES",
     "IMAGE_FAMILIES",
     "LANGUAGE_MODELS",
     "MAX_LENGTH",
+    "SEGMENTERS",
     "SENTENCES",
     "SHAPES",
     "SOUNDS",
@@ -49,15 +62,18 @@ __all__ = [
     "Exchange",
     "FakeProcesses",
     "pictures",
+    "scenes",
     "tiny_audio_config",
     "tiny_audio_model",
     "tiny_config",
+    "tiny_detector",
     "tiny_feature_extractor",
     "tiny_folder",
     "tiny_image_config",
     "tiny_image_model",
     "tiny_image_processor",
     "tiny_model",
+    "tiny_segmenter",
     "tiny_tokenizer",
     "waves",
     "write_pictures",

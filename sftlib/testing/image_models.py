@@ -33,6 +33,12 @@ _PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext": ("ConvNextImageProcessor", {"size": {"shortest_edge": IMAGE_SIZE}}),
     "swin": ("ViTImageProcessor", _SQUARE),
     "segformer": ("SegformerImageProcessor", _SQUARE),
+    "upernet": ("SegformerImageProcessor", _SQUARE),
+    "detr": ("DetrImageProcessor", _SQUARE),
+    "conditional_detr": ("ConditionalDetrImageProcessor", _SQUARE),
+    "deformable_detr": ("DeformableDetrImageProcessor", _SQUARE),
+    "yolos": ("YolosImageProcessor", _SQUARE),
+    "rt_detr": ("RTDetrImageProcessor", _SQUARE),
     "dinov2": ("BitImageProcessor", _MIDDLE),
 }
 
@@ -127,6 +133,48 @@ def tiny_image_model(
     return model
 
 
+SEGMENTERS = ("segformer", "mobilenet_v2", "upernet")
+
+
+def tiny_segmenter(
+    family: str = "segformer", num_labels: int = 2, dropout: float = 0.1, seed: int = 0
+) -> PreTrainedModel:
+    """A model that gives each pixel a class, with random weights: equal for equal arguments.
+
+    Args:
+        family: one of `SEGMENTERS`.
+        num_labels: classes of a pixel.
+        dropout: at every site the family has.
+        seed: of the weights.
+
+    Returns:
+        The model in evaluation mode; its image processor is `tiny_image_processor` of the same family.
+
+    Raises:
+        OptionError: an unknown family.
+
+    Example:
+        >>> import torch
+        >>> tiny_segmenter("mobilenet_v2", 4)(torch.zeros(1, 3, 32, 32)).logits.shape[:2]
+        torch.Size([1, 4])
+    """
+    raise_together([choice("family", family, SEGMENTERS)])
+    if family != "upernet":
+        auto_class = "AutoModelForSemanticSegmentation"
+        return tiny_image_model(family, num_labels, dropout, seed, auto_class=auto_class)
+    backbone = tiny_image_config("resnet")
+    backbone.out_features = ["stage1", "stage2", "stage3"]
+    config = AutoConfig.for_model(
+        "upernet",
+        backbone_config=backbone.to_dict(),
+        hidden_size=16,
+        pool_scales=[1, 2],
+        use_auxiliary_head=False,
+        num_labels=num_labels,
+    )
+    return built(config, "AutoModelForSemanticSegmentation", seed)
+
+
 def _keep_signal(model: nn.Module, seed: int) -> None:
     """Draw convolutions by He's rule.
 
@@ -143,13 +191,95 @@ def tiny_image_processor(family: str = "vit") -> Any:
     """The image processor of a family, for 32 x 32 pixels; it needs pillow, and never torchvision.
 
     Args:
-        family: one of `IMAGE_FAMILIES`.
+        family: one of `IMAGE_FAMILIES`, `SEGMENTERS` or `DETECTORS`.
 
     Raises:
         OptionError: an unknown family.
         MissingExtraError: pillow is not installed.
     """
-    raise_together([choice("family", family, IMAGE_FAMILIES)])
+    raise_together([choice("family", family, _PROCESSORS)])
     require("PIL", extra="image", purpose="preparing pictures")
     name, settings = _PROCESSORS[family]
     return pillow_processor(name, **settings)
+
+
+DETECTORS = ("detr", "conditional_detr", "deformable_detr", "yolos", "rt_detr")
+
+_SMALL_DETR = {
+    "d_model": 32,
+    "num_queries": 12,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
+
+
+def tiny_detector(family: str = "detr", num_labels: int = 2, dropout: float = 0.1, seed: int = 0) -> PreTrainedModel:
+    """A detector with random weights: equal for equal arguments. It finds twelve objects in a picture at most.
+
+    Args:
+        family: one of `DETECTORS`.
+        num_labels: of objects.
+        dropout: at every site the family has.
+        seed: of the weights.
+
+    Returns:
+        The model in evaluation mode; its image processor is `tiny_image_processor` of the same family.
+
+    Raises:
+        OptionError: an unknown family.
+
+    Example:
+        >>> import torch
+        >>> tiny_detector("detr", 3)(torch.zeros(1, 3, 32, 32)).pred_boxes.shape
+        torch.Size([1, 12, 4])
+    """
+    raise_together([choice("family", family, DETECTORS)])
+    stages = {"detr": ["stage3"], "conditional_detr": ["stage3"]}.get(family, ["stage1", "stage2", "stage3"])
+    backbone = {**tiny_image_config("resnet").to_dict(), "out_features": stages}
+    backbone.pop("out_indices", None)
+    drops = {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+    own: dict[str, dict[str, Any]] = {
+        "detr": {**_SMALL_DETR, **drops, "backbone_config": backbone, "use_timm_backbone": False},
+        "conditional_detr": {**_SMALL_DETR, **drops, "backbone_config": backbone, "use_timm_backbone": False},
+        "deformable_detr": {
+            **_SMALL_DETR,
+            **drops,
+            "backbone_config": backbone,
+            "use_timm_backbone": False,
+            "num_feature_levels": 2,
+            "encoder_n_points": 2,
+            "decoder_n_points": 2,
+        },
+        "yolos": {
+            **_PATCHES,
+            "image_size": [IMAGE_SIZE, IMAGE_SIZE],
+            "intermediate_size": 64,
+            "num_detection_tokens": 12,
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+        },
+        "rt_detr": {
+            "d_model": 32,
+            "num_queries": 12,
+            "encoder_hidden_dim": 32,
+            "encoder_in_channels": [8, 16, 32],
+            "feat_strides": [4, 8, 16],
+            "encoder_layers": 1,
+            "encoder_ffn_dim": 32,
+            "encoder_attention_heads": 2,
+            "decoder_in_channels": [32, 32, 32],
+            "decoder_layers": 2,
+            "decoder_attention_heads": 2,
+            "decoder_ffn_dim": 32,
+            "decoder_n_points": 2,
+            "dropout": dropout,
+            "backbone_config": backbone,
+        },
+    }
+    return built(
+        AutoConfig.for_model(family, num_labels=num_labels, **own[family]), "AutoModelForObjectDetection", seed
+    )

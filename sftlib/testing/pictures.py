@@ -96,6 +96,12 @@ def _picture(label: str, size: int, numbers: np.random.Generator) -> NDArray[np.
     return np.clip(clean + numbers.normal(0, _NOISE, clean.shape), 0, 255).astype(np.uint8)
 
 
+def shape_of(label: str, size: int) -> NDArray[np.bool_]:
+    """(size, size) where a shape is that fills a square."""
+    y, x = np.mgrid[-0.99 : 0.99 : size * 1j, -0.99 : 0.99 : size * 1j]
+    return _DRAWN[label](x, y)
+
+
 class _Image(Protocol):
     """What is used of `PIL.Image.Image`."""
 

@@ -27,6 +27,7 @@ from sftlib import (
     MaskedLM,
     QuestionAnswering,
     RelationExtraction,
+    SemanticSegmentation,
     Seq2Seq,
     TaskDataset,
     Text,
@@ -52,9 +53,11 @@ from sftlib.testing import (
     SENTENCES,
     TWO_STACKS,
     pictures,
+    scenes,
     tiny_image_model,
     tiny_image_processor,
     tiny_model,
+    tiny_segmenter,
     tiny_tokenizer,
 )
 
@@ -88,6 +91,7 @@ class Case:
         by_heart: further options under which ten rows are learned by heart.
         metrics: those that the oracle computes; the usual ones where None.
         of_model: as `oracle`, for metrics that predictions alone do not tell.
+        built: makes a tiny model of a family; the usual ones where None.
     """
 
     columns: Columns
@@ -112,6 +116,7 @@ class Case:
     by_heart: Mapping[str, Any] = field(default_factory=dict)
     metrics: list[str] | None = None
     of_model: Callable[[FineTuner, TaskDataset], dict[str, float]] = lambda tuner, data: {}
+    built: Callable[..., PreTrainedModel] | None = None
 
     @property
     def name(self) -> str:
@@ -141,6 +146,8 @@ class Case:
     def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
         """A tiny model for it."""
         family = family or self.families[0]
+        if self.built is not None:
+            return self.built(family, self.outputs, dropout=dropout)
         if not self.reads_texts:
             return tiny_image_model(family, self.outputs, dropout=dropout)
         return tiny_model(family, self.outputs, dropout, auto_class=self.auto_class)
@@ -355,6 +362,28 @@ def _nearest(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
     }
 
 
+def _of_pixels(task: Task, batch: Batch) -> Tensor:
+    """(B, K, 8, 8) scores of places."""
+    assert task.head.outputs is not None
+    return of_rows(batch, task.head.outputs, 8, 8)
+
+
+def _masks(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """Over the pixels of all pictures, one after the other."""
+    from sklearn import metrics
+
+    true = np.concatenate([reference.ravel() for reference in references])
+    found = np.concatenate([prediction.mask.ravel() for prediction in predictions])[true >= 0]
+    true = true[true >= 0]
+    return {
+        "miou": metrics.jaccard_score(true, found, average="macro"),
+        "pixel_accuracy": metrics.accuracy_score(true, found),
+        "mean_accuracy": metrics.recall_score(true, found, average="macro", labels=np.unique(true)),
+        "dice": metrics.f1_score(true, found, average="macro"),
+    }
+
+
+_SCENES = scenes(32, classes=2, size=32, seed=0)
 _PICTURES = pictures(32, classes=3, size=32, seed=0)
 _TEXTS = texts(32)
 _WORDS = [text.split() for text in _TEXTS]
@@ -584,6 +613,31 @@ CASES: dict[str, Case] = {
         auto_class="AutoModelForImageClassification",
         # One and the same picture in every epoch: what is augmented anew is not known by heart in 150 steps.
         by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "semantic-segmentation": Case(
+        columns={
+            "image": [row["image"] for row in _SCENES],
+            "mask": [np.where(np.arange(32) < i % 3, 255, row["mask"]) for i, row in enumerate(_SCENES)],
+        },
+        outputs=3,
+        fake=_of_pixels,
+        numbers=lambda p: [float(p.areas.get(label, 0)) for label in p.label_names],
+        learned=("miou", 0.8),
+        unlearnable=({"image": [row["image"] for row in _SCENES[:2]], "mask": [np.zeros((32, 32), int)] * 2},),
+        strange={"image": [row["image"] for row in _SCENES[:2]], "mask": [_SCENES[0]["mask"], np.full((32, 32), 7)]},
+        not_inputs=(7, None, {"img": _SCENES[0]["image"]}, [_SCENES[0]["image"]], {}, 0.5),
+        unsupervised=(
+            SemanticSegmentation(),
+            {"image": [row["image"] for row in _SCENES[:2]], "mask": [np.full((32, 32), 255)] * 2},
+        ),
+        oracle=_masks,
+        others=(SemanticSegmentation(class_weights="balanced"), SemanticSegmentation(label_smoothing=0.1)),
+        inputs=("image",),
+        examples=(_SCENES[0]["image"], _SCENES[1]["image"]),
+        families=("segformer", "mobilenet_v2", "upernet"),
+        auto_class="AutoModelForSemanticSegmentation",
+        built=tiny_segmenter,
+        by_heart={"inputs": Image(processor=tiny_image_processor("segformer"), augment="none"), "max_steps": 250},
     ),
 }
 

@@ -14,6 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
+from sftlib.data.kinds.base import RoleKind
 from sftlib.data.problems import Findings, brief, listed
 from sftlib.errors import DataError
 
@@ -32,6 +33,7 @@ class Table:
         columns: name to values; a sequence may also be backed by a file.
         rows: how many rows there are.
         class_names: for columns of class numbers that declare their names (`datasets` ``ClassLabel``), the names.
+        kinds: of columns whose values a reader knows more about than their role does.
         textual: every value is the text of a cell, to be read by the kind of its role.
         options: the options of the reader it comes from, for the message about a misspelt one.
         folder: where the file lies that it comes from, which names of files in it start from.
@@ -43,6 +45,7 @@ class Table:
     textual: bool = False
     options: tuple[str, ...] = ()
     folder: Path | None = None
+    kinds: Mapping[str, RoleKind] = field(default_factory=dict)
 
 
 def open_rows(rows: object) -> Table:

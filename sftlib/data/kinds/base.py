@@ -110,6 +110,17 @@ class RoleKind(ABC):
         """
         return self
 
+    def named(self, names: tuple[Label, ...] | None) -> RoleKind:
+        """This kind where these are the names of the labels; None where they are to be fitted.
+
+        Asked before anything is checked, of kinds whose values are not labels but say which.
+        """
+        return self
+
+    def completed(self, names: tuple[Label, ...]) -> tuple[Label, ...]:
+        """The names of the labels, from those that occur, sorted; the same, in most kinds."""
+        return names
+
     def joined(self, other: RoleKind) -> RoleKind:
         """This kind for the columns of two data sets, one after the other."""
         return self

@@ -40,7 +40,7 @@ def check_label_names(label_names: object) -> tuple[Label, ...] | None:
 
 def fit_label_names(kind: RoleKind, values: Iterable[object]) -> tuple[Label, ...]:
     """The distinct labels of a checked column, sorted."""
-    return tuple(sorted({label for value in values for label in kind.labels_of(value)}))
+    return kind.completed(tuple(sorted({label for value in values for label in kind.labels_of(value)})))
 
 
 def outside(kind: RoleKind, values: Iterable[tuple[int, object]], names: Sequence[Label]) -> Findings:

@@ -52,7 +52,7 @@ class LabelRole(RoleKind):
     def check(self, values: Sequence[object]) -> Findings:
         """Find labels that are missing, floats, not labels, or not of the common type."""
         findings = Findings()
-        _check_labels(lambda: enumerate(values), findings)
+        check_each_label(lambda: enumerate(values), findings)
         return findings
 
     def normalise(self, values: Sequence[object]) -> list[object]:
@@ -101,7 +101,7 @@ def class_name(value: object, names: Sequence[str]) -> object:
     return names[value] if 0 <= value < len(names) else value
 
 
-def _check_labels(pairs: Callable[[], Iterable[tuple[int, object]]], findings: Findings) -> None:
+def check_each_label(pairs: Callable[[], Iterable[tuple[int, object]]], findings: Findings) -> None:
     """Find every label that is missing, not a label, or not of the type that most labels have.
 
     The labels are gone through once, or twice where they are of several types, and never held.
@@ -175,7 +175,7 @@ class LabelListRole(RoleKind):
                 findings.add(
                     row, f"{kind_of(value)} instead of a list of labels", value, "write a list, such as ['a', 'b']"
                 )
-        _check_labels(
+        check_each_label(
             lambda: ((row, member) for row, value in enumerate(values) for member in _members(value) or ()), findings
         )
         if not findings and _indicators(values):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, final
 
 from sftlib.data.kinds.base import RoleKind
+from sftlib.data.kinds.objects import box_faults
 from sftlib.data.kinds.values import Fault
-from sftlib.data.problems import Findings
+from sftlib.data.pictures import UnreadableError, size_of
+from sftlib.data.problems import SHOWN, Findings
 
 
 class Relation(ABC):
@@ -17,7 +19,12 @@ class Relation(ABC):
     Args:
         first: a role.
         second: another; problems are reported under it.
+
+    Attributes:
+        shown: how many rows of a kind of problem are told one by one.
     """
+
+    shown: ClassVar[int] = SHOWN
 
     def __init__(self, first: str, second: str) -> None:
         self.first = first
@@ -27,13 +34,17 @@ class Relation(ABC):
     def breach(self, first: Any, second: Any) -> Fault | None:
         """How the values of a row, as their kinds normalise them, break it; None when they do not."""
 
+    def breaches(self, first: Any, second: Any) -> Iterable[Fault]:
+        """All ways in which they break it, each once."""
+        breach = self.breach(first, second)
+        return () if breach is None else (breach,)
+
     @final
     def check(self, rows: Iterator[tuple[int, Any, Any]]) -> Findings:
         """Every row that breaks it."""
-        findings = Findings()
+        findings = Findings(shown=self.shown)
         for row, first, second in rows:
-            breach = self.breach(first, second)
-            if breach is not None:
+            for breach in self.breaches(first, second):
                 findings.add(row, breach.what, breach.shown, breach.mend, note=breach.note)
         return findings
 
@@ -105,6 +116,68 @@ class AnswersInside(Relation):
                 mend = f"answer_start counts the characters of {self.first} before the answer; mend or drop these rows"
                 return Fault(what, text, mend, f"not at {start} {_found(first, text, start)}")
         return None
+
+
+@final
+class Covers(Relation):
+    """A mask with a number for each pixel of its picture.
+
+    Example:
+        >>> import numpy as np
+        >>> Covers("image", "mask").breach(np.zeros((4, 6, 3), np.uint8), np.zeros((4, 4), np.uint8)).note
+        'image 4 x 6, mask 4 x 4'
+    """
+
+    def breach(self, first: Any, second: Any) -> Fault | None:
+        try:
+            picture = size_of(first)
+            mask = size_of(second)
+        except UnreadableError:  # which its own kind says
+            return None
+        if picture == mask:
+            return None
+        named = [repr(second)] if isinstance(second, str) else []
+        sizes = f"{self.first} {picture[0]} x {picture[1]}, {self.second} {mask[0]} x {mask[1]}"
+        mend = "a mask has a number for each pixel, heights and widths are equal: mend or drop these rows"
+        what = f"a {self.second} of another size than its {self.first}"
+        return Fault(what, None, mend, ", ".join([*named, sizes]))
+
+
+@final
+class BoxesInside(Relation):
+    """Boxes with an area, inside of their picture but for a pixel.
+
+    Example:
+        >>> import numpy as np
+        >>> objects = [{"label": "cat", "box": (0, 0, 4, 2)}, {"label": "cat", "box": (3, 1, 3, 2)}]
+        >>> [
+        ...     fault.what
+        ...     for fault in BoxesInside("image", "objects").breaches(np.zeros((2, 4, 3), np.uint8), objects)
+        ... ]
+        ['a box without area']
+    """
+
+    shown = 100  # each is mended by hand
+
+    def breach(self, first: Any, second: Any) -> Fault | None:
+        return next(iter(self.breaches(first, second)), None)
+
+    def breaches(self, first: Any, second: Any) -> Iterator[Fault]:
+        try:
+            height, width = size_of(first)
+        except UnreadableError:  # which its own kind says
+            return
+        found: dict[str, list[str]] = {}
+        for number, thing in enumerate(second):
+            what = box_faults(thing["box"], height, width)
+            if what is not None:
+                found.setdefault(what, []).append(f"object {number} {tuple(thing['box'])}")
+        name = [repr(first)] if isinstance(first, str) else []
+        for what, places in found.items():
+            more = [f"and {len(places) - 3} more"] if len(places) > 3 else []
+            size = [f"picture {width} wide, {height} high"] if "picture" in what else []
+            mend = "a box is (x1, y1, x2, y2) in pixels, x1 < x2 and y1 < y2: mend or drop these rows"
+            yield Fault(what, None, mend, ", ".join([*name, *places[:3], *more, *size]))
 
 
 def _found(context: str, text: str, start: int) -> str:

@@ -13,12 +13,14 @@ from typing import TypeAlias, final
 from sftlib.data.kinds.answers import AnswersRole
 from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
+from sftlib.data.kinds.masks import MaskRole
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.objects import ObjectsRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
-from sftlib.data.roles.relations import AnswersInside, Differ, Relation, SameLength, SpanInside
+from sftlib.data.roles.relations import AnswersInside, BoxesInside, Covers, Differ, Relation, SameLength, SpanInside
 from sftlib.support.checking import choice, raise_together
 
 Roles: TypeAlias = dict[str, RoleKind]
@@ -138,6 +140,10 @@ SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRol
 SCHEMAS.register(Schema("image-classification", _IMAGE, {}, {"label": LabelRole()}))
 SCHEMAS.register(Schema("multi-label-image-classification", _IMAGE, {}, {"labels": LabelListRole()}))
 SCHEMAS.register(Schema("image-regression", _IMAGE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("semantic-segmentation", _IMAGE, {}, {"mask": MaskRole()}, relations=[Covers("image", "mask")]))
+SCHEMAS.register(
+    Schema("object-detection", _IMAGE, {}, {"objects": ObjectsRole()}, relations=[BoxesInside("image", "objects")])
+)
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -24,6 +24,7 @@ from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Filed
 from sftlib.encoders.image.augment import BILINEAR, Augmentation, Pixels, augmented
 from sftlib.encoders.image.decode import decode
+from sftlib.encoders.image.places import scaling
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.files.folder import write_image_processor
@@ -72,7 +73,7 @@ class ImageEncoder(Encoder):
         return ()
 
     def agree(self, model: nn.Module) -> None:
-        wanted = _size_of(getattr(model, "config", None))
+        wanted = size_of(getattr(model, "config", None))
         if wanted is not None and wanted != self.size:
             raise ValueError(
                 f"this model reads pictures of {wanted[0]} x {wanted[1]} pixels, and its inputs are "
@@ -94,18 +95,29 @@ class ImageEncoder(Encoder):
         assert isinstance(pictures, Filed)
         decoded = [decode(pictures[int(row)]) for row in rows]
         if draws is None or not self.augment:
-            return Loaded({PIXELS: np.concatenate([self._processed(pixels) for pixels in decoded])})
+            whole = np.concatenate([self._processed(pixels) for pixels in decoded])
+            moved = [scaling(pixels.shape[:2], self.size) for pixels in decoded] if self.shows_all else None
+            return Loaded({PIXELS: whole}, None if moved is None else np.stack(moved))
         resample = int(getattr(self.processor, "resample", BILINEAR) or BILINEAR)
         shown = [
             augmented(pixels, self.augment, draws(int(row)), size=self.size, resample=resample)
             for row, pixels in zip(rows, decoded, strict=True)
         ]
-        whole = [self._processed(picture.pixels, fits=picture.pixels.shape[:2] == self.size) for picture in shown]
-        return Loaded({PIXELS: np.concatenate(whole)}, np.stack([picture.moved for picture in shown]))
+        fitting = [self._processed(picture.pixels, fits=picture.pixels.shape[:2] == self.size) for picture in shown]
+        moved = [scaling(picture.pixels.shape[:2], self.size) @ picture.moved for picture in shown]
+        return Loaded({PIXELS: np.concatenate(fitting)}, np.stack(moved))
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether the processor shows a picture from edge to edge, so that it is known where each place went."""
+        on = [bool(getattr(self.processor, name, False)) for name in ("do_resize", "do_center_crop", "do_pad")]
+        size: Any = getattr(self.processor, "size", None)
+        fixed = hasattr(size, "get") and bool(size.get("height")) and bool(size.get("width"))
+        return on == [True, False, False] and fixed
 
     def _processed(self, pixels: Pixels, *, fits: bool = False) -> NDArray[np.float32]:
         """(1, 3, H, W) of one picture by itself; one that has its size already is only normalised."""
-        options = {"do_resize": False, "do_center_crop": False} if fits else {}
+        options = {"do_resize": False, "do_center_crop": False, "do_pad": False} if fits else {}
         taken = {name: value for name, value in options.items() if hasattr(self.processor, name)}
         found = self.processor.preprocess([pixels], return_tensors="np", input_data_format="channels_last", **taken)
         return np.asarray(found[PIXELS], np.float32)
@@ -155,7 +167,7 @@ class ImageEncoder(Encoder):
         return picture or isinstance(given, str | PathLike | bytes | np.ndarray)
 
 
-def _size_of(config: Any) -> tuple[int, int] | None:
+def size_of(config: Any) -> tuple[int, int] | None:
     """Height and width that a model of patches was made for; None where it takes any."""
     size = getattr(config, "image_size", None)
     if size is None or getattr(config, "patch_size", None) is None:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.image.augment import Augmentation, augmentations
-from sftlib.encoders.image.encoder import ImageEncoder
+from sftlib.encoders.image.encoder import ImageEncoder, size_of
 from sftlib.errors import OptionError
 from sftlib.models.files.folder import read_image_processor
 from sftlib.models.files.strict import IMAGE_FILES
@@ -65,6 +65,24 @@ class Image(Inputs):
             return ImageEncoder(plain_image_processor(height, width), augmentations(self.augment))
         return ImageEncoder(_of_size(own, height, width), augmentations(self.augment))
 
+    def open_whole(self, source: ModelSource) -> ImageEncoder:
+        """As `open`, for targets that lie in a picture: it is shown from edge to edge, without crops and margins.
+
+        Where neither ``size`` nor the model says otherwise, sides are those of the model's image processor, or its
+        shorter edge twice: pictures of one size depend on no other picture of a batch.
+        """
+        given = self.processor
+        own = source.image_processor() if given is None else open_image_processor(given, option="processor")
+        wanted = self.size or size_of(source.config) or _side_of(own) or getattr(source.config, "image_size", None)
+        if wanted is None:
+            raise OptionError(
+                f"inputs=Image(): a model that is passed as an object ({source.name}) comes without an image "
+                "processor; say how large its pictures are, Image(size=224), or give one, Image(processor=...)"
+            )
+        height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+        processor = plain_image_processor(height, width) if own is None else _showing_all(own, height, width)
+        return ImageEncoder(processor, augmentations(self.augment))
+
     @classmethod
     def read(cls, folder: Path, facts: Mapping[str, Any]) -> ImageEncoder:
         size = facts.get("size")
@@ -99,4 +117,23 @@ def _of_size(processor: Any, height: int, width: int) -> Any:
             settings["size"] = {"shortest_edge": round(settings["size"]["shortest_edge"] * grown)}
     else:
         settings["size"] = {"height": height, "width": width}
+    return type(processor).from_dict(settings)
+
+
+def _side_of(processor: Any) -> int | tuple[int, int] | None:
+    """The size of what an image processor makes, as far as it does not depend on the picture."""
+    settings = {} if processor is None else processor.to_dict()
+    for name in ["crop_size"] * bool(settings.get("do_center_crop")) + ["size"]:
+        size = settings.get(name) or {}
+        if size.get("height") and size.get("width"):
+            return int(size["height"]), int(size["width"])
+        if size.get("shortest_edge"):
+            return int(size["shortest_edge"])
+    return None
+
+
+def _showing_all(processor: Any, height: int, width: int) -> Any:
+    """The same processor, which brings all of a picture to a size."""
+    off = {name: False for name in ("do_center_crop", "do_pad", "do_reduce_labels") if hasattr(processor, name)}
+    settings = {**processor.to_dict(), **off, "do_resize": True, "size": {"height": height, "width": width}}
     return type(processor).from_dict(settings)

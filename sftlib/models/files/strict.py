@@ -52,6 +52,7 @@ _REFUSED = re.compile(
     r"name_or_path|init_inputs|\w+_(?:files?|path|dir|url|repo)|_.*",
     re.IGNORECASE,
 )
+_BODY = "backbone_config"  # of detectors and segmenters; a name in its place would be fetched
 _REPEATED = re.compile(r"layer|block|group|expert|depth|stage|types", re.IGNORECASE)
 _MOST_REPEATS = 2**12  # of a part that may have no weights of its own
 _LARGEST_NUMBER = 2**27
@@ -231,10 +232,21 @@ def _settings(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _SETTINGS_BYTES:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, expected at most {_SETTINGS_BYTES:,}")
     settings = storage.read_json(path, finite=True)
-    for place, _ in _entries(settings):
-        if _REFUSED.fullmatch(place.rpartition(".")[2]):
+    for place, value in _entries(settings):
+        if _is_refused(place.rpartition(".")[2], value):
             raise ValueError(f"{path.name} has {place:.80}, which is not allowed here")
     return settings
+
+
+def _is_refused(key: str, value: object) -> bool:
+    """Whether no folder may have an entry; what describes the body of a detector by numbers alone, it may."""
+    return bool(_REFUSED.fullmatch(key)) and not (key == _BODY and _is_plain_body(value))
+
+
+def _is_plain_body(value: object) -> bool:
+    """Whether it is a config of a class of transformers that opens nothing by a name."""
+    kind = value.get("model_type") if isinstance(value, dict) else None
+    return isinstance(kind, str) and kind in transformers.CONFIG_MAPPING and "timm" not in kind
 
 
 def without_refused(settings: Any) -> Any:
@@ -246,7 +258,7 @@ def without_refused(settings: Any) -> Any:
     return {
         key: value if key in _LABELS else without_refused(value)
         for key, value in settings.items()
-        if key in _LABELS or not _REFUSED.fullmatch(str(key))
+        if key in _LABELS or not _is_refused(str(key), value)
     }
 
 
