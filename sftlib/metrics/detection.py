@@ -331,4 +331,4 @@ def _value(name: str, precision: Floats, recall: Floats) -> float:
 def _mean(values: Floats) -> float:
     """The mean of what is defined; nan of nothing."""
     defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else math.nan
+    return math.fsum(defined.tolist()) / len(defined) if len(defined) else math.nan

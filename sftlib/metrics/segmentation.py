@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -157,4 +158,4 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 def _mean(values: NDArray[np.float64]) -> float:
     """The mean of what is defined; nan of nothing."""
     defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+    return math.fsum(defined.tolist()) / len(defined) if len(defined) else float("nan")

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from sftlib import (
     CausalLM,
+    Detection,
     FineTuner,
     Generation,
     Image,
@@ -44,6 +45,7 @@ from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
+from sftlib.tasks.image.detection import Found
 from sftlib.tasks.text.masked_lm import GapScores
 from sftlib.testing import (
     ENCODERS,
@@ -54,12 +56,14 @@ from sftlib.testing import (
     TWO_STACKS,
     pictures,
     scenes,
+    tiny_detector,
     tiny_image_model,
     tiny_image_processor,
     tiny_model,
     tiny_segmenter,
     tiny_tokenizer,
 )
+from tests.metrics.coco import average_precisions
 
 Columns = Mapping[str, list[Any]]
 
@@ -383,6 +387,17 @@ def _masks(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, f
     }
 
 
+def _of_queries(task: Task, batch: Batch) -> Found:
+    """Scores and boxes of 12 queries."""
+    assert task.head.outputs is not None
+    found = of_rows(batch, 12, task.head.outputs + 5)
+    return Found(found[..., 4:], found[..., :4].sigmoid())
+
+
+def _boxes(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    return average_precisions(references, [prediction.candidates for prediction in predictions])
+
+
 _SCENES = scenes(32, classes=2, size=32, seed=0)
 _PICTURES = pictures(32, classes=3, size=32, seed=0)
 _TEXTS = texts(32)
@@ -638,6 +653,35 @@ CASES: dict[str, Case] = {
         auto_class="AutoModelForSemanticSegmentation",
         built=tiny_segmenter,
         by_heart={"inputs": Image(processor=tiny_image_processor("segformer"), augment="none"), "max_steps": 250},
+    ),
+    "object-detection": Case(
+        columns={
+            "image": [row["image"] for row in _SCENES],
+            "objects": [row["objects"] for row in _SCENES],
+        },
+        outputs=2,
+        fake=_of_queries,
+        numbers=lambda p: [candidate.probability for candidate in p.candidates],
+        learned=("map_50", 0.8),
+        unlearnable=({"image": [row["image"] for row in _SCENES[:2]], "objects": [[], []]},),
+        strange={
+            "image": [row["image"] for row in _SCENES[:2]],
+            "objects": [_SCENES[0]["objects"], [{"label": "cat", "box": (1, 1, 9, 9)}]],
+        },
+        not_inputs=(7, None, {"img": _SCENES[0]["image"]}, [_SCENES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_boxes,
+        others=(Detection(threshold=0.2), Detection(least_visible=0.8)),
+        inputs=("image",),
+        examples=(_SCENES[0]["image"], _SCENES[1]["image"]),
+        families=("deformable_detr", "detr", "conditional_detr", "yolos", "rt_detr"),
+        auto_class="AutoModelForObjectDetection",
+        built=tiny_detector,
+        by_heart={
+            "inputs": Image(processor=tiny_image_processor("deformable_detr"), augment="none"),
+            "learning_rate": 3e-3,
+            "max_steps": 250,
+        },
     ),
 }
 

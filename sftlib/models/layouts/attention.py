@@ -284,8 +284,18 @@ AttentionMaskInterface.register(FLAT, _no_mask)
 def attention(model: Any, name: str) -> Iterator[None]:
     """While this context lasts, a transformers model attends with the function of this name."""
     before = model.config._attn_implementation
-    model.set_attn_implementation(name)
+    _set_attention(model, name)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        _set_attention(model, before)
+
+
+def _set_attention(model: Any, name: str) -> None:
+    """Have a model attend with the function of this name, and those of its parts that know more ways than one."""
+    try:
+        model.set_attn_implementation(name)
+    except ValueError:  # of a part that attends in one way only, or not at all, such as the body of a detector
+        parts = {key: getattr(model.config, key, None) for key in model.config.sub_configs}
+        own = {key: part._attn_implementation for key, part in parts.items() if part is not None}
+        model.set_attn_implementation({"": name, **own})
