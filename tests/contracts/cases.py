@@ -636,7 +636,7 @@ CASES: dict[str, Case] = {
         },
         outputs=3,
         fake=_of_pixels,
-        numbers=lambda p: [float(p.areas.get(label, 0)) for label in p.label_names],
+        numbers=lambda p: list(p.probabilities.values()),
         learned=("miou", 0.8),
         unlearnable=({"image": [row["image"] for row in _SCENES[:2]], "mask": [np.zeros((32, 32), int)] * 2},),
         strange={"image": [row["image"] for row in _SCENES[:2]], "mask": [_SCENES[0]["mask"], np.full((32, 32), 7)]},
@@ -680,7 +680,7 @@ CASES: dict[str, Case] = {
         by_heart={
             "inputs": Image(processor=tiny_image_processor("deformable_detr"), augment="none"),
             "learning_rate": 3e-3,
-            "max_steps": 250,
+            "max_steps": 300,
         },
     ),
 }

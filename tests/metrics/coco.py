@@ -13,7 +13,9 @@ from pycocotools.cocoeval import COCOeval
 
 def average_precisions(references: Sequence[Any], found: Sequence[Any]) -> dict[str, float]:
     """``map``, ``map_50``, ``map_75`` and ``mar_100`` of true and found objects of pictures."""
-    labels = sorted({thing["label"] for row in references for thing in row} | {_of(f, "label") for r in found for f in r})
+    labels = sorted(
+        {thing["label"] for row in references for thing in row} | {_of(f, "label") for r in found for f in r}
+    )
     number = {label: code for code, label in enumerate(labels, 1)}
     truth = COCO()
     annotations = [
@@ -56,7 +58,9 @@ def average_precisions(references: Sequence[Any], found: Sequence[Any]) -> dict[
         judged.evaluate()
         judged.accumulate()
         judged.summarize()
-    return {name: float(judged.stats[place]) for name, place in (("map", 0), ("map_50", 1), ("map_75", 2), ("mar_100", 8))}
+    return {
+        name: float(judged.stats[place]) for name, place in (("map", 0), ("map_50", 1), ("map_75", 2), ("mar_100", 8))
+    }
 
 
 def _of(thing: Any, name: str) -> Any:

@@ -20,7 +20,9 @@ def test_it_agrees_with_scikit_learn(seed: int) -> None:
     classes = int(numbers.integers(2, 8))
     shapes = [tuple(numbers.integers(1, 12, 2)) for _ in range(6)]
     true = [numbers.integers(0, classes, shape) for shape in shapes]
-    found = [np.where(numbers.random(mask.shape) < 0.6, mask, numbers.integers(0, classes, mask.shape)) for mask in true]
+    found = [
+        np.where(numbers.random(mask.shape) < 0.6, mask, numbers.integers(0, classes, mask.shape)) for mask in true
+    ]
     ignored = [np.where(numbers.random(mask.shape) < 0.2, 255, mask) for mask in true]
     metrics = Metrics(NAMES, label_names=[f"class {code}" for code in range(classes)])
     for start in (0, 2, 4):
@@ -49,7 +51,9 @@ def test_parts_add_up() -> None:
     numbers = np.random.default_rng(0)
     true, found = numbers.integers(0, 3, (2, 8, 4, 5))
     whole = Metrics(NAMES).update(list(found), list(true))
-    parts = Metrics(NAMES).update(list(found[:3]), list(true[:3])) + Metrics(NAMES).update(list(found[3:]), list(true[3:]))
+    parts = Metrics(NAMES).update(list(found[:3]), list(true[:3])) + Metrics(NAMES).update(
+        list(found[3:]), list(true[3:])
+    )
     assert dict(parts) == dict(whole)
     assert parts.label_names == (0, 1, 2)
     low, high = parts.interval("miou")

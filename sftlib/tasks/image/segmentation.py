@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, final, overload
 
@@ -55,9 +55,11 @@ class Segmented:
 
     Attributes:
         label_names: the labels; a number in ``mask`` is the place of one among them.
+        probabilities: label -> its mean probability over the picture, summing to 1.
     """
 
     label_names: tuple[Label, ...]
+    probabilities: Mapping[Label, float] = field(repr=False, compare=False)
     _mask: Plane = field(repr=False)
 
     @property
@@ -218,12 +220,13 @@ class SemanticSegmentation(PlacedTask):
     def decode(self, outputs: Any, batch: Batch) -> list[Segmented]:
         scores, names = self._scores(outputs, batch), self.known.label_names
         kind = np.uint8 if len(names) <= 256 else np.uint16
+        means = torch.softmax(scores, dim=1).mean((2, 3)).tolist()  # (B, K)
         found = []
-        for own, (height, width) in zip(scores, batch.notes["size"].tolist(), strict=True):
+        for own, mean, (height, width) in zip(scores, means, batch.notes["size"].tolist(), strict=True):
             large = functional.interpolate(own[None], size=(height, width), mode="bilinear", align_corners=False)
             mask = large[0].argmax(0).cpu().numpy().astype(kind)
             mask.flags.writeable = False
-            found.append(Segmented(names, Plane(mask)))
+            found.append(Segmented(names, dict(zip(names, mean, strict=True)), Plane(mask)))
         return found
 
     def references(self, data: TaskDataset) -> Sequence[NDArray[np.int16]]:
