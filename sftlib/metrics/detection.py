@@ -225,7 +225,7 @@ def _part(thing: Any, *names: str) -> Any:
 def _judged(found: _Things, true: _Things, index: LabelIndex) -> _Picture:
     """Which detections are right at which thresholds."""
     codes, true_codes = index.encode(own_types(found.labels)), index.encode(own_types(true.labels))
-    parts = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     for code in np.unique(codes):
         of_label = np.flatnonzero(codes == code)
         order = of_label[np.argsort(-found.scores[of_label], kind="stable")][:_MOST]
@@ -233,7 +233,7 @@ def _judged(found: _Things, true: _Things, index: LabelIndex) -> _Picture:
         mine = mine[np.argsort(true.crowd[mine], kind="stable")]  # those that count first
         right, void = _matched(found.boxes[order], true.boxes[mine], true.crowd[mine])
         parts.append((np.full(len(order), code), found.scores[order], right, void))
-    empty = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+    empty: tuple[NDArray[Any], ...] = (np.empty(0),) * 4
     columns = [np.concatenate(column) for column in zip(*(parts or [empty]), strict=True)]
     return _Picture(
         columns[0].astype(np.int32),

@@ -152,7 +152,8 @@ def _counted(found: Numbers, true: Numbers) -> dict[tuple[int, int], float]:
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Part over whole; nan of nothing."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return shares
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -46,7 +46,7 @@ def read_coco(path: Paths, images: Paths | None = None) -> tuple[Table, tuple[st
     if problems:
         more = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
         raise DataError("\n".join([f"{file} is not of COCO's layout:", *problems[:SHOWN], *more]))
-    columns = {
+    columns: dict[str, list[Any]] = {
         "image": [os.path.abspath(folder / name) for name in files.values()],
         "objects": [objects[number] for number in files],
         "id": list(files),

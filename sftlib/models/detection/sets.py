@@ -263,7 +263,7 @@ class Recipe:
 
 
 def _assigned(cost: Any) -> Any:
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
 
     most = np.finfo(cost.dtype).max
     return linear_sum_assignment(np.nan_to_num(cost, nan=most, posinf=most, neginf=most))

@@ -344,9 +344,9 @@ def _earlier(answered: Any, config: Any, dtype: torch.dtype) -> tuple[Answer, ..
         return ()
     parts = [_part(answered, name, 99) for name in ("intermediate_logits", "intermediate_reference_points")]
     chosen = [_part(answered, name, 99) for name in ("enc_topk_logits", "enc_topk_bboxes")]
-    pairs = []
-    if all(part is not None for part in parts):
+    pairs: list[tuple[Tensor, Tensor]] = []
+    if parts[0] is not None and parts[1] is not None:
         pairs += zip(parts[0].unbind(1)[:-1], parts[1].unbind(1)[:-1], strict=True)
-    if all(part is not None for part in chosen):
+    if chosen[0] is not None and chosen[1] is not None:
         pairs.append((chosen[0], chosen[1]))
     return tuple(Answer(scores.to(dtype), boxes.to(dtype)) for scores, boxes in pairs)
