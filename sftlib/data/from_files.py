@@ -353,6 +353,7 @@ class FromFiles(Rows):
 
         Example:
             >>> import numpy as np
+            >>> from sftlib.data import TaskDataset
             >>> picture, mask = np.zeros((2, 3, 3), np.uint8), np.array([[0, 1, 1], [0, 0, 9]])
             >>> data = TaskDataset.from_masks([picture], [mask], names=["sky", "road"], ignore_index=9)
             >>> data.label_names, data.label_counts()

@@ -36,8 +36,8 @@ def scenes(
 
     Example:
         >>> row = scenes(2, classes=2)[1]
-        >>> row["image"].shape, row["mask"].max() <= 2, sorted(row["objects"][0])
-        ((32, 32, 3), True, ['box', 'label'])
+        >>> row["image"].shape, row["mask"].dtype, sorted(row["objects"][0])
+        ((32, 32, 3), dtype('uint8'), ['box', 'label'])
     """
     raise_together(
         [

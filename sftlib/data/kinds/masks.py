@@ -50,8 +50,8 @@ class MaskRole(RoleKind):
     Example:
         >>> role = MaskRole(("sky", "road"))
         >>> print(*role.check([np.array([[0, 1]]), np.array([[0, 7]])]).lines("mask"), sep="\n")
-        mask: 1 row with a number that is no class: row 1 (7 in 1 pixel); there are 2 names, for 0 to 1: give \
-ignore_index=7 if such pixels do not count
+        mask: 1 row with a number that is no class: row 1 (7 in 1 pixel); there are 2 names, for 0 to 1: give
+        ignore_index=7 if such pixels do not count
         >>> role.classes(np.array([[0, 1, 255]])).tolist()
         [[0, 1, -1]]
     """

@@ -1,23 +1,20 @@
-"""A detector for small data: any body that makes maps of features, and a head that answers for every place.
+"""A detector for few pictures: any body that makes maps of features, and a head that answers for every place.
 
 Letters: ``B`` pictures, ``K`` labels, ``H`` and ``W`` pixels, ``h`` and ``w`` places.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sftlib.errors import OptionError
+from sftlib.models.pyramid import Pyramid
 from sftlib.support.checking import checked, raise_together, whole_number
 
-_GROUPS = 8  # of channels that are normalised together, each picture by itself
 _RARE = 0.01  # how probable a middle is at a place before anything was learned
 _SMALL = -2.5  # softplus of it: a distance of a twelfth of the picture
 
@@ -37,9 +34,6 @@ class PlaceAnswer(NamedTuple):
 @final
 class PlaceDetector(nn.Module):
     """A body, and a head that says for every place how probable the middle of an object is there, and how large it is.
-
-    Maps of features of several sizes are brought together at the finest that is asked for (Lin et al., 2017). Nothing
-    in the head depends on other pictures of a batch.
 
     Args:
         body: a model of pictures of transformers, or any module that returns a map (B, C, h, w), several of them, or
@@ -62,79 +56,16 @@ class PlaceDetector(nn.Module):
     @checked
     def __init__(self, body: nn.Module, labels: int, *, stride: int = 4, channels: int = 64, seed: int = 0) -> None:
         super().__init__()
-        raise_together(
-            [
-                whole_number("labels", labels, at_least=1),
-                whole_number("stride", stride, at_least=1),
-                whole_number("channels", channels, at_least=_GROUPS),
-                None if channels % _GROUPS == 0 else f"channels={channels}: expected a multiple of {_GROUPS}",
-            ]
-        )
-        self.body = body
-        self._stride = stride
-        self._asks = "output_hidden_states" in inspect.signature(body.forward).parameters
-        widths = [level.shape[1] for level in self._levels(torch.zeros(1, 3, 64, 64))]
+        raise_together([whole_number("labels", labels, at_least=1)])
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.inward = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in widths])
-            self.smooth = nn.Sequential(*_layer(channels), *_layer(channels))
+            self.pyramid = Pyramid(body, stride=stride, channels=channels)
             self.heat = nn.Conv2d(channels, labels, 1)
             self.edges = nn.Conv2d(channels, 4, 1)
         nn.init.constant_(self.heat.bias, -math.log((1 - _RARE) / _RARE))  # type: ignore[arg-type]
         nn.init.constant_(self.edges.bias, _SMALL)  # type: ignore[arg-type]
 
     def forward(self, pixel_values: Tensor) -> PlaceAnswer:
-        """What is where.
-
-        Args:
-            pixel_values: (B, 3, H, W).
-        """
-        found: Tensor | None = None
-        for level, inward in zip(self._maps(pixel_values), self.inward, strict=True):  # the coarsest first
-            own = inward(level)
-            if found is not None:
-                own = own + functional.interpolate(found, size=own.shape[-2:], mode="bilinear", align_corners=False)
-            found = own
-        assert found is not None
-        places = self.smooth(found)
+        """What is where in pictures (B, 3, H, W)."""
+        places = self.pyramid(pixel_values)
         return PlaceAnswer(self.heat(places), functional.softplus(self.edges(places)))
-
-    def _levels(self, pixels: Tensor) -> list[Tensor]:
-        """Maps of a small picture; the body is left as it was."""
-        was_training = self.body.training
-        self.body.eval()
-        try:
-            with torch.no_grad():
-                return self._maps(pixels)
-        finally:
-            self.body.train(was_training)
-
-    def _maps(self, pixels: Tensor) -> list[Tensor]:
-        """The last map of each size that is no finer than asked for, the coarsest first."""
-        answered = self.body(pixels, output_hidden_states=True) if self._asks else self.body(pixels)
-        by_size = {tuple(level.shape[-2:]): level for level in _tensors(answered) if level.ndim == 4}
-        fit = [level for level in by_size.values() if pixels.shape[-1] // level.shape[-1] >= self._stride]
-        if not fit:
-            fit = sorted(by_size.values(), key=lambda level: level.shape[-1])[:1]
-        if not fit:
-            raise OptionError(
-                f"body={type(self.body).__name__}: it returned {type(answered).__name__} without a map of features "
-                "(B, channels, h, w), or several of them"
-            )
-        return sorted(fit, key=lambda level: level.shape[-1])
-
-
-def _layer(channels: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(_GROUPS, channels), nn.ReLU()]
-
-
-def _tensors(answered: Any) -> Iterator[Tensor]:
-    """The tensors in whatever a body returned, maps before all else."""
-    if isinstance(answered, Tensor):
-        yield answered
-        return
-    maps = getattr(answered, "feature_maps", None) or getattr(answered, "hidden_states", None)
-    if maps is None and isinstance(answered, Mapping):
-        maps = tuple(answered.values())
-    for part in maps if maps is not None else answered if isinstance(answered, list | tuple) else ():
-        yield from _tensors(part)
