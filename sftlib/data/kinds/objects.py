@@ -141,6 +141,8 @@ def box_faults(box: Box, height: int, width: int) -> str | None:
         return "a box without area"
     if min(left, upper) < -1 or right > width + 1 or lower > height + 1:
         return "a box that reaches out of the picture"
+    if left >= 0 and upper >= 0 and right <= 1 and lower <= 1 and min(width, height) > 1:
+        return "a box in shares of the picture instead of pixels"
     if left >= width or upper >= height or right <= 0 or lower <= 0:
         return "a box that lies outside of the picture"
     return None

@@ -176,7 +176,10 @@ class BoxesInside(Relation):
         for what, places in found.items():
             more = [f"and {len(places) - 3} more"] if len(places) > 3 else []
             size = [f"picture {width} wide, {height} high"] if "picture" in what else []
-            mend = "a box is (x1, y1, x2, y2) in pixels, x1 < x2 and y1 < y2: mend or drop these rows"
+            mend = (
+                "a box is (x1, y1, x2, y2) in pixels, x1 < x2 and y1 < y2; with x, y, width and height given, x2 = x + "
+            )
+            mend += "width: mend or drop these rows"
             yield Fault(what, None, mend, ", ".join([*name, *places[:3], *more, *size]))
 
 

@@ -58,6 +58,7 @@ def test_everything_that_is_wrong_comes_in_one_error() -> None:
             [thing(1, 2, 3, 4, size=3)],
             [thing(1, 2, 3, 4, label=7)],
             [thing(-0.5, 2, 30.5, 4)],
+            [thing(0.2, 0.2, 0.5, 1.0)],
         )
     said = str(error.value)
     for part in (
@@ -71,6 +72,7 @@ def test_everything_that_is_wrong_comes_in_one_error() -> None:
         "1 row with a float as label: row 9 (1.5)",
         "1 row with objects with 'size', which is neither label, box nor crowd: row 10",
         "a label of type int where most are str: row 11",
+        "1 row with a box in shares of the picture instead of pixels: row 13",
     ):
         assert part in said, part
     assert "row 12" not in said
