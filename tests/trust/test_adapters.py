@@ -64,8 +64,9 @@ def fed(model: nn.Module) -> dict[str, torch.Tensor]:
     """What `model` reads, one row of it."""
     device = next(model.parameters()).device
     if model.main_input_name == "pixel_values":
-        size = model.config.image_size  # type: ignore[union-attr]
-        noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+        size = getattr(model.config, "image_size", 32)
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        noise = torch.randn(1, 3, *sides, generator=torch.Generator().manual_seed(0))
         return {"pixel_values": noise.to(device)}
     ids = torch.tensor([[2, 40, 60, 80, 55, 3]], device=device)
     named = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
