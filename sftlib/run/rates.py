@@ -37,5 +37,12 @@ def usual_rate(model: nn.Module, *, adapted: bool, whole: float | None = None) -
     body = body_of(model)
     if body is None or any(parameter.requires_grad for parameter in body.parameters()):
         return WHOLE_MODEL if whole is None else whole
-    owners = {name.rpartition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    owners = {_owner(name) for name in trained}
     return ONE_LAYER if len(owners) == 1 else DEEPER_HEAD
+
+
+def _owner(name: str) -> str:
+    """The layer of a parameter, also where what is learned stands behind what is computed with."""
+    layer, behind, _ = name.partition(".parametrizations.")
+    return layer if behind else name.rpartition(".")[0]

@@ -30,11 +30,12 @@ from sftlib.tasks.sequence.targets import (
     TargetWeights,
     by_name,
     check_names,
-    masked,
+    counted,
     names_of,
     table_of,
     weights_of,
     weights_problems,
+    with_marks,
 )
 
 
@@ -120,21 +121,21 @@ class MultiLabelSequenceClassification(LetterTask):
             check_labels(data.column("labels"), self.known.label_names, column=data.roles["labels"])
 
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
-        """(N, K) 1 where a row has the label, 0 where it has not, nan where nobody knows."""
+        """(N, 2, K) 1 where a row has the label, and 1 where it is known whether it has."""
         if self.known.gaps:
-            return table_of(data, self.known.label_names).astype(np.float32)
+            return with_marks(table_of(data, self.known.label_names))
         number = {name: k for k, name in enumerate(self.known.label_names)}
-        hot = np.zeros((len(data), len(number)), dtype=np.float32)
+        hot = np.zeros((len(data), len(number)), dtype=np.float64)
         for row, labels in zip(hot, data.column("labels"), strict=True):
             row[[number[label] for label in labels]] = 1.0
-        return hot
+        return with_marks(hot)
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed binary cross-entropy; the count is the number of targets that are there, or of their weights."""
         scores = self.scores(outputs, batch)  # (B, K)
-        target, counted = masked(batch.targets["target"], self.known.weights, scores)
+        target, counts = counted(batch.targets["target"], self.known.weights, scores)
         errors = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
-        return LossSum((errors * counted).sum(), counted.sum())
+        return LossSum((errors * counts).sum(), counts.sum())
 
     def decode(self, outputs: Any, batch: Batch) -> list[MultiLabel]:
         rows = by_name(self.known.label_names, torch.sigmoid(self.scores(outputs, batch)).tolist())

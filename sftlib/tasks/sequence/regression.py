@@ -31,11 +31,12 @@ from sftlib.tasks.sequence.targets import (
     TargetWeights,
     by_name,
     check_names,
-    masked,
+    counted,
     names_of,
     table_of,
     weights_of,
     weights_problems,
+    with_marks,
 )
 
 
@@ -175,20 +176,20 @@ class SequenceRegression(LetterTask):
             check_names(data, self.known.targets)
 
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
-        """(N, T) the numbers, nan where one is missing."""
-        return self._table(data, self.known.targets).astype(np.float32)
+        """(N, 2, T) the numbers with 0 in gaps, and 1 where they are there."""
+        return with_marks(self._table(data, self.known.targets))
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed errors in deviations; the count is the number of targets that are there, or of their weights."""
         scores = self.scores(outputs, batch)  # (B, T)
-        target, counted = masked(batch.targets["target"], self.known.weights, scores)
+        target, counts = counted(batch.targets["target"], self.known.weights, scores)
         deviations = scores.new_tensor(self.known.deviations)
         scores, target = scores / deviations, target / deviations
         if self.huber_delta is None:
             errors = functional.mse_loss(scores, target, reduction="none")
         else:
             errors = functional.huber_loss(scores, target, reduction="none", delta=self.huber_delta)
-        return LossSum((errors * counted).sum(), counted.sum())
+        return LossSum((errors * counts).sum(), counts.sum())
 
     def decode(self, outputs: Any, batch: Batch) -> list[Any]:
         rows = self.scores(outputs, batch).tolist()

@@ -57,31 +57,34 @@ def weights_problems(weights: TargetWeights) -> Iterable[Problem]:
     for name, weight in weights.items():
         if not is_number(weight) or not 0 <= weight < float("inf"):
             yield f"target_weights[{name!r}]={weight!r:.60}: expected a finite number of at least 0"
-    if weights and not any(weights.values()):
-        yield "target_weights: all weights are 0, nothing would be learned"
 
 
 def weights_of(weights: TargetWeights, names: Sequence[str]) -> tuple[float, ...] | None:
     """A weight for each target; 1 for those that are not named.
 
     Raises:
-        OptionError: a weight of a target that is not there.
+        OptionError: a weight of a target that is not there, or nothing but weights of 0.
     """
     if weights is None:
         return None
     raise_together(
         f"target_weights has no target {name!r}: {nearest(name, names)}" for name in weights if name not in names
     )
-    return tuple(float(weights.get(name, 1.0)) for name in names)
+    found = tuple(float(weights.get(name, 1.0)) for name in names)
+    raise_together([None if any(found) else "target_weights: all weights are 0, nothing would be learned"])
+    return found
 
 
-def masked(target: Tensor, weights: Sequence[float] | None, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Targets (N, T) with 0 in gaps, and the weight (N, T) of each: 0 for gaps."""
-    there = ~torch.isnan(target)
-    counted = there.to(like.dtype)
-    if weights is not None:
-        counted = counted * torch.tensor(weights, dtype=like.dtype, device=like.device)
-    return torch.where(there, target, 0.0).to(like.dtype), counted
+def with_marks(table: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(N, 2, T) targets with 0 in gaps, and beside them 1 for each that is there and 0 for each that is not."""
+    there = ~np.isnan(table)
+    return np.stack([np.where(there, table, 0.0), there], axis=1).astype(np.float32)
+
+
+def counted(marked: Tensor, weights: Sequence[float] | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets (N, T), and how much each counts (N, T): its weight, 0 for gaps."""
+    target, there = marked.to(like.dtype).unbind(dim=1)
+    return target, there if weights is None else there * torch.tensor(weights, dtype=like.dtype, device=like.device)
 
 
 def by_name(names: Sequence[str], rows: Any) -> list[dict[str, float]]:

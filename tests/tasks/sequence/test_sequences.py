@@ -25,6 +25,7 @@ from sftlib import (
 )
 from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.tasks.base import Task
+from sftlib.tasks.sequence.targets import table_of, with_marks
 
 DNA = Sequence(alphabet="dna")
 RUN: dict[str, Any] = {"precision": "fp32", "device": "cpu", "seed": 0, "batch_size": 8}
@@ -53,7 +54,9 @@ def numbers(gaps: bool = False) -> TaskDataset:
 
 
 def batch(target: Any) -> Any:
-    return SimpleNamespace(rows=list(target), targets={"target": torch.tensor(target)})
+    """Targets (N, T) with nan for gaps, as a task marks them."""
+    marked = torch.from_numpy(with_marks(np.array(target, np.float64)).astype(np.float64))
+    return SimpleNamespace(rows=list(target), targets={"target": marked})
 
 
 def test_a_new_encoder_learns_and_its_pipeline_agrees(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_the_loss_with_gaps_is_that_of_the_targets_one_by_one(huber: float | Non
     data = numbers(gaps=True)
     task = SequenceRegression(huber_delta=huber).learned_from(data)
     scores = torch.randn(len(data), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 50 + 100
-    target = torch.from_numpy(task.targets(data).astype(np.float64))
+    target = torch.from_numpy(table_of(data, task.known.targets))
     whole = task.loss(scores, batch(target.tolist()))
     total, count = 0.0, 0
     for column, deviation in enumerate(task.known.deviations):
@@ -229,7 +232,7 @@ def test_classes_with_gaps() -> None:
     assert found["roc_auc"] == pytest.approx(np.mean(areas), rel=1e-9)
     assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     task = MultiLabelSequenceClassification().learned_from(data)
-    assert float(task.loss(torch.zeros(48, 2), batch(task.targets(data).tolist())).count) == len(losses)
+    assert float(task.loss(torch.zeros(48, 2), batch(table_of(data, ["gg", "cc"]).tolist())).count) == len(losses)
 
 
 # A label for each letter.
