@@ -14,6 +14,7 @@ from sftlib._version import __version__
 if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
     from sftlib.encoders.image.inputs import Image
+    from sftlib.encoders.sequence.inputs import Sequence
     from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
         ImageClassification,
         MaskedLM,
         MultiLabelClassification,
+        MultiLabelSequenceClassification,
         QuestionAnswering,
         RelationExtraction,
+        ResidueClassification,
         Seq2Seq,
+        SequenceClassification,
+        SequenceRegression,
         TextClassification,
         TextEmbedding,
         TextRegression,
@@ -50,10 +55,15 @@ __all__ = [
     "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
+    "MultiLabelSequenceClassification",
     "Pretrained",
     "QuestionAnswering",
     "RelationExtraction",
+    "ResidueClassification",
     "Seq2Seq",
+    "Sequence",
+    "SequenceClassification",
+    "SequenceRegression",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -77,10 +87,15 @@ _HOME = {
     "MaskedLM": "sftlib.tasks",
     "Metrics": "sftlib.metrics",
     "MultiLabelClassification": "sftlib.tasks",
+    "MultiLabelSequenceClassification": "sftlib.tasks",
     "Pretrained": "sftlib.models.pretrained",
     "QuestionAnswering": "sftlib.tasks",
     "RelationExtraction": "sftlib.tasks",
+    "ResidueClassification": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
+    "Sequence": "sftlib.encoders.sequence.inputs",
+    "SequenceClassification": "sftlib.tasks",
+    "SequenceRegression": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",

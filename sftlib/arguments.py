@@ -38,7 +38,7 @@ from sftlib.train.schedules import SCHEDULES
 PLACES = ("cache_dir",)
 
 #: Shorthands of fields of ``inputs``.
-_OF_INPUTS = ("tokenizer", "max_length")
+OF_INPUTS = ("tokenizer", "max_length")
 
 #: Shorthands of fields of ``task``, and what they are when they are not given.
 OF_TASK: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
@@ -181,7 +181,7 @@ class Arguments:
         Raises:
             OptionError: inputs of another kind, a shorthand that they do not have, or one that is given twice.
         """
-        kind, given = task.inputs, {name: getattr(self, name) for name in _OF_INPUTS}
+        kind, given = task.inputs, {name: getattr(self, name) for name in OF_INPUTS}
         given = {name: value for name, value in given.items() if value is not None}
         known = {item.name for item in fields(kind)}
         asked = kind() if self.inputs is None else self.inputs

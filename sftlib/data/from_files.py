@@ -9,7 +9,7 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Self, overload
 
-from sftlib.data.files import folders, readers
+from sftlib.data.files import biology, folders, readers
 from sftlib.data.files.conll import read_conll
 from sftlib.data.files.instructions import read_alpaca, read_sharegpt
 from sftlib.data.files.json import read_json
@@ -32,7 +32,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> None:
         """As for `TaskDataset`."""
 
@@ -47,7 +47,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         r"""Rows of a CSV file with a header.
 
@@ -79,7 +79,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
 
@@ -97,7 +97,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
 
@@ -119,7 +119,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
 
@@ -151,7 +151,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self: ...
     @overload
     @classmethod
@@ -164,7 +164,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> tuple[Self, ...]: ...
     @classmethod
     @checked
@@ -177,7 +177,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self | tuple[Self, ...]:
         """One folder per class, of pictures or of ``.txt`` files: one file a row, in sorted order.
 
@@ -222,7 +222,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON file that holds an array of objects, in UTF-8.
 
@@ -244,7 +244,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         r"""Sentences of a file with a word and its tags in each line and an empty line after each sentence.
 
@@ -278,7 +278,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Questions of a file in the layout of SQuAD 1.1 or 2.0, one a row, with columns ``id`` and ``title``.
 
@@ -315,3 +315,62 @@ class FromFiles(Rows):
             DataError: no such file, no JSON, another layout, with lines or rows.
         """
         return cls(read_sharegpt(path), task="causal-lm", messages="messages")
+
+    @classmethod
+    @checked
+    def from_fasta(
+        cls,
+        path: str | PathLike[str],
+        *,
+        labels: str | PathLike[str] | None = None,
+        mask: str | PathLike[str] | None = None,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | Sequence[str] | None,
+    ) -> Self:
+        """Sequences of a FASTA file, plain or gzipped, one a row.
+
+        The columns are ``id`` (what stands before the first space of a header), ``description`` (what stands after
+        it), ``sequence``, and whatever a header says as ``name=value``, under the name in small letters:
+        ``>P1 SET=train`` has ``set``.
+
+        Args:
+            path: the file.
+            labels: a second file with what is to be learned of each sequence, by ``id``: FASTA with a label for each
+                letter becomes the column ``residue_labels``; CSV has columns of its own, by its column ``id`` or its
+                first.
+            mask: a file that says of each letter whether it counts, as 1 or 0: the column ``residue_mask``.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            DataError: no such file, lines that are no FASTA (with their numbers), names that stand in one file alone,
+                and as for `TaskDataset`.
+        """
+        table = biology.read_fasta(path, labels=labels, mask=mask)
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+
+    @classmethod
+    @checked
+    def from_sdf(
+        cls,
+        path: str | PathLike[str],
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | Sequence[str] | None,
+    ) -> Self:
+        """Molecules of an SDF file, plain or gzipped, one a row; needs rdkit, from the extra ``chem``.
+
+        The columns are ``sequence`` (canonical SMILES), ``id`` (the first line of a record) and its properties.
+
+        Raises:
+            MissingExtraError: rdkit is not installed.
+            DataError: no such file, records that are no molecule (with their numbers), and as for `TaskDataset`.
+        """
+        table = biology.read_sdf(path, drop=on_invalid == "drop")
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)

@@ -46,6 +46,15 @@ class Inputs(ABC):
             ArtifactError: it cannot be opened.
         """
 
+    def pretraining(self, source: ModelSource, texts: list[str]) -> tuple[Inputs, list[str]]:
+        """How a task of plain texts reads the same inputs, and those inputs as texts.
+
+        Args:
+            source: of the model that is to learn from them.
+            texts: as the user gave them.
+        """
+        return self, texts
+
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, facts: Mapping[str, Any]) -> Encoder:
@@ -224,6 +233,16 @@ class Encoder(ABC):
     @abstractmethod
     def given(self) -> dict[str, Any]:
         """The options of `FineTuner` under which a model that is passed as an object gets this again."""
+
+    @property
+    def reopened(self) -> dict[str, Any]:
+        """The options of `FineTuner` under which a folder that holds this is read as it was; none, for most."""
+        return {}
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens it may hand to a model; None where it hands over something else."""
+        return None
 
     @abstractmethod
     def is_one(self, given: object) -> bool:

@@ -38,6 +38,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         OptionError: the model does not fit the task or the options.
     """
     encoder = arguments.reading(task).open(source)
+    source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
     if not count_parameters(model)[0]:
@@ -55,7 +56,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
     asked = arguments.learning_rate
-    rate = usual_rate(model, adapted=arguments.adapter is not None) if asked is None else asked
+    adapted, whole = arguments.adapter is not None, source.usual_rate
+    rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None else asked
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),

@@ -123,6 +123,7 @@ class Fitting:
             self._steps()
         finally:
             fitted.model.eval()
+            fitted.task.finish(fitted.model)
             last = fitted.history.metrics_at(None)
             self.fitted = replace(fitted, metrics=fitted.history.metrics_at(training.weights_of) or last)
             for reporter in self._reporters:

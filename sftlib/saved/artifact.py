@@ -164,6 +164,7 @@ def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any) 
     adapter, settings = read_adapter(folder), record["settings"]
     encoder, seed = task.inputs.read(folder, record["inputs"]), settings["seed"]
     source = open_source(model)
+    source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     base = task.build(source, dropout=settings.get("dropout"), seed=seed)
     encoder.settle(base, markers=task.markers, seed=seed)
     with told("its adapter cannot be used with this base"):

@@ -9,6 +9,10 @@ from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
+from sftlib.tasks.sequence.classification import SequenceClassification
+from sftlib.tasks.sequence.multi_label import MultiLabelSequenceClassification
+from sftlib.tasks.sequence.regression import SequenceRegression
+from sftlib.tasks.sequence.residues import ResidueClassification
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -32,6 +36,10 @@ TASKS: tuple[type[Task], ...] = (
     MaskedLM,
     TextEmbedding,
     ImageClassification,
+    SequenceClassification,
+    MultiLabelSequenceClassification,
+    SequenceRegression,
+    ResidueClassification,
 )
 
 
@@ -97,9 +105,13 @@ __all__ = [
     "LossSum",
     "MaskedLM",
     "MultiLabelClassification",
+    "MultiLabelSequenceClassification",
     "QuestionAnswering",
     "RelationExtraction",
+    "ResidueClassification",
     "Seq2Seq",
+    "SequenceClassification",
+    "SequenceRegression",
     "Task",
     "TextClassification",
     "TextEmbedding",

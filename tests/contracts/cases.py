@@ -25,9 +25,13 @@ from sftlib import (
     Image,
     ImageClassification,
     MaskedLM,
+    MultiLabelSequenceClassification,
     QuestionAnswering,
     RelationExtraction,
+    ResidueClassification,
     Seq2Seq,
+    SequenceClassification,
+    SequenceRegression,
     TaskDataset,
     Text,
     TextClassification,
@@ -38,9 +42,11 @@ from sftlib import (
 from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.image.encoder import ImageEncoder
+from sftlib.encoders.sequence.inputs import Sequence as LetterInputs
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.language.output_layers import Hidden
+from sftlib.models.sources import open_source
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
 from sftlib.tasks.text.masked_lm import GapScores
@@ -138,10 +144,15 @@ class Case:
         """Whether its inputs are texts."""
         return task_class(self.name).inputs is Text
 
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether its inputs are sequences of letters."""
+        return task_class(self.name).inputs is LetterInputs
+
     def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
         """A tiny model for it."""
         family = family or self.families[0]
-        if not self.reads_texts:
+        if not self.reads_texts and not self.reads_sequences:
             return tiny_image_model(family, self.outputs, dropout=dropout)
         return tiny_model(family, self.outputs, dropout, auto_class=self.auto_class)
 
@@ -150,11 +161,15 @@ class Case:
         family = family or self.families[0]
         if self.reads_texts:
             return {"tokenizer": tiny_tokenizer(family)}
+        if self.reads_sequences:
+            return {"inputs": LetterInputs(alphabet="dna")}
         return {"inputs": Image(processor=tiny_image_processor(family), augment="light")}
 
     def encoder(self, family: str | None = None) -> Encoder:
         """What reads inputs for its model."""
         family = family or self.families[0]
+        if self.reads_sequences:
+            return LetterInputs(alphabet="dna", max_length=MAX_LENGTH).open(open_source(tiny_model(family)))
         return encoder_for(family) if self.reads_texts else ImageEncoder(tiny_image_processor(family))
 
 
@@ -166,6 +181,12 @@ def texts(count: int) -> list[str]:
         keep = 1 + (i * 7) % len(words)
         made.append(" ".join([*words[:keep], str(i), *(words if i % 5 == 1 else [])]))
     return made
+
+
+def genes(count: int) -> list[str]:
+    """Different sequences of 1 to 96 bases, of which those beyond `MAX_LENGTH` are cut."""
+    drawn = np.random.default_rng(0)
+    return ["".join(drawn.choice(list("ACGT"), 1 + (i * 13) % 96 if i else 5)) for i in range(count)]
 
 
 def of_rows(batch: Batch, *shape: int) -> Tensor:
@@ -355,13 +376,78 @@ def _nearest(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
     }
 
 
+def _each_target(
+    references: Sequence[Any], found: Sequence[Mapping[str, float]]
+) -> list[tuple[list[float], list[float]]]:
+    """True and predicted numbers of each target, without its gaps."""
+    return [
+        (
+            [row[name] for row in references if row[name] is not None],
+            [there[name] for there, row in zip(found, references, strict=True) if row[name] is not None],
+        )
+        for name in references[0]
+    ]
+
+
+def _numbers_with_gaps(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from scipy import stats
+    from sklearn import metrics
+
+    pairs = _each_target(references, [p.values for p in predictions])
+    squares = [float(np.sum((np.array(t) - np.array(f)) ** 2)) / float(np.var(t)) for t, f in pairs]
+    return {
+        "rmse": float(np.mean([metrics.mean_squared_error(*pair) ** 0.5 for pair in pairs])),
+        "mae": float(np.mean([metrics.mean_absolute_error(*pair) for pair in pairs])),
+        "r2": float(np.mean([metrics.r2_score(*pair) for pair in pairs])),
+        "pearson": float(np.mean([stats.pearsonr(*pair).statistic for pair in pairs])),
+        "spearman": float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs])),
+        "loss": sum(squares) / sum(len(true) for true, _ in pairs),
+    }
+
+
+def _classes_with_gaps(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    pairs = _each_target(references, [p.probabilities for p in predictions])
+    cut = [(true, [float(number >= 0.5) for number in found]) for true, found in pairs]
+    logs = [metrics.log_loss(true, found, labels=[0, 1], normalize=False) for true, found in pairs]
+    return {
+        "roc_auc": float(np.mean([metrics.roc_auc_score(*pair) for pair in pairs])),
+        "average_precision": float(np.mean([metrics.average_precision_score(*pair) for pair in pairs])),
+        "f1_macro": float(np.mean([metrics.f1_score(*pair, zero_division=0) for pair in cut])),
+        "hamming": float(np.mean([metrics.hamming_loss(*pair) for pair in cut])),
+        "loss": sum(logs) / sum(len(true) for true, _ in pairs),
+    }
+
+
+def _letters(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    names = list(predictions[0].probabilities)
+    letters = [
+        (true, label, [p.probabilities[name][place] for name in names])
+        for row, p in zip(references, predictions, strict=True)
+        for place, (true, label) in enumerate(zip(row, p.labels, strict=True))
+        if true is not None
+    ]
+    true, found, scores = (list(column) for column in zip(*letters, strict=True))
+    return {
+        "accuracy": metrics.accuracy_score(true, found),
+        "f1_macro": metrics.f1_score(true, found, average="macro", zero_division=0),
+        "loss": metrics.log_loss(true, np.array(scores) / np.sum(scores, axis=1, keepdims=True), labels=names),
+    }
+
+
 _PICTURES = pictures(32, classes=3, size=32, seed=0)
 _TEXTS = texts(32)
+_GENES = genes(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
 _TAGS = ("O", "B-long", "I-long", "B-short")
 _SHORT = Generation(max_new_tokens=8)
 _NOT_TEXTS = (7, None, ("a",), ("a", "b"), ("a", "b", "c"), {"txt": "a"}, {"text": "a", "text_pair": "b"}, ["a"], {})
+
+_NOT_SEQUENCES = (7, None, ("A",), {"text": "A"}, {"sequence": "A", "more": "C"}, ["A"], {}, {"sequence": 1})
 
 CASES: dict[str, Case] = {
     "text-classification": Case(
@@ -482,6 +568,114 @@ CASES: dict[str, Case] = {
         ),
         inputs=("tokens",),
         examples=("a", {"tokens": ["b", "c"]}),
+        auto_class="AutoModelForTokenClassification",
+    ),
+    "sequence-classification": Case(
+        columns={"sequence": _GENES, "label": [("ei", "ie", "n")[(i * i) % 3 if i > 2 else i] for i in range(32)]},
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("accuracy", 1.0),
+        unlearnable=({"sequence": ["A", "C"], "label": ["n", "n"]},),
+        strange={"sequence": ["A", "C"], "label": ["n", "ee"]},
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            SequenceClassification(class_weights={"ei": 1.0, "ie": 0.0, "n": 2.0}),
+            {"sequence": ["A", "CG"], "label": ["ie", "ie"]},
+        ),
+        oracle=_classes,
+        others=(SequenceClassification(class_weights="balanced"), SequenceClassification(label_smoothing=0.2)),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta", "modernbert"),
+    ),
+    "multi-label-sequence-classification": Case(
+        columns={
+            "sequence": _GENES,
+            "targets": [
+                {
+                    "toxic": i % 2 if i % 5 else None,
+                    "bitter": i // 2 % 2 if i % 3 or not i % 5 else None,
+                    "odd": 1.0 - i % 2,
+                }
+                for i in range(32)
+            ],
+        },
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: list(p.probabilities.values()),
+        learned=("roc_auc", 1.0),
+        unlearnable=({"sequence": ["A", "C"], "targets": [{"toxic": 1}, {"toxic": 1}]},),
+        strange=None,
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            MultiLabelSequenceClassification(target_weights={"toxic": 0.0}),
+            {"sequence": ["A", "CG"], "targets": [dict.fromkeys(("bitter", "odd"), None) | {"toxic": 1}] * 2},
+        ),
+        oracle=_classes_with_gaps,
+        others=(MultiLabelSequenceClassification(target_weights={"toxic": 3.0}),),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
+    ),
+    "sequence-regression": Case(
+        columns={
+            "sequence": _GENES,
+            "targets": [
+                {
+                    "logS": ((i * 11) % 32) / 16 - 1 if i % 4 else None,
+                    "melts": 300.0 + i if i % 3 or not i % 4 else None,
+                }
+                for i in range(32)
+            ],
+        },
+        outputs=2,
+        fake=_scores,
+        numbers=lambda p: list(p.values.values()),
+        learned=("r2", 0.99),
+        unlearnable=(),
+        strange=None,
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            SequenceRegression(target_weights={"logS": 0.0}),
+            {"sequence": ["A", "CG"], "targets": [{"logS": 1.0, "melts": None}] * 2},
+        ),
+        oracle=_numbers_with_gaps,
+        others=(
+            SequenceRegression(huber_delta=0.3),
+            SequenceRegression(target_weights={"melts": 0.5}),
+            SequenceRegression(standardize=False),
+        ),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
+    ),
+    "residue-classification": Case(
+        columns={
+            "sequence": _GENES,
+            "residue_labels": ["".join("RY"[letter in "CT"] for letter in gene) for gene in _GENES],
+            "residue_mask": ["".join("10"[place % 4 == 3] for place in range(len(gene))) for gene in _GENES],
+        },
+        outputs=2,
+        fake=of_tokens,
+        numbers=lambda p: [number for numbers in p.probabilities.values() for number in numbers],
+        learned=("accuracy", 1.0),
+        unlearnable=({"sequence": ["A", "CG"], "residue_labels": ["R", "RR"]},),
+        strange={"sequence": ["A", "CG"], "residue_labels": ["R", "RX"]},
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            ResidueClassification(),
+            {"sequence": ["A", "CG"], "residue_labels": ["R", "YR"], "residue_mask": ["0", "00"]},
+        ),
+        oracle=_letters,
+        others=(
+            ResidueClassification(class_weights="balanced"),
+            ResidueClassification(label_smoothing=0.2),
+            ResidueClassification(stride=4),
+        ),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
         auto_class="AutoModelForTokenClassification",
     ),
     "relation-extraction": Case(

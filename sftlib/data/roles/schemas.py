@@ -15,6 +15,7 @@ from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.sequences import ResidueLabelsRole, ResidueMaskRole, SequenceRole, TargetsRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
@@ -24,7 +25,7 @@ from sftlib.support.checking import choice, raise_together
 Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
-OPTIONS = ("task", "label_names", "on_invalid")
+OPTIONS = ("task", "label_names", "on_invalid", "alphabet", "strand")
 
 
 @final
@@ -100,6 +101,8 @@ class Schemas:
 _TEXT: Roles = {"text": TextRole()}
 _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
+_SEQUENCE: Roles = {"sequence": SequenceRole()}
+_RESIDUES: Roles = {"residue_labels": ResidueLabelsRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
@@ -138,6 +141,27 @@ SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRol
 SCHEMAS.register(Schema("image-classification", _IMAGE, {}, {"label": LabelRole()}))
 SCHEMAS.register(Schema("multi-label-image-classification", _IMAGE, {}, {"labels": LabelListRole()}))
 SCHEMAS.register(Schema("image-regression", _IMAGE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("sequence-classification", _SEQUENCE, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-sequence-classification", _SEQUENCE, {}, {"labels": LabelListRole()}))
+SCHEMAS.register(
+    Schema(
+        "multi-label-sequence-classification", _SEQUENCE, {}, {"targets": TargetsRole(classes=True)}, named_only=True
+    )
+)
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"targets": TargetsRole()}))
+SCHEMAS.register(
+    Schema("residue-classification", _SEQUENCE, {}, _RESIDUES, relations=[SameLength("sequence", "residue_labels")])
+)
+SCHEMAS.register(
+    Schema(
+        "residue-classification",
+        _SEQUENCE,
+        {},
+        _RESIDUES | {"residue_mask": ResidueMaskRole()},
+        relations=[SameLength("sequence", "residue_labels"), SameLength("sequence", "residue_mask")],
+    )
+)
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -30,6 +30,7 @@ from sftlib.models.files.strict import (
 from sftlib.models.image_processors import saved_processor
 from sftlib.models.language.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
+from sftlib.models.output_scale import plain_weights
 from sftlib.models.sources import Head, seeded
 from sftlib.support import storage
 
@@ -93,7 +94,7 @@ def read_image_processor(folder: Path) -> Any:
 def _once(model: nn.Module) -> dict[str, Tensor]:
     """Every weight under the first of its names; of tied ones safetensors itself would choose by a hash."""
     first: dict[tuple[Any, ...], str] = {}
-    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    weights = plain_weights(model)
     for name, weight in weights.items():
         place = (weight.data_ptr(), tuple(weight.shape), weight.stride()) if weight.numel() else (name,)
         first.setdefault(place, name)
