@@ -13,6 +13,7 @@ from sftlib._version import __version__
 
 if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sftlib.models.language.generation import Generation
     from sftlib.models.pretrained import Pretrained
     from sftlib.tasks import (
+        AudioClassification,
         CausalLM,
         ImageClassification,
         MaskedLM,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         QuestionAnswering,
         RelationExtraction,
         Seq2Seq,
+        SpeechRecognition,
         TextClassification,
         TextEmbedding,
         TextRegression,
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
+    "Audio",
+    "AudioClassification",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -54,6 +59,7 @@ __all__ = [
     "QuestionAnswering",
     "RelationExtraction",
     "Seq2Seq",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -64,6 +70,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Audio": "sftlib.encoders.audio.inputs",
+    "AudioClassification": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -81,6 +89,7 @@ _HOME = {
     "QuestionAnswering": "sftlib.tasks",
     "RelationExtraction": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
+    "SpeechRecognition": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",

@@ -7,7 +7,8 @@
     families.py        the list of families, and which one a set of names and references belongs to
     bound.py           a family with options of its own
     classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
-    retrieval.py       one family each
+    retrieval.py       speech.py
+                       one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     numbers.py         a metric function for answers that are a number
@@ -32,6 +33,7 @@ from sftlib.metrics.regression import Regression
 from sftlib.metrics.relations import Relations
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
+from sftlib.metrics.speech import Speech
 from sftlib.metrics.texts import Texts
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Relations",
     "Retrieval",
     "Spans",
+    "Speech",
     "Texts",
     "number_match",
 ]

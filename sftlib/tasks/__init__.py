@@ -7,6 +7,8 @@ from typing import NamedTuple
 from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
+from sftlib.tasks.audio.classification import AudioClassification
+from sftlib.tasks.audio.speech_recognition import SpeechRecognition
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
 from sftlib.tasks.text.causal_lm import CausalLM
@@ -32,6 +34,8 @@ TASKS: tuple[type[Task], ...] = (
     MaskedLM,
     TextEmbedding,
     ImageClassification,
+    AudioClassification,
+    SpeechRecognition,
 )
 
 
@@ -91,6 +95,7 @@ def facts() -> list[Facts]:
 
 __all__ = [
     "TASKS",
+    "AudioClassification",
     "CausalLM",
     "Facts",
     "ImageClassification",
@@ -100,6 +105,7 @@ __all__ = [
     "QuestionAnswering",
     "RelationExtraction",
     "Seq2Seq",
+    "SpeechRecognition",
     "Task",
     "TextClassification",
     "TextEmbedding",

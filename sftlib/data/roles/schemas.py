@@ -15,6 +15,7 @@ from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
@@ -100,6 +101,7 @@ class Schemas:
 _TEXT: Roles = {"text": TextRole()}
 _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
+_AUDIO: Roles = {"audio": AudioRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
@@ -138,6 +140,8 @@ SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRol
 SCHEMAS.register(Schema("image-classification", _IMAGE, {}, {"label": LabelRole()}))
 SCHEMAS.register(Schema("multi-label-image-classification", _IMAGE, {}, {"labels": LabelListRole()}))
 SCHEMAS.register(Schema("image-regression", _IMAGE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -84,8 +84,7 @@ class Prefix:
         """The modules that need not run when the output is known."""
         if self.layers is not None:
             return self._numbered(0, self.layers)
-        model: Any = self.model
-        return [(model, model.base_model_prefix)]
+        return [(self.model, name) for name, child in self.model.named_children() if child is self.last]
 
     def _numbered(self, start: int, stop: int) -> list[Where]:
         return [(self._layers, str(i)) for i in range(start, stop)]
