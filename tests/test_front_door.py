@@ -12,6 +12,8 @@ import sftlib
 
 # Adding a public name is a decision: it is made here too.
 CURATED = {
+    "Audio",
+    "AudioClassification",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -29,6 +31,7 @@ CURATED = {
     "QuestionAnswering",
     "RelationExtraction",
     "Seq2Seq",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -43,6 +46,7 @@ HEAVY = (
     "tokenizers",
     "sklearn",
     "scipy",
+    "soundfile",
     "pandas",
     "polars",
     "datasets",

@@ -190,7 +190,7 @@ class AudioEncoder(Encoder):
         self._say_rates([length.rate for length in lengths])
         cut = cuts([resampled_length(length, self.rate) for length in lengths], self.piece, self.shared)
         samples = np.full(len(cut.owners), self.piece) if self.fixed else cut.stops - cut.starts
-        cost = np.maximum(1, samples * _COST_A_SECOND // self.rate).astype(np.int64)
+        cost = np.maximum(1, self._frames(samples.astype(np.int64)))
         filed = Filed(Pieces(sounds, *cut), identified(digest_of_value))
         writer.refer({self.name: filed}, cost, owners=cut.owners)
 
@@ -199,6 +199,13 @@ class AudioEncoder(Encoder):
         pieces = encoded.inputs[self.name]
         assert isinstance(pieces, Filed)
         return np.array([pieces[row][1:3] for row in range(len(pieces))], np.int64).reshape(-1, 2)
+
+    def _frames(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(P,) how many frames the model makes of so many samples, or about so many."""
+        if self.fixed or not self._steps:
+            return samples * _COST_A_SECOND // self.rate
+        found: NDArray[np.int64] = frames_after(torch.from_numpy(samples), self._steps).numpy()
+        return found
 
     def frames(self, samples: NDArray[np.int64]) -> list[int] | None:
         """How many frames the model makes at least of so many samples in training; None where nobody can say.
@@ -211,8 +218,7 @@ class AudioEncoder(Encoder):
         left = samples if self.seconds is None else np.minimum(samples, round(self.seconds * self.rate))
         for step in self.augment:
             left = np.floor(left * step.shortest).astype(np.int64)
-        found: list[int] = frames_after(torch.from_numpy(left), self._steps).tolist()
-        return found
+        return self._frames(left).tolist()
 
     def _say_rates(self, rates: Sequence[int]) -> None:
         """Say once that sounds are resampled: telephone speech has lost what a model of 16 kHz listens for."""

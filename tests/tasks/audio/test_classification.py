@@ -12,6 +12,7 @@ from torch import nn
 from transformers import pipeline
 
 from sftlib import Audio, AudioClassification, FineTuner, TaskDataset
+from sftlib.encoders.audio.augment import Gain
 from sftlib.errors import OptionError
 from sftlib.testing import AUDIO_FAMILIES, tiny_audio_model, tiny_feature_extractor, waves, write_waves
 
@@ -146,7 +147,14 @@ def test_options_and_inputs_that_cannot_be() -> None:
         tuner.predict([3.5])
 
 
-def test_what_is_frozen_is_computed_once() -> None:
+@pytest.mark.parametrize("family", AUDIO_FAMILIES)
+def test_what_is_frozen_is_computed_once_for_each_sound(family: str) -> None:
     data = TaskDataset(waves(12))
-    tuner = tuner_of("whisper", freeze="backbone").fit(data, progress=False)
-    assert tuner._fitted.recall is not None  # type: ignore[union-attr]
+    whole = tuner_of(family, freeze="backbone").fit(data, progress=False)
+    assert whole._fitted.recall is not None  # type: ignore[union-attr]
+    names = [name for name, weight in whole.model.named_parameters() if not weight.requires_grad]
+    anew = Audio(processor=tiny_feature_extractor(family), augment=Gain(decibels=0.0))  # drawn, and so never kept
+    plain = tuner_of(family, freeze=names, inputs=anew).fit(data, progress=False)
+    losses = [[record["loss"] for record in tuner.history.steps] for tuner in (whole, plain)]
+    assert np.allclose(*losses, rtol=1e-5)
+    assert apart(whole.predict(data), plain.predict(data)) <= 1e-5
