@@ -183,9 +183,9 @@ class FromFiles(Rows):
         """One folder per class, of pictures, of sounds or of ``.txt`` files: one file a row, in sorted order.
 
         The columns are ``image`` or ``audio`` (a path) or ``text``, ``label`` (the name of the folder) and ``path``
-        (from the given folder on). Folders inside of a class belong to it. A file is a sound by its suffix, and a picture
-        by its suffix or, failing that, by its first bytes; other files are passed over, and the logger ``sftlib`` says how
-        many and which.
+        (from the given folder on). Folders inside of a class belong to it. A file is a sound by its suffix, and a
+        picture by its suffix or, failing that, by its first bytes; other files are passed over, and the logger
+        ``sftlib`` says how many and which.
 
         Args:
             path: the folder.

@@ -286,7 +286,7 @@ def kept(outputs: Outputs, prefix: Prefix, mask: Tensor | None, rows: int) -> tu
 
 
 def _of_frames(model: nn.Module, mask: Tensor | None, hidden: Tensor) -> Tensor | None:
-    """(B, T) where a hidden state stands, of a model whose mask counts what it has made fewer of: samples of a sound."""
+    """(B, T) where a hidden state stands, of a model whose mask counts samples, of which it has made fewer frames."""
     own: Any = getattr(model, "_get_feature_vector_attention_mask", None)
     if mask is None or own is None or hidden.shape[:2] == mask.shape:
         return mask
