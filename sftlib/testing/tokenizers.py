@@ -86,7 +86,8 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
 def tiny_speech_tokenizer() -> WhisperTokenizer:
     """A tokenizer of Whisper's kind with a token for each printable character.
 
-    Its control tokens are those of `tiny_audio_model`; one more stands at the end, where transformers looks for times.
+    Its control tokens are those of `tiny_audio_model`; the one for texts without times stands at the end, since
+    transformers takes whatever is behind it for a time.
 
     Example:
         >>> tokenizer = tiny_speech_tokenizer()
@@ -94,9 +95,9 @@ def tiny_speech_tokenizer() -> WhisperTokenizer:
         >>> len(ids), tokenizer.decode(ids)
         (4, ' one')
     """
-    control = ["<|nospeech|>", "<|notimestamps|>", "<|startoftranscript|>", "<|endoftext|>"]
+    control = ["<|nospeech|>", "<|startofprev|>", "<|startoftranscript|>", "<|endoftext|>"]
     letters = string.printable[:95].replace(" ", "\u0120")  # as byte-level tokenizers write a blank
-    names = [*control, *letters, "<|startofprev|>"]
+    names = [*control, *letters, "<|notimestamps|>"]
     end = control.pop()
     return WhisperTokenizer(
         vocab={name: number for number, name in enumerate(names)},

@@ -264,7 +264,7 @@ def test_the_end_is_learned_though_padding_is_the_same_token() -> None:
     for row in data:
         features = tiny_feature_extractor("whisper")(row["audio"]["array"], sampling_rate=16_000, return_tensors="pt")
         ids = [*tokenizer(f" {row['text']}", add_special_tokens=False)["input_ids"], end]
-        read = torch.tensor([[start, 1, *ids[:-1]]])  # 1 says: without times
+        read = torch.tensor([[start, len(tokenizer) - 1, *ids[:-1]]])  # the last token says: without times
         with torch.no_grad():
             scores = model(features["input_features"], decoder_input_ids=read).logits[0, 1:]
         total += float(torch.nn.functional.cross_entropy(scores, torch.tensor(ids), reduction="sum"))
