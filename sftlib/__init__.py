@@ -13,6 +13,7 @@ from sftlib._version import __version__
 
 if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.sequence.inputs import Sequence
     from sftlib.encoders.text.inputs import Text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sftlib.models.language.generation import Generation
     from sftlib.models.pretrained import Pretrained
     from sftlib.tasks import (
+        AudioClassification,
         CausalLM,
         ImageClassification,
         MaskedLM,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         Seq2Seq,
         SequenceClassification,
         SequenceRegression,
+        SpeechRecognition,
         TextClassification,
         TextEmbedding,
         TextRegression,
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
+    "Audio",
+    "AudioClassification",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -64,6 +69,7 @@ __all__ = [
     "Sequence",
     "SequenceClassification",
     "SequenceRegression",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -74,6 +80,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Audio": "sftlib.encoders.audio.inputs",
+    "AudioClassification": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -96,6 +104,7 @@ _HOME = {
     "Sequence": "sftlib.encoders.sequence.inputs",
     "SequenceClassification": "sftlib.tasks",
     "SequenceRegression": "sftlib.tasks",
+    "SpeechRecognition": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",

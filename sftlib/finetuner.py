@@ -234,7 +234,7 @@ class FineTuner:
         """
         callbacks = check_callbacks(callbacks)
         raise_together([true_or_false("progress", progress)])
-        task, comm = choose_task(self._arguments, train, valid, callbacks), open_comm()
+        task, comm = self._chosen(train, valid, callbacks), open_comm()
         call = Call(
             arguments=self._arguments.of(task),
             source=self._source,
@@ -316,7 +316,7 @@ class FineTuner:
             OptionError: options that do not go with the data or the model.
             ArtifactError: a model or a tokenizer that cannot be opened.
         """
-        fitted = self._fitted_for(choose_task(self._arguments, train, valid))
+        fitted = self._fitted_for(self._chosen(train, valid))
         return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
 
     # Use.
@@ -388,7 +388,7 @@ class FineTuner:
         require_labelled(data, "preview", self.task)
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
-        fitted = self._fitted_for(choose_task(self._arguments, data, None))
+        fitted = self._fitted_for(self._chosen(data, None))
         return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder))
 
     @checked
@@ -554,6 +554,11 @@ class FineTuner:
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
+
+    def _chosen(self, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()) -> Task:
+        """The task for this data, as the model learns it."""
+        task = choose_task(self._arguments, train, valid, callbacks)
+        return task.beside(self._source, self._arguments.reading(task))
 
     def _fitted_for(self, task: Task) -> Fitted:
         """What was fitted for this very task; else what `fit` would begin with."""

@@ -12,6 +12,8 @@ import sftlib
 
 # Adding a public name is a decision: it is made here too.
 CURATED = {
+    "Audio",
+    "AudioClassification",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -34,6 +36,7 @@ CURATED = {
     "Sequence",
     "SequenceClassification",
     "SequenceRegression",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -48,6 +51,7 @@ HEAVY = (
     "tokenizers",
     "sklearn",
     "scipy",
+    "soundfile",
     "pandas",
     "polars",
     "datasets",

@@ -13,6 +13,7 @@ from sftlib.data.files import biology, folders, readers
 from sftlib.data.files.conll import read_conll
 from sftlib.data.files.instructions import read_alpaca, read_sharegpt
 from sftlib.data.files.json import read_json
+from sftlib.data.files.manifests import read_manifest
 from sftlib.data.files.squad import read_squad
 from sftlib.data.kinds.base import Label
 from sftlib.data.kinds.label_names import union
@@ -179,11 +180,12 @@ class FromFiles(Rows):
         on_invalid: str = "error",
         **roles: str | Sequence[str] | None,
     ) -> Self | tuple[Self, ...]:
-        """One folder per class, of pictures or of ``.txt`` files: one file a row, in sorted order.
+        """One folder per class, of pictures, of sounds or of ``.txt`` files: one file a row, in sorted order.
 
-        The columns are ``image`` (a path) or ``text``, ``label`` (the name of the folder) and ``path`` (from the given
-        folder on). Folders inside of a class belong to it. A file is a picture by its suffix or, failing that, by its
-        first bytes; other files are passed over, and the logger ``sftlib`` says how many and which.
+        The columns are ``image`` or ``audio`` (a path) or ``text``, ``label`` (the name of the folder) and ``path``
+        (from the given folder on). Folders inside of a class belong to it. A file is a sound by its suffix, and a
+        picture by its suffix or, failing that, by its first bytes; other files are passed over, and the logger
+        ``sftlib`` says how many and which.
 
         Args:
             path: the folder.
@@ -193,16 +195,16 @@ class FromFiles(Rows):
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
             on_invalid: as for `TaskDataset`.
-            **roles: as for `TaskDataset`; ``image="image"`` or ``text="text"`` says which files are meant where there
-                are both.
+            **roles: as for `TaskDataset`; ``image="image"``, ``audio="audio"`` or ``text="text"`` says which files are
+                meant where there are several kinds.
 
         Raises:
-            DataError: no such folder, no class folders, a class without files, texts that cannot be decoded, pictures
-                that cannot be read, and as for `TaskDataset`.
+            DataError: no such folder, no class folders, a class without files, texts that cannot be decoded,
+                pictures or sounds that cannot be read, and as for `TaskDataset`.
         """
-        role = next((role for role in ("image", "text") if roles.get(role) == role), None)
+        role = next((role for role in folders.FILES if roles.get(role) == role), None)
         if role is None and task in SCHEMAS.tasks:
-            role = next((role for role in ("image", "text") if role in roles_of(task)), None)
+            role = next((role for role in folders.FILES if role in roles_of(task)), None)
         if splits is None:
             tables = [folders.read_folder(path, encoding=encoding, role=role)]
         else:
@@ -212,6 +214,39 @@ class FromFiles(Rows):
             return parts[0]
         names = reduce(union, (part.label_names for part in parts))
         return tuple(part._of(part._store, part._index, names) for part in parts)
+
+    @classmethod
+    @checked
+    def from_manifest(
+        cls,
+        path: str | PathLike[str],
+        *,
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | None,
+    ) -> Self:
+        """Sounds of a list, one a row: a table, JSON Lines, a folder of Kaldi's, or one of LJSpeech's layout.
+
+        Paths in a list start from its folder. Of JSON Lines in NeMo's layout ``audio_filepath`` is the column
+        ``audio``. A Kaldi folder has the columns ``audio``, ``id`` and, where its files are there, ``text``,
+        ``speaker`` and ``language``; what ``segments`` cuts out is held in memory, and commands in ``wav.scp`` are
+        never run. An LJSpeech folder has ``audio``, ``text``, ``normalized_text`` and ``id``.
+
+        Args:
+            path: a ``.csv``, ``.tsv`` or ``.jsonl`` file, or a folder.
+            encoding: how the bytes of a table spell text.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            DataError: no such file, lines that cannot be used, sounds that cannot be read, and as for `TaskDataset`.
+        """
+        table = read_manifest(path, encoding=encoding)
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
 
     @classmethod
     @checked

@@ -127,6 +127,7 @@ class Encoder(ABC):
 
         Raises:
             OptionError: saying what.
+            DataError: with every row.
         """
 
     @abstractmethod

@@ -8,6 +8,8 @@
     bound.py           a family with options of its own
     classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
     retrieval.py  targets.py  residues.py                                        one family each
+    retrieval.py       speech.py
+                       one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     numbers.py         a metric function for answers that are a number
@@ -34,6 +36,7 @@ from sftlib.metrics.residues import Residues
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.targets import TargetClasses, TargetNumbers
+from sftlib.metrics.speech import Speech
 from sftlib.metrics.texts import Texts
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Spans",
     "TargetClasses",
     "TargetNumbers",
+    "Speech",
     "Texts",
     "number_match",
 ]

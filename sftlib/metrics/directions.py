@@ -16,6 +16,10 @@ _LOWER = frozenset(
         "ter",
         "error_rate",
         "character_error_rate",
+        "wer",
+        "cer",
+        "wer_normalized",
+        "cer_normalized",
     }
 )
 

@@ -15,6 +15,7 @@ from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
+from sftlib.metrics.speech import Speech
 from sftlib.metrics.texts import Texts
 from sftlib.support.checking import nearest, raise_together
 
@@ -26,6 +27,7 @@ FAMILIES: tuple[Kind, ...] = (
     Answers,
     LanguageModel,
     Retrieval,
+    Speech,
     Classification,
 )
 """In the order in which they are asked whether they accept references; a new family is added here."""

@@ -10,8 +10,8 @@ import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -28,6 +28,7 @@ from sftlib.models.opening import (
     found_in,
     looks_like_a_path,
     neighbours,
+    open_feature_extractor,
     open_image_processor,
     open_tokenizer,
     opening,
@@ -51,6 +52,7 @@ class Head:
         outputs: width of a new output layer; None where the model brings the one it was trained with.
         problem_type: transformers' name of the problem, stored for its pipelines, where it has one.
         labels: the label of each output as a string; empty when outputs are not classes.
+        more: further fields of a transformers config that the head needs, such as the size of a vocabulary.
         advice: what a user may do whose model has no such head, to end a message with.
     """
 
@@ -59,17 +61,19 @@ class Head:
     problem_type: str | None = None
     labels: tuple[str, ...] = ()
     advice: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """The fields of a transformers config that say the same."""
         if self.outputs is None:
-            return {}
+            return dict(self.more)
         names = self.labels or tuple(f"LABEL_{i}" for i in range(self.outputs))
         return {
             "num_labels": self.outputs,
             **({} if self.problem_type is None else {"problem_type": self.problem_type}),
             "id2label": dict(enumerate(names)),
             "label2id": {name: i for i, name in enumerate(names)},
+            **self.more,
         }
 
 
@@ -110,6 +114,10 @@ class ModelSource(ABC):
             longest: tokens of the longest row that was asked for, or None.
         """
         return self
+
+    def feature_extractor(self) -> Any:
+        """The feature extractor that belongs to a model of sounds, or None."""
+        return None
 
     @abstractmethod
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
@@ -166,6 +174,10 @@ class PretrainedSource(ModelSource):
     def image_processor(self) -> Any:
         self._read_config()
         return open_image_processor(self._name, option="model")
+
+    def feature_extractor(self) -> Any:
+        self._read_config()
+        return open_feature_extractor(self._name, option="model")
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
@@ -344,6 +356,9 @@ class AdaptedSource(ModelSource):
 
     def reading(self, vocabulary: int | None, longest: int | None) -> AdaptedSource:
         return AdaptedSource(self._origin.reading(vocabulary, longest), self._model)
+
+    def feature_extractor(self) -> Any:
+        return self._origin.feature_extractor()
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         model = self._origin.build(head, dropout=dropout, seed=seed)

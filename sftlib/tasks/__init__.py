@@ -7,6 +7,8 @@ from typing import NamedTuple
 from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
+from sftlib.tasks.audio.classification import AudioClassification
+from sftlib.tasks.audio.speech_recognition import SpeechRecognition
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
 from sftlib.tasks.sequence.classification import SequenceClassification
@@ -40,6 +42,8 @@ TASKS: tuple[type[Task], ...] = (
     MultiLabelSequenceClassification,
     SequenceRegression,
     ResidueClassification,
+    AudioClassification,
+    SpeechRecognition,
 )
 
 
@@ -99,6 +103,7 @@ def facts() -> list[Facts]:
 
 __all__ = [
     "TASKS",
+    "AudioClassification",
     "CausalLM",
     "Facts",
     "ImageClassification",
@@ -112,6 +117,7 @@ __all__ = [
     "Seq2Seq",
     "SequenceClassification",
     "SequenceRegression",
+    "SpeechRecognition",
     "Task",
     "TextClassification",
     "TextEmbedding",

@@ -86,6 +86,7 @@ class Task(Checked, ABC):
         couples_rows: whether a row's loss depends on the other rows of the batch; `by_row` and `from_rows` then say
             how such a batch is cut.
         every_row_counts: whether a run is refused for a single row of which nothing is learned.
+        nothing_left: why of a row nothing may be left to learn, and what to do; for messages.
         shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
             further inputs. Nothing can then be known of a row beforehand, and anything may come.
         family: the family of its metrics, or None to have it found by their names.
@@ -99,6 +100,10 @@ class Task(Checked, ABC):
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
+    nothing_left: ClassVar[str] = (
+        "the answer begins beyond it, or the row does not end with one; raise max_length, shorten the inputs, drop "
+        "what follows the last answer, or drop these rows"
+    )
     family: ClassVar[Kind | None] = None
     renamed: ClassVar[Mapping[str, str]] = {}
 
@@ -110,6 +115,18 @@ class Task(Checked, ABC):
         Raises:
             LabelError: labels that cannot be learned.
             OptionError: an option that does not go with the data.
+        """
+        return self
+
+    def beside(self, source: ModelSource, inputs: Any) -> Task:
+        """The task as this model learns it; the same for all models, unless a task may be learned in several ways.
+
+        Args:
+            source: of the model.
+            inputs: how its inputs are to be read.
+
+        Raises:
+            OptionError: the model cannot learn it.
         """
         return self
 

@@ -16,6 +16,7 @@ from sftlib.data.kinds.labels import LabelListRole, LabelRole
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.kinds.sequences import ResidueLabelsRole, ResidueMaskRole, SequenceRole, TargetsRole
+from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
@@ -103,6 +104,7 @@ _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
 _SEQUENCE: Roles = {"sequence": SequenceRole()}
 _RESIDUES: Roles = {"residue_labels": ResidueLabelsRole()}
+_AUDIO: Roles = {"audio": AudioRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
@@ -162,6 +164,8 @@ SCHEMAS.register(
         relations=[SameLength("sequence", "residue_labels"), SameLength("sequence", "residue_mask")],
     )
 )
+SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -13,10 +13,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from sftlib.models.feature_extractors import saved_extractor
 from sftlib.models.files.strict import (
+    AUDIO_FILES,
     GENERATION,
     IMAGE_FILES,
     bounded,
+    check_feature_extractor,
     check_image_processor,
     check_tokenizer,
     check_weights_fit,
@@ -91,6 +94,24 @@ def read_image_processor(folder: Path) -> Any:
         return saved_processor(folder, local=True)
 
 
+def write_feature_extractor(extractor: Any, folder: Path) -> None:
+    """Write a feature extractor's file."""
+    extractor.save_pretrained(folder)
+    (name,) = AUDIO_FILES
+    _leave_out_refused(folder / name)
+
+
+def read_feature_extractor(folder: Path) -> Any:
+    """The folder's feature extractor.
+
+    Raises:
+        ValueError: its file asks for more than data, or cannot be used.
+    """
+    check_feature_extractor(folder)
+    with quiet(), told("the feature extractor cannot be opened"):
+        return saved_extractor(folder, local=True)
+
+
 def _once(model: nn.Module) -> dict[str, Tensor]:
     """Every weight under the first of its names; of tied ones safetensors itself would choose by a hash."""
     first: dict[tuple[Any, ...], str] = {}
@@ -118,6 +139,7 @@ def read_model(folder: Path, head: Head) -> nn.Module:
     with quiet(), seeded(0):  # weights are drawn before they are filled: not from the user's generator
         with told(f"{CONFIG} cannot be used"), bounded(stored):
             built = transformers.AutoConfig.for_model(config["model_type"], **plain)
+            _check_more(built, head)
             with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
                 check_weights_fit(_from_config(built, head), stored)
         with told(f"{CONFIG} cannot be used"):
@@ -148,6 +170,13 @@ def _check_labels(config: Mapping[str, Any], head: Head) -> None:
     names = {str(number): name for number, name in wanted["id2label"].items()}
     expected = {**wanted, "id2label": names}
     wrong = [name for name, value in expected.items() if name in config and config[name] != value]
+    if wrong:
+        raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
+
+
+def _check_more(config: Any, head: Head) -> None:
+    """Refuse a config that lacks what the head needs, such as a vocabulary of the right size."""
+    wrong = [name for name, value in head.more.items() if getattr(config, name, None) != value]
     if wrong:
         raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
 

@@ -228,7 +228,7 @@ def test_broken_files_are_dropped_when_asked(tmp_path: Path, caplog: pytest.LogC
         ),
         ("a\0b", "a path that no file can have"),
         ("a\ud800b", "a path that no file can have"),
-        (".", "a folder instead of the file of a picture"),
+        (".", "a folder instead of a file"),
         ("x" * 5000, "a file that cannot be opened"),
         (np.zeros((4, 4, 3)), r"other numbers than uint8: row 1 \(float64 of shape \(4, 4, 3\)\); scale it"),
         (np.zeros((3, 9, 9), np.uint8), r"another shape.*\(3, 9, 9\).*put the channels last"),
