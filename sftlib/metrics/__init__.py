@@ -7,7 +7,7 @@
     families.py        the list of families, and which one a set of names and references belongs to
     bound.py           a family with options of its own
     classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
-    retrieval.py       one family each
+    retrieval.py  verification.py      one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     numbers.py         a metric function for answers that are a number
@@ -33,6 +33,7 @@ from sftlib.metrics.relations import Relations
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.texts import Texts
+from sftlib.metrics.verification import Verification
 
 __all__ = [
     "Answers",
@@ -48,5 +49,6 @@ __all__ = [
     "Retrieval",
     "Spans",
     "Texts",
+    "Verification",
     "number_match",
 ]

@@ -16,6 +16,8 @@ _LOWER = frozenset(
         "ter",
         "error_rate",
         "character_error_rate",
+        "eer",
+        "min_dcf",
     }
 )
 

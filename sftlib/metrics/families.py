@@ -16,6 +16,7 @@ from sftlib.metrics.regression import Regression
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
 from sftlib.metrics.texts import Texts
+from sftlib.metrics.verification import Verification
 from sftlib.support.checking import nearest, raise_together
 
 FAMILIES: tuple[Kind, ...] = (
@@ -26,6 +27,7 @@ FAMILIES: tuple[Kind, ...] = (
     Answers,
     LanguageModel,
     Retrieval,
+    Verification,
     Classification,
 )
 """In the order in which they are asked whether they accept references; a new family is added here."""

@@ -9,6 +9,9 @@ from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
+from sftlib.tasks.image.embedding import ImageEmbedding
+from sftlib.tasks.image.multi_label import MultiLabelImageClassification
+from sftlib.tasks.image.regression import ImageRegression
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -32,6 +35,9 @@ TASKS: tuple[type[Task], ...] = (
     MaskedLM,
     TextEmbedding,
     ImageClassification,
+    MultiLabelImageClassification,
+    ImageRegression,
+    ImageEmbedding,
 )
 
 
@@ -94,9 +100,12 @@ __all__ = [
     "CausalLM",
     "Facts",
     "ImageClassification",
+    "ImageEmbedding",
+    "ImageRegression",
     "LossSum",
     "MaskedLM",
     "MultiLabelClassification",
+    "MultiLabelImageClassification",
     "QuestionAnswering",
     "RelationExtraction",
     "Seq2Seq",

@@ -17,6 +17,7 @@ from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
+from sftlib.data.kinds.verdicts import SameRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
 from sftlib.data.roles.relations import AnswersInside, Differ, Relation, SameLength, SpanInside
 from sftlib.support.checking import choice, raise_together
@@ -138,6 +139,8 @@ SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRol
 SCHEMAS.register(Schema("image-classification", _IMAGE, {}, {"label": LabelRole()}))
 SCHEMAS.register(Schema("multi-label-image-classification", _IMAGE, {}, {"labels": LabelListRole()}))
 SCHEMAS.register(Schema("image-regression", _IMAGE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("image-embedding", _IMAGE, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("image-embedding", _IMAGE | {"image_pair": ImageRole()}, {}, {"same": SameRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:
