@@ -338,7 +338,7 @@ def seeded(seed: int) -> Iterator[None]:
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
     config.update(head.settings())
     if getattr(config, "architectures", ()) is None:
-        config.architectures = []  # of a model that was never saved; where there are several classes, transformers looks
+        config.architectures = []  # transformers goes through them where there are several classes
     if dropout is None:
         return
     for part in (config, *parts_of(config)):

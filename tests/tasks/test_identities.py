@@ -84,7 +84,7 @@ def test_losses_by_loops() -> None:
         ]
         wrong = [value for value in wrong if value > 0]
         found = triplet(embeddings, target, margin=0.1)
-        assert (float(found.total), int(found.count)) == (pytest.approx(sum(wrong), rel=1e-9), len(wrong))
+        assert (float(found.total.detach()), int(found.count)) == (pytest.approx(sum(wrong), rel=1e-9), len(wrong))
         terms = []
         for a in rows:
             others = [b for b in rows if b != a]
@@ -92,7 +92,7 @@ def test_losses_by_loops() -> None:
             own = [10 * cosines[a, b] - below for b in others if who[a] == who[b]]
             terms += [-np.mean(own)] if own else []
         found = contrastive(embeddings, target, scale=10.0)
-        assert (float(found.total), int(found.count)) == (pytest.approx(sum(terms), rel=1e-9), len(terms))
+        assert (float(found.total.detach()), int(found.count)) == (pytest.approx(sum(terms), rel=1e-9), len(terms))
 
 
 def test_losses_of_another_library() -> None:
@@ -109,13 +109,13 @@ def test_losses_of_another_library() -> None:
             peer.W = nn.Parameter(centres.detach().T.contiguous())
             expected = peer(embeddings, target)
             found = functional.cross_entropy(ours(cosines, target, margin) * 32, target)
-            assert float(found) == pytest.approx(float(expected), rel=1e-5)
+            assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
         expected = peers.TripletMarginLoss(margin=0.1, distance=distances.CosineSimilarity())(embeddings, target)
         total, count = triplet(embeddings, target, margin=0.1)
-        assert float(total / count) == pytest.approx(float(expected), rel=1e-6)
+        assert float((total / count).detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
         expected = peers.SupConLoss(temperature=0.1)(embeddings, target)
         total, count = contrastive(embeddings, target, scale=10)
-        assert float(total / count) == pytest.approx(float(expected), rel=1e-6)
+        assert float((total / count).detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
 
 
 @pytest.mark.parametrize("rows", [16, 4, 1, 7])
