@@ -359,7 +359,7 @@ class FineTuner:
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._ready("predict")
-        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs)
+        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []

@@ -38,6 +38,7 @@ _OF_A_KIND = {
     "text.texts",
     "text.writing",
 }
+_OF_A_KIND = {"identities", "image.pictures", "text.texts", "text.writing"}
 TASK_SHARED = {"base", "plan", "labels", "earlier", "vector", "single_label", "multi_label", "regression", *_OF_A_KIND}
 TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the tasks
 

@@ -157,6 +157,17 @@ class Encoder(ABC):
             draws: of this epoch; None in evaluation, where nothing is drawn.
         """
 
+    def unread(self, encoded: Encoded, rows: Rows) -> Loaded:
+        """As `load`, of rows of which nothing is looked at any more, since what a model makes of them is known.
+
+        Nothing need be read then; what stands in its place must not pass for a row, should it be looked at after all.
+        """
+        return self.load(encoded, rows, None)
+
+    def still(self) -> Encoder:
+        """The same without drawing, where nobody asked for it: for rows that are then computed once for all epochs."""
+        return self
+
     @abstractmethod
     def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
         """Name -> (B, ...), what the model's ``forward`` takes."""

@@ -10,6 +10,7 @@
     retrieval.py  targets.py  residues.py                                        one family each
     retrieval.py       speech.py
                        one family each
+    retrieval.py  verification.py      one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     numbers.py         a metric function for answers that are a number
@@ -38,6 +39,7 @@ from sftlib.metrics.spans import Spans
 from sftlib.metrics.targets import TargetClasses, TargetNumbers
 from sftlib.metrics.speech import Speech
 from sftlib.metrics.texts import Texts
+from sftlib.metrics.verification import Verification
 
 __all__ = [
     "Answers",
@@ -57,5 +59,6 @@ __all__ = [
     "TargetNumbers",
     "Speech",
     "Texts",
+    "Verification",
     "number_match",
 ]

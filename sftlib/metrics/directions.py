@@ -20,6 +20,9 @@ _LOWER = frozenset(
         "cer",
         "wer_normalized",
         "cer_normalized",
+
+        "eer",
+        "min_dcf",
     }
 )
 

@@ -422,6 +422,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
     config.update(head.settings())
+    if getattr(config, "architectures", ()) is None:
+        config.architectures = []  # transformers goes through them where there are several classes
     if dropout is None:
         return
     for part in (config, *parts_of(config)):

@@ -41,6 +41,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
+    drawn = frozenset(task.attach(model, encoder, seed=arguments.seed)) | source.drawn
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
@@ -48,7 +49,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         model,
         arguments.adapter,
         head=task.head.auto_class,
-        drawn=source.drawn,
+        drawn=drawn,
         new_rows=new_rows,
         seed=arguments.seed,
     )
@@ -129,7 +130,7 @@ def training_report(
     passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), learned.cost))
     others, unit = None if valid is None else fitted.encode(valid), fitted.encoder.unit
     return TrainingReport(
-        data=train.report(valid),
+        data=train.report(_comparable(train, valid)),
         train=InputReport.of(encoded, fitted.task.shortened(encoded), unit),
         valid=None if others is None else InputReport.of(others, fitted.task.shortened(others), unit),
         max_length=fitted.encoder.facts.get("max_length"),
@@ -152,7 +153,13 @@ def opening_lines(
         f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
-    return [*lines, *train.report(valid).problems, *found.sentences(fitted.encoder.limit, "")]
+    problems = train.report(_comparable(train, valid)).problems
+    return [*lines, *fitted.task.said(train, valid), *problems, *found.sentences(fitted.encoder.limit, "")]
+
+
+def _comparable(train: TaskDataset, valid: TaskDataset | None) -> TaskDataset | None:
+    """Validation rows with the inputs of the training rows: others, such as pairs of them, cannot be compared."""
+    return valid if valid is not None and valid.inputs == train.inputs else None
 
 
 def _layout(fitted: Fitted) -> str:

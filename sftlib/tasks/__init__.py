@@ -15,6 +15,9 @@ from sftlib.tasks.sequence.classification import SequenceClassification
 from sftlib.tasks.sequence.multi_label import MultiLabelSequenceClassification
 from sftlib.tasks.sequence.regression import SequenceRegression
 from sftlib.tasks.sequence.residues import ResidueClassification
+from sftlib.tasks.image.embedding import ImageEmbedding
+from sftlib.tasks.image.multi_label import MultiLabelImageClassification
+from sftlib.tasks.image.regression import ImageRegression
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -44,6 +47,9 @@ TASKS: tuple[type[Task], ...] = (
     ResidueClassification,
     AudioClassification,
     SpeechRecognition,
+    MultiLabelImageClassification,
+    ImageRegression,
+    ImageEmbedding,
 )
 
 
@@ -107,10 +113,13 @@ __all__ = [
     "CausalLM",
     "Facts",
     "ImageClassification",
+    "ImageEmbedding",
+    "ImageRegression",
     "LossSum",
     "MaskedLM",
     "MultiLabelClassification",
     "MultiLabelSequenceClassification",
+    "MultiLabelImageClassification",
     "QuestionAnswering",
     "RelationExtraction",
     "ResidueClassification",

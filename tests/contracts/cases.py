@@ -24,6 +24,8 @@ from sftlib import (
     Generation,
     Image,
     ImageClassification,
+    ImageEmbedding,
+    ImageRegression,
     MaskedLM,
     MultiLabelSequenceClassification,
     QuestionAnswering,
@@ -49,6 +51,7 @@ from sftlib.models.language.output_layers import Hidden
 from sftlib.models.sources import open_source
 from sftlib.tasks import TASKS
 from sftlib.tasks.base import Task
+from sftlib.tasks.identities import Seen
 from sftlib.tasks.text.masked_lm import GapScores
 from sftlib.testing import (
     ENCODERS,
@@ -154,6 +157,8 @@ class Case:
         family = family or self.families[0]
         if not self.reads_texts and not self.reads_sequences:
             return tiny_image_model(family, self.outputs, dropout=dropout)
+        if not self.reads_texts:
+            return tiny_image_model(family, self.outputs or 2, dropout=dropout, auto_class=self.auto_class)
         return tiny_model(family, self.outputs, dropout, auto_class=self.auto_class)
 
     def reading(self, family: str | None = None) -> dict[str, Any]:
@@ -232,6 +237,53 @@ def _label_sets(references: Sequence[Any], predictions: Sequence[Any]) -> dict[s
         "f1_samples": metrics.f1_score(truth, found, average="samples", zero_division=0),
         "loss": float(np.mean([metrics.log_loss(truth[:, k], scores[:, k], labels=[0, 1]) for k in range(len(names))])),
     }
+
+
+def _with_ranks(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    names = list(predictions[0].probabilities)
+    truth = np.array([[name in row for name in names] for row in references], dtype=int)
+    scores = np.array([[p.probabilities[name] for name in names] for p in predictions])
+    return {
+        **_label_sets(references, predictions),
+        "map": metrics.average_precision_score(truth, scores, average="macro"),
+    }
+
+
+def _verified(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """By scikit-learn's curve over all pairs, and by plain loops over neighbours."""
+    from scipy.optimize import brentq
+    from sklearn import metrics
+
+    vectors = np.array([p.embedding for p in predictions], np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    count = len(vectors)
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    cosines = np.array([vectors[i] @ vectors[j] for i, j in pairs])
+    same = np.array([references[i] == references[j] for i, j in pairs])
+    false, true, _ = metrics.roc_curve(same, cosines, drop_intermediate=False)
+    first, precision = [], []
+    for i in range(count):
+        order = sorted((j for j in range(count) if j != i), key=lambda j: -float(vectors[i] @ vectors[j]))
+        hits = [references[j] == references[i] for j in order]
+        of_own = sum(hits)
+        first.append(hits[0])
+        precision.append(sum(sum(hits[: k + 1]) / (k + 1) for k in range(of_own) if hits[k]) / of_own)
+    return {
+        "eer": brentq(lambda x: 1 - x - np.interp(x, false, true), 0.0, 1.0, xtol=1e-14),
+        "tar_at_far_1e-2": true[false <= 0.01].max(),
+        "roc_auc": metrics.roc_auc_score(same, cosines),
+        "recall_at_1": float(np.mean(first)),
+        "map_at_r": float(np.mean(precision)),
+    }
+
+
+def _identities_of(task: Task, batch: Batch) -> Seen:
+    """Random embeddings and cosines with centres, a function of the row alone."""
+    count = len(task.label_names or ())
+    found = of_rows(batch, 12 + count)
+    return Seen(torch.nn.functional.normalize(found[:, :12], dim=1), found[:, 12:].tanh() if count else None)
 
 
 def _numbers(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
@@ -777,6 +829,68 @@ CASES: dict[str, Case] = {
         families=("vit", "mobilenet_v2", "resnet"),
         auto_class="AutoModelForImageClassification",
         # One and the same picture in every epoch: what is augmented anew is not known by heart in 150 steps.
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "multi-label-image-classification": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "labels": [[name for name in ("circle", "square") if row["label"] != name] for row in _PICTURES],
+        },
+        outputs=2,
+        fake=_scores,
+        numbers=lambda p: list(p.probabilities.values()),
+        learned=("subset_accuracy", 1.0),
+        unlearnable=({"image": [row["image"] for row in _PICTURES[:2]], "labels": [[], []]},),
+        strange={"image": [row["image"] for row in _PICTURES[:2]], "labels": [["circle"], ["dark"]]},
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_with_ranks,
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "resnet"),
+        auto_class="AutoModelForImageClassification",
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "image-regression": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "target": [float(row["image"].mean()) / 64 - 1 for row in _PICTURES],
+        },
+        outputs=1,
+        fake=_scores,
+        numbers=lambda p: [p.value],
+        learned=("r2", 0.99),
+        unlearnable=(),
+        strange=None,
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_numbers,
+        others=(ImageRegression(huber_delta=0.3),),
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "resnet"),
+        auto_class="AutoModelForImageClassification",
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "image-embedding": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "label": [row["label"] for row in _PICTURES],
+        },
+        outputs=0,
+        fake=_identities_of,
+        numbers=lambda p: p.embedding.tolist(),
+        learned=("recall_at_1", 1.0),
+        unlearnable=({"image": [row["image"] for row in _PICTURES[:2]], "label": ["good", "good"]},),
+        strange=None,  # identities may be new
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_verified,
+        others=(ImageEmbedding(objective="cosface", margin=0.1), ImageEmbedding(objective="contrastive")),
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "resnet"),
+        auto_class="AutoModel",
         by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
     ),
 }

@@ -75,6 +75,7 @@ class ImageRole(RoleKind):
     def __init__(self, folder: Path | None = None, seen: dict[StampedFile | bytes, Facts] | None = None) -> None:
         self._folder = folder
         self._seen = seen
+        self._digests: dict[_File, bytes] = {}  # of files that were never decoded here
 
     def bound(self, folder: Path | None) -> ImageRole:
         """One that reads relative paths from a folder, and remembers what it has read."""
@@ -173,6 +174,25 @@ class ImageRole(RoleKind):
             return hashlib.sha256(value).digest()
         return self._facts(value).digest if isinstance(value, str) else _pixel_digest(value)
 
+    def digest(self, value: object) -> bytes:
+        """As `identity`, of a picture that was read to its end elsewhere: a file is not decoded again to be known.
+
+        Raises:
+            DataError: the file is not there any more.
+        """
+        if not isinstance(value, str):
+            return self.identity(value)
+        stamp = _stamp(value)
+        if stamp is None or stamp not in self._digests:
+            try:
+                with opened(value) as (stream, found):
+                    digest = hashlib.file_digest(stream, "sha256").digest()
+            except UnreadableError as problem:
+                raise self._gone(value, problem) from None
+            stamp = _File(value, found.st_size, found.st_mtime_ns)
+            self._digests[stamp] = digest
+        return self._digests[stamp]
+
     def size(self, value: object) -> int:
         """Width times height."""
         if isinstance(value, np.ndarray):
@@ -186,11 +206,14 @@ class ImageRole(RoleKind):
         try:
             return self._of_file(value) if isinstance(value, str) else self._of_bytes(value)
         except UnreadableError as problem:
-            note = f" ({problem.note})" if problem.note else ""
-            raise DataError(
-                f"{self._name(value)} is {problem.what}{note}, and was a picture when the data set was made: "
-                "put it back, or make the data set again"
-            ) from None
+            raise self._gone(value, problem) from None
+
+    def _gone(self, value: str | bytes, problem: UnreadableError) -> DataError:
+        note = f" ({problem.note})" if problem.note else ""
+        return DataError(
+            f"{self._name(value)} is {problem.what}{note}, and was a picture when the data set was made: "
+            "put it back, or make the data set again"
+        )
 
     def remarks(self, values: Sequence[object]) -> Iterator[str]:
         """Which pictures are not read as they stand: transparent, animated, of 16 bits, in CMYK."""

@@ -19,6 +19,7 @@ from sftlib.data.kinds.sequences import ResidueLabelsRole, ResidueMaskRole, Sequ
 from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
+from sftlib.data.kinds.verdicts import SameRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
 from sftlib.data.roles.relations import AnswersInside, Differ, Relation, SameLength, SpanInside
 from sftlib.support.checking import choice, raise_together
@@ -166,6 +167,8 @@ SCHEMAS.register(
 )
 SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
 SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
+SCHEMAS.register(Schema("image-embedding", _IMAGE, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("image-embedding", _IMAGE | {"image_pair": ImageRole()}, {}, {"same": SameRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

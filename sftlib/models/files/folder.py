@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sftlib.models.files.strict import (
     AUDIO_FILES,
     GENERATION,
     IMAGE_FILES,
+    Stored,
     bounded,
     check_feature_extractor,
     check_image_processor,
@@ -122,12 +123,16 @@ def _once(model: nn.Module) -> dict[str, Tensor]:
     return {name: weights[name].contiguous() for name in first.values()}
 
 
-def read_model(folder: Path, head: Head) -> nn.Module:
+def read_model(
+    folder: Path, head: Head, attach: Callable[[nn.Module], object] = lambda _: None, attached: Sequence[str] = ()
+) -> nn.Module:
     """Build a model from its config and fill it; nothing in the folder is executed.
 
     Args:
         folder: verified already.
         head: what the folder's task needs; decides the class, whatever the folder says.
+        attach: gives a model the layers that only the task knows of.
+        attached: names of the children that it gives.
 
     Raises:
         ValueError: the config asks for something else, or the weights do not fit.
@@ -141,15 +146,21 @@ def read_model(folder: Path, head: Head) -> nn.Module:
             built = transformers.AutoConfig.for_model(config["model_type"], **plain)
             _check_more(built, head)
             with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
-                check_weights_fit(_from_config(built, head), stored)
+                check_weights_fit(_from_config(built, head), _without(stored, attached))
         with told(f"{CONFIG} cannot be used"):
             model = _from_config(built, head)
+        attach(model)
     fill_model(model, folder)
     generating = read_generation(folder)
     if generating is not None:
         with told(f"{GENERATION} cannot be used"):
             take_settings(model, generating)
     return model
+
+
+def _without(stored: Mapping[str, Stored], attached: Sequence[str]) -> dict[str, Stored]:
+    """What a file declares, without what lies in these children: their shapes are compared when they are filled."""
+    return {name: weight for name, weight in stored.items() if name.partition(".")[0] not in attached}
 
 
 def _from_config(config: Any, head: Head) -> nn.Module:
