@@ -36,8 +36,8 @@ from sftlib.metrics.relations import Relations
 from sftlib.metrics.residues import Residues
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
-from sftlib.metrics.targets import TargetClasses, TargetNumbers
 from sftlib.metrics.speech import Speech
+from sftlib.metrics.targets import TargetClasses, TargetNumbers
 from sftlib.metrics.texts import Texts
 from sftlib.metrics.verification import Verification
 
@@ -55,9 +55,9 @@ __all__ = [
     "Residues",
     "Retrieval",
     "Spans",
+    "Speech",
     "TargetClasses",
     "TargetNumbers",
-    "Speech",
     "Texts",
     "Verification",
     "number_match",

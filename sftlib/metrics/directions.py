@@ -20,7 +20,6 @@ _LOWER = frozenset(
         "cer",
         "wer_normalized",
         "cer_normalized",
-
         "eer",
         "min_dcf",
     }

@@ -29,7 +29,6 @@ FAMILIES: tuple[Kind, ...] = (
     LanguageModel,
     Retrieval,
     Speech,
-
     Verification,
     Classification,
 )

@@ -11,13 +11,13 @@ from sftlib.tasks.audio.classification import AudioClassification
 from sftlib.tasks.audio.speech_recognition import SpeechRecognition
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
+from sftlib.tasks.image.embedding import ImageEmbedding
+from sftlib.tasks.image.multi_label import MultiLabelImageClassification
+from sftlib.tasks.image.regression import ImageRegression
 from sftlib.tasks.sequence.classification import SequenceClassification
 from sftlib.tasks.sequence.multi_label import MultiLabelSequenceClassification
 from sftlib.tasks.sequence.regression import SequenceRegression
 from sftlib.tasks.sequence.residues import ResidueClassification
-from sftlib.tasks.image.embedding import ImageEmbedding
-from sftlib.tasks.image.multi_label import MultiLabelImageClassification
-from sftlib.tasks.image.regression import ImageRegression
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -118,8 +118,8 @@ __all__ = [
     "LossSum",
     "MaskedLM",
     "MultiLabelClassification",
-    "MultiLabelSequenceClassification",
     "MultiLabelImageClassification",
+    "MultiLabelSequenceClassification",
     "QuestionAnswering",
     "RelationExtraction",
     "ResidueClassification",

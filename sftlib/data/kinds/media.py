@@ -75,7 +75,7 @@ class ImageRole(RoleKind):
     def __init__(self, folder: Path | None = None, seen: dict[StampedFile | bytes, Facts] | None = None) -> None:
         self._folder = folder
         self._seen = seen
-        self._digests: dict[_File, bytes] = {}  # of files that were never decoded here
+        self._digests: dict[StampedFile, bytes] = {}  # of files that were never decoded here
 
     def bound(self, folder: Path | None) -> ImageRole:
         """One that reads relative paths from a folder, and remembers what it has read."""
@@ -182,14 +182,14 @@ class ImageRole(RoleKind):
         """
         if not isinstance(value, str):
             return self.identity(value)
-        stamp = _stamp(value)
+        stamp = stamp_of(value)
         if stamp is None or stamp not in self._digests:
             try:
                 with opened(value) as (stream, found):
                     digest = hashlib.file_digest(stream, "sha256").digest()
             except UnreadableError as problem:
                 raise self._gone(value, problem) from None
-            stamp = _File(value, found.st_size, found.st_mtime_ns)
+            stamp = StampedFile(value, found.st_size, found.st_mtime_ns)
             self._digests[stamp] = digest
         return self._digests[stamp]
 
