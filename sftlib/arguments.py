@@ -17,6 +17,7 @@ from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
 from sftlib.models.pretrained import Pretrained
+from sftlib.models.sources import NEW
 from sftlib.support.checking import (
     above_zero,
     choice,
@@ -261,6 +262,10 @@ class Arguments:
         return choice("task", given, [task.name for task in TASKS])
 
     def _check_what_is_trained(self) -> str | None:
+        if isinstance(self.model, str) and self.model == NEW and (self.adapter is not None or self.freeze is not None):
+            return (
+                f"model={NEW!r}: nothing in it was trained yet, so all of it has to be: leave adapter= and freeze= out"
+            )
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
         if self.adapter is None or self.freeze != BACKBONE:

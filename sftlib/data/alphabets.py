@@ -75,7 +75,7 @@ class Letters(Alphabet):
 
     @final
     def written(self, text: str) -> str:
-        return text.upper().translate(str.maketrans(self.swaps))
+        return text.upper().translate({ord(letter): other for letter, other in self.swaps.items()})
 
     @final
     def flaw(self, text: str) -> Flaw | None:
@@ -241,7 +241,8 @@ def scaffold(text: str) -> str | None:
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     with rdBase.BlockLogs():
-        return str(MurckoScaffold.MurckoScaffoldSmiles(mol=found, includeChirality=False))
+        whole: Any = MurckoScaffold
+        return str(whole.MurckoScaffoldSmiles(mol=found, includeChirality=False))
 
 
 def _place(text: str, place: int) -> str:

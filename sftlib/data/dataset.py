@@ -264,6 +264,11 @@ class TaskDataset(FromFiles):
                 f"split(by={SCAFFOLD!r}): the data set has no role {SCAFFOLD!r}, and no sequences to work one out of"
             )
         ((role, kind), *_) = found
+        if kind.alphabet is not None and kind.alphabet.name != "smiles":
+            raise DataError(
+                f"split(by={SCAFFOLD!r}): the role {role!r} holds {kind.alphabet.title}, and only molecules have "
+                "scaffolds; if it holds molecules, say so with TaskDataset(..., alphabet='smiles')"
+            )
         return map(kind.scaffold_of, self.view(role))
 
     def _strata(self) -> Index:

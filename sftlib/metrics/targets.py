@@ -64,7 +64,6 @@ class Targets(Family):
         return any(isinstance(reference, Mapping) for reference in references)
 
     @property
-    @final
     def rows(self) -> int:  # type: ignore[override]
         return len(self._rows)
 

@@ -65,7 +65,7 @@ def scale_output(model: nn.Module, deviations: Sequence[float], means: Sequence[
             parametrize.register_parametrization(layer, "bias", _Units(scale, shift))
         if fresh:
             with torch.no_grad():
-                weight, bias = layer.parametrizations["weight"].original, layer.parametrizations["bias"].original
+                weight, bias = (getattr(layer.parametrizations, name).original for name in ("weight", "bias"))
                 weight.mul_(scale[:, None])  # as it was drawn
                 bias.zero_()
     elif fresh:  # beside an adapter, whose folder has the names of its weights: only the beginning is set
@@ -99,7 +99,7 @@ def make_plain(model: nn.Module) -> None:
     """Leave one plain layer in place of each that learns in units of its own, with what it computes with."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[union-attr]
+            for name in _parametrized(module):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 
@@ -111,6 +111,13 @@ def plain_weights(model: nn.Module) -> dict[str, Tensor]:
             continue
         prefix = f"{place}." if place else ""
         weights = {name: part for name, part in weights.items() if not name.startswith(f"{prefix}parametrizations.")}
-        for name in module.parametrizations:  # type: ignore[union-attr]
+        for name in _parametrized(module):
             weights[f"{prefix}{name}"] = getattr(module, name).detach()
     return weights
+
+
+def _parametrized(module: nn.Module) -> list[str]:
+    """The weights of a layer behind which something else is learned."""
+    found = module.parametrizations
+    assert isinstance(found, nn.ModuleDict)
+    return list(found)

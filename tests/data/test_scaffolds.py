@@ -54,5 +54,7 @@ def test_a_column_of_that_name_is_taken() -> None:
 def test_rows_without_molecules_have_no_scaffolds() -> None:
     with pytest.raises(DataError, match="sequence"):
         TaskDataset({"text": ["a", "b"], "label": [0, 1]}).split(0.5, 0.5, by="scaffold")
+    with pytest.raises(DataError, match="holds DNA, and only molecules"):
+        TaskDataset({"sequence": ["ACGT", "TTGA"], "label": [0, 1]}).split(0.5, 0.5, by="scaffold")
     with pytest.raises(OptionError, match="expected a role"):
         molecules().split(0.5, 0.5, by=3)  # type: ignore[arg-type]

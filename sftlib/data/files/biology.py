@@ -121,8 +121,8 @@ def read_fasta(
         _join(rows, file, existing(labels), "residue_labels")
     if mask is not None:
         _join(rows, file, existing(mask), "residue_mask")
-    found = gathered(rows.values(), file.stat().st_size)
-    return Table(found.columns, found.rows, textual=True, options=("labels", "mask"), folder=file.parent)
+    table = gathered(rows.values(), file.stat().st_size)
+    return Table(table.columns, table.rows, textual=True, options=("labels", "mask"), folder=file.parent)
 
 
 def _join(rows: dict[str, dict[str, object]], file: Path, other: Path, column: str) -> None:
@@ -172,7 +172,8 @@ def read_sdf(path: str | os.PathLike[str], *, drop: bool = False) -> Table:
     bad: list[int] = []
     with _bytes(file) as stream, rdBase.BlockLogs():
         content = io.BytesIO(stream.read())
-        for number, found in enumerate(Chem.ForwardSDMolSupplier(content)):
+        supplier: Any = Chem.ForwardSDMolSupplier(content)  # None for what it cannot read
+        for number, found in enumerate(supplier):
             if found is None:
                 bad.append(number)
                 continue
@@ -186,8 +187,8 @@ def read_sdf(path: str | os.PathLike[str], *, drop: bool = False) -> Table:
         logging.getLogger("sftlib").warning("%s (left out)", said)
     if not rows:
         raise DataError(f"{file} holds no molecules")
-    found = gathered(rows, file.stat().st_size)
-    return Table(found.columns, found.rows, textual=True, folder=file.parent)
+    table = gathered(rows, file.stat().st_size)
+    return Table(table.columns, table.rows, textual=True, folder=file.parent)
 
 
 def _of_molecule(found: Any, chem: Any) -> dict[str, object]:

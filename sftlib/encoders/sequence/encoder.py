@@ -230,8 +230,12 @@ class SequenceEncoder(Encoder):
     def _asked(self) -> Any:
         from sftlib.encoders.sequence.inputs import Sequence as Inputs
 
-        form = {"alphabet": self.alphabet.name, "tokens": self.cut.form, "strand": self.strand}
-        return Inputs(**form, augment=self.augment or "none")
+        return Inputs(
+            alphabet=self.alphabet.name,
+            tokens=self.cut.form,
+            strand=self.strand,
+            augment=self.augment or "none",
+        )
 
     def is_one(self, given: object) -> bool:
         return isinstance(given, str)

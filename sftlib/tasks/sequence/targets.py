@@ -51,7 +51,8 @@ def weights_problems(weights: TargetWeights) -> Iterable[Problem]:
     """What is wrong with a value of ``target_weights``, as far as that can be known without data."""
     if weights is None:
         return
-    if not isinstance(weights, Mapping):
+    given: object = weights
+    if not isinstance(given, Mapping):
         yield f"target_weights={weights!r:.60}: expected None, or a mapping such as {{'logS': 2.0, 'logP': 1.0}}"
         return
     for name, weight in weights.items():
@@ -87,6 +88,6 @@ def counted(marked: Tensor, weights: Sequence[float] | None, like: Tensor) -> tu
     return target, there if weights is None else there * torch.tensor(weights, dtype=like.dtype, device=like.device)
 
 
-def by_name(names: Sequence[str], rows: Any) -> list[dict[str, float]]:
+def by_name(names: Sequence[Any], rows: Any) -> list[dict[Any, float]]:
     """A mapping for each row of numbers (N, T)."""
     return [dict(zip(names, row, strict=True)) for row in rows]

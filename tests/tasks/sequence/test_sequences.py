@@ -331,6 +331,8 @@ def test_the_cut_of_a_batch_changes_nothing(make: Any) -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(OptionError, match="did you mean 'new:encoder'"):
         FineTuner("new:encodr", inputs=DNA)
+    with pytest.raises(OptionError, match="nothing in it was trained yet"):
+        FineTuner("new:encoder", inputs=DNA, freeze="backbone")
     with pytest.raises(OptionError, match="say what the letters are"):
         FineTuner("new:encoder", **RUN).fit(classes(), progress=False)
     with pytest.raises(DataError, match="row 0"):
