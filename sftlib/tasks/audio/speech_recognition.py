@@ -22,12 +22,12 @@ from sftlib.metrics import Metrics, Speech
 from sftlib.models.ctc import BETWEEN, characters
 from sftlib.models.language.speaking import Prompt, most_tokens, prompt_of
 from sftlib.models.sources import Head, ModelSource
-from sftlib.support.checking import checked_fields, choice, one_of_types, real_number, whole_number
+from sftlib.support.checking import checked_fields, choice, one_of_types, whole_number
 from sftlib.support.spoken import NORMALIZERS
 from sftlib.support.values import Checked, Problem
 from sftlib.tasks.audio.by_frames import ByFrames
 from sftlib.tasks.audio.by_tokens import ByTokens
-from sftlib.tasks.audio.sounds import example_sounds, longest_of, sound_in
+from sftlib.tasks.audio.sounds import example_sounds, sound_in
 from sftlib.tasks.audio.transcript import Transcript, Way
 from sftlib.tasks.base import Asked, LossSum, Task
 
@@ -42,13 +42,11 @@ class Spoken(Checked):
         prompt: what the decoder of a model begins and ends with that writes token by token; None for one that says
             something of every frame.
         longest: tokens that it writes at most.
-        seconds: of the longest sound.
     """
 
     vocabulary: tuple[str, ...]
     prompt: Prompt | None = None
     longest: int = 0
-    seconds: float = 0.0
 
     def problems(self) -> Iterable[Problem]:
         given = self.vocabulary
@@ -57,7 +55,6 @@ class Spoken(Checked):
             yield "vocabulary: expected a list of different characters"
         if type(self.longest) is not int or self.longest < (self.prompt is not None):
             yield "longest: expected how many tokens are written at most"
-        yield real_number("seconds", self.seconds, 0, expected="a number of seconds")
 
 
 @final
@@ -110,7 +107,7 @@ class SpeechRecognition(Task):
 
     def learned_from(self, data: TaskDataset) -> Self:
         texts = self._normalised(data)
-        return replace(self, learned=Spoken(vocabulary=characters(texts), seconds=longest_of(data)))
+        return replace(self, learned=Spoken(vocabulary=characters(texts)))
 
     @cached_property
     def _way(self) -> Way:
@@ -124,7 +121,6 @@ class SpeechRecognition(Task):
         return self._way.head
 
     def prepare(self, model: nn.Module, encoder: Any) -> None:
-        encoder.fit_to(model, self.known.seconds)
         encoder.keep_whole()
         self._way.prepare(model, encoder)
 
