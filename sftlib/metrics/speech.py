@@ -7,7 +7,7 @@ from typing import Any
 
 from sftlib.metrics.bound import Bound
 from sftlib.metrics.labels import Label
-from sftlib.metrics.measures import ErrorRate
+from sftlib.metrics.measures import ErrorRate, Mean, Measure, same_text
 from sftlib.metrics.row_sums import Amounts
 from sftlib.metrics.summed import Read, Summed, Sums, no_labels
 from sftlib.metrics.texts import amounts_of, texts_of, value_of
@@ -21,7 +21,8 @@ class Speech(Summed):
 
     Edits are summed over all rows and divided by the words (or characters, blanks among them) of the references, as
     jiwer does. ``wer_normalized`` and ``cer_normalized`` compare texts without case, punctuation and what else the
-    normaliser takes away. They can exceed 1; without any word in the references they are nan.
+    normaliser takes away. They can exceed 1; without any word in the references they are nan. ``exact_match`` is the
+    share of texts without an error, but for white space around.
 
     Args:
         names: the metrics asked for.
@@ -33,7 +34,7 @@ class Speech(Summed):
     """
 
     title = "speech recognition"
-    names = ("wer", "cer", "wer_normalized", "cer_normalized")
+    names = ("wer", "cer", "wer_normalized", "cer_normalized", "exact_match")
 
     def __init__(
         self,
@@ -46,7 +47,11 @@ class Speech(Summed):
         no_labels(label_names)
         super().__init__(names, label_names=None, keep_rows=keep_rows)
         self._normalize = NORMALIZERS[normalizer]
-        units = {"wer": ErrorRate(str.split), "cer": ErrorRate(str.strip)}
+        units: dict[str, Measure] = {
+            "wer": ErrorRate(str.split),
+            "cer": ErrorRate(str.strip),
+            "exact_match": Mean(same_text),
+        }
         self._plain = {name: units[name] for name in names if name in units}
         self._spoken = {name: units[name.removesuffix(_NORMALIZED)] for name in names if name.endswith(_NORMALIZED)}
 

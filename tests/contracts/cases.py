@@ -19,6 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sftlib import (
+    Audio,
+    AudioClassification,
     CausalLM,
     FineTuner,
     Generation,
@@ -34,6 +36,7 @@ from sftlib import (
     Seq2Seq,
     SequenceClassification,
     SequenceRegression,
+    SpeechRecognition,
     TaskDataset,
     Text,
     TextClassification,
@@ -41,6 +44,7 @@ from sftlib import (
     TextRegression,
     TokenClassification,
 )
+from sftlib.encoders.audio.encoder import AudioEncoder
 from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.image.encoder import ImageEncoder
@@ -50,6 +54,7 @@ from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.language.output_layers import Hidden
 from sftlib.models.sources import open_source
 from sftlib.tasks import TASKS
+from sftlib.tasks.audio.by_frames import Frames
 from sftlib.tasks.base import Task
 from sftlib.tasks.identities import Seen
 from sftlib.tasks.text.masked_lm import GapScores
@@ -61,10 +66,13 @@ from sftlib.testing import (
     SENTENCES,
     TWO_STACKS,
     pictures,
+    tiny_audio_model,
+    tiny_feature_extractor,
     tiny_image_model,
     tiny_image_processor,
     tiny_model,
     tiny_tokenizer,
+    waves,
 )
 
 Columns = Mapping[str, list[Any]]
@@ -151,11 +159,17 @@ class Case:
     def reads_sequences(self) -> bool:
         """Whether its inputs are sequences of letters."""
         return task_class(self.name).inputs is LetterInputs
+    def reads_sounds(self) -> bool:
+        """Whether its inputs are sounds."""
+        return task_class(self.name).inputs is Audio
 
     def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
         """A tiny model for it."""
         family = family or self.families[0]
         if not self.reads_texts and not self.reads_sequences:
+        if self.reads_sounds:
+            return tiny_audio_model(family, self.outputs, dropout=dropout, auto_class=self.auto_class)
+        if not self.reads_texts:
             return tiny_image_model(family, self.outputs, dropout=dropout)
         if not self.reads_texts:
             return tiny_image_model(family, self.outputs or 2, dropout=dropout, auto_class=self.auto_class)
@@ -168,6 +182,8 @@ class Case:
             return {"tokenizer": tiny_tokenizer(family)}
         if self.reads_sequences:
             return {"inputs": LetterInputs(alphabet="dna")}
+        if self.reads_sounds:
+            return {"inputs": Audio(processor=tiny_feature_extractor(family), augment="light")}
         return {"inputs": Image(processor=tiny_image_processor(family), augment="light")}
 
     def encoder(self, family: str | None = None) -> Encoder:
@@ -175,7 +191,16 @@ class Case:
         family = family or self.families[0]
         if self.reads_sequences:
             return LetterInputs(alphabet="dna", max_length=MAX_LENGTH).open(open_source(tiny_model(family)))
+        if self.reads_sounds:
+            return _hearing(family)
         return encoder_for(family) if self.reads_texts else ImageEncoder(tiny_image_processor(family))
+
+
+def _hearing(family: str) -> AudioEncoder:
+    """A feature extractor that knows the first layers of its model."""
+    encoder = AudioEncoder(tiny_feature_extractor(family))
+    encoder.settle(tiny_audio_model(family), markers=(), seed=0)
+    return encoder
 
 
 def texts(count: int) -> list[str]:
@@ -491,6 +516,37 @@ def _letters(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str,
 
 
 _PICTURES = pictures(32, classes=3, size=32, seed=0)
+_WAVES = waves(32, seconds=0.2, seed=0)
+_SAID = {"low": "oo", "high": "it is", "rising": "oi"}
+_NOT_SOUNDS = (7, None, {"sound": _WAVES[0]["audio"]}, [_WAVES[0]["audio"]], {}, 0.5)
+
+
+def _heard(task: Task, batch: Batch) -> Frames:
+    """Random scores of every frame, a function of the row alone."""
+    spans = batch.notes["span"]
+    counts = ((spans[:, 1] - spans[:, 0]) // 80).clamp(min=1)
+    return Frames(of_rows(batch, 64, task.head.more["vocab_size"])[:, : int(counts.max())], counts)
+
+
+def _errors(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """By a table of distances, summed over rows."""
+
+    def rate(units: Callable[[str], Sequence[str]]) -> float:
+        pairs = [(units(text), units(found.text)) for text, found in zip(references, predictions, strict=True)]
+        return sum(_distance(a, b) for a, b in pairs) / sum(len(a) for a, _ in pairs)
+
+    return {"wer": rate(str.split), "cer": rate(str.strip)}
+
+
+def _distance(first: Sequence[str], second: Sequence[str]) -> int:
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(second, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
 _TEXTS = texts(32)
 _GENES = genes(32)
 _WORDS = [text.split() for text in _TEXTS]
@@ -808,6 +864,49 @@ CASES: dict[str, Case] = {
         distinct=5,
         families=LANGUAGE_MODELS,
         auto_class="AutoModelForCausalLM",
+    ),
+    "audio-classification": Case(
+        columns={"audio": [row["audio"] for row in _WAVES], "label": [row["label"] for row in _WAVES]},
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("accuracy", 1.0),
+        unlearnable=({"audio": [row["audio"] for row in _WAVES[:2]], "label": ["good", "good"]},),
+        strange={"audio": [row["audio"] for row in _WAVES[:2]], "label": ["low", "excellent"]},
+        not_inputs=_NOT_SOUNDS,
+        unsupervised=None,
+        oracle=_classes,
+        others=(AudioClassification(class_weights="balanced"), AudioClassification(label_smoothing=0.2)),
+        inputs=("audio",),
+        examples=(_WAVES[0]["audio"], _WAVES[1]["audio"]),
+        families=("wav2vec2", "hubert", "ast", "whisper"),
+        auto_class="AutoModelForAudioClassification",
+        by_heart={"inputs": Audio(processor=tiny_feature_extractor("wav2vec2"))},
+    ),
+    "speech-recognition": Case(
+        columns={"audio": [row["audio"] for row in _WAVES], "text": [_SAID[row["label"]] for row in _WAVES]},
+        outputs=3,
+        fake=_heard,
+        numbers=lambda p: [p.confidence, *p.heard],
+        learned=("exact_match", 1.0),
+        unlearnable=(),
+        strange=None,
+        not_inputs=_NOT_SOUNDS,
+        unsupervised=None,
+        oracle=_errors,
+        others=(SpeechRecognition(text_normalizer="basic"),),
+        inputs=("audio",),
+        examples=(_WAVES[0]["audio"], _WAVES[1]["audio"]),
+        families=("wav2vec2", "hubert"),
+        auto_class="AutoModelForCTC",
+        metrics=["wer", "cer"],
+        by_heart={
+            "inputs": Audio(processor=tiny_feature_extractor("wav2vec2")),
+            "max_steps": 300,
+            "learning_rate": 3e-3,
+            "schedule": "constant",
+            "metrics": ["exact_match"],
+        },
     ),
     "image-classification": Case(
         columns={

@@ -43,7 +43,7 @@ _FORM = "give a path, bytes, a PIL image, or an (H, W) or (H, W, 3) array of uin
 Gate = AbstractContextManager[Any]
 
 
-class StampedFile(NamedTuple):
+class _File(NamedTuple):
     """What tells that a file is still the one that was read."""
 
     path: str
@@ -72,7 +72,7 @@ class ImageRole(RoleKind):
 
     measure = "pixels"
 
-    def __init__(self, folder: Path | None = None, seen: dict[StampedFile | bytes, Facts] | None = None) -> None:
+    def __init__(self, folder: Path | None = None, seen: dict[_File | bytes, Facts] | None = None) -> None:
         self._folder = folder
         self._seen = seen
         self._digests: dict[StampedFile, bytes] = {}  # of files that were never decoded here
@@ -90,18 +90,18 @@ class ImageRole(RoleKind):
         """Find what is missing, no picture, damaged, not whole, or too large; everything is read to its end."""
         findings, gate = Findings(shown=SHOWN), threading.Lock()
         hinted = False
-        for row, fault in enumerate(in_threads(lambda value: self._fault(value, gate), values)):
+        for row, fault in enumerate(_in_threads(lambda value: self._fault(value, gate), values)):
             if fault is None:
                 continue
             note = fault.note
             if fault.what == NOT_THERE and not hinted:  # once: files that are not there are often not there together
-                hinted, note = True, f"{note}, {nearby(path_of(unwrapped(values[row]), self._folder))}"
+                hinted, note = True, f"{note}, {nearby(path_of(_unwrapped(values[row]), self._folder))}"
             findings.add(row, fault.what, fault.shown, fault.mend, note=note)
         return findings
 
     def _fault(self, value: object, gate: Gate) -> Fault | None:
         """What is wrong with one value."""
-        value = unwrapped(value)
+        value = _unwrapped(value)
         if is_missing(value) or (isinstance(value, str) and not value):
             return Fault("a missing value", None, DROP_OR_FILL)
         if isinstance(value, np.ndarray):
@@ -132,12 +132,12 @@ class ImageRole(RoleKind):
     def _of_file(self, path: str, gate: Gate | None = None) -> Facts:
         """What is known of a file, which is read if it was not read before or has changed."""
         seen: dict[Any, Facts] = {} if self._seen is None else self._seen
-        stamp = stamp_of(path) if seen else None
+        stamp = _stamp(path) if seen else None
         if stamp in seen:
             return seen[stamp]
         with opened(path) as (stream, found):
             facts = facts_of(stream, gate=gate)
-        seen[StampedFile(path, found.st_size, found.st_mtime_ns)] = facts
+        seen[_File(path, found.st_size, found.st_mtime_ns)] = facts
         return facts
 
     def _of_bytes(self, content: bytes, gate: Gate | None = None) -> Facts:
@@ -149,7 +149,7 @@ class ImageRole(RoleKind):
 
     def normalise(self, values: Sequence[object]) -> list[object]:
         """Absolute paths, bytes, and arrays and images that nobody else holds."""
-        return [self._plain(unwrapped(value)) for value in values]
+        return [self._plain(_unwrapped(value)) for value in values]
 
     def _plain(self, value: Any) -> object:
         if isinstance(value, str | os.PathLike):
@@ -231,7 +231,7 @@ class ImageRole(RoleKind):
         return self._facts(value).remarks if isinstance(value, str | bytes) else remarks_of(value)
 
 
-def unwrapped(value: object) -> object:
+def _unwrapped(value: object) -> object:
     """What is inside of the mapping of bytes and path that `datasets` keeps a picture as."""
     if isinstance(value, Mapping) and value.keys() <= {"bytes", "path"}:
         return value.get("path") if is_missing(value.get("bytes")) else value["bytes"]
@@ -273,16 +273,15 @@ def _pixel_digest(value: Any) -> bytes:
     return hashlib.sha256(repr(value.shape).encode() + value.tobytes()).digest()
 
 
-def stamp_of(path: str) -> StampedFile | None:
-    """What tells that a file is still the same; None where it cannot be asked for."""
+def _stamp(path: str) -> _File | None:
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # which opening it will say better
         return None
-    return StampedFile(path, found.st_size, found.st_mtime_ns)
+    return _File(path, found.st_size, found.st_mtime_ns)
 
 
-def in_threads(function: Callable[[object], Fault | None], values: Sequence[object]) -> Iterator[Fault | None]:
+def _in_threads(function: Callable[[object], Fault | None], values: Sequence[object]) -> Iterator[Fault | None]:
     """What a function says of each value, in order; pillow decodes without holding the interpreter."""
     if len(values) < 2:
         yield from map(function, values)

@@ -11,7 +11,8 @@ from typing import Any, final
 import numpy as np
 
 from sftlib.data.kinds.base import DROP_OR_FILL, RoleKind, is_missing, kind_of
-from sftlib.data.kinds.media import SHOWN, StampedFile, in_threads, stamp_of, unwrapped
+from sftlib.data.kinds.media import SHOWN
+from sftlib.data.kinds.stamped import StampedFile, in_threads, stamp_of, unwrapped
 from sftlib.data.kinds.values import Fault
 from sftlib.data.pictures import NOT_THERE, UnreadableError, nearby, path_of
 from sftlib.data.problems import Findings, listed_rows

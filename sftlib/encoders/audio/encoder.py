@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -41,6 +42,7 @@ MASK = "attention_mask"
 _COST_A_SECOND = 50  # as many frames as most models hear in a second
 _BYTES_A_FRAME = 2**21  # a rule of thumb on the safe side: what layers keep of a frame for the backward pass
 _SHARE, _MOST = 0.4, 2**14
+_ROOM = 1.1  # of the longest sound to learn from, for those that are judged later
 _HOP = 0.01  # seconds from one line of a spectrogram to the next
 
 
@@ -118,10 +120,19 @@ class AudioEncoder(Encoder):
             self.longest, self.seconds = min(self.longest, self.seconds), None
             self._use(self.extractor)
 
-    def cut_to(self, model: nn.Module, seconds: int) -> None:
-        """Let a model whose extractor fills every sound up hear no more than this; its table of positions is cut."""
-        self._use(of_seconds(self.extractor, seconds))
-        self._fit_window(model)
+    def fit_to(self, model: nn.Module, longest: float) -> None:
+        """Let a model of Whisper's kind, which fills every sound up, hear no more than there is to learn from.
+
+        Sounds of half the window or more leave it as it is, and so does whoever said how many seconds it is to hear.
+        Where the window is cut, the table of positions is, and a little more than the longest sound is left.
+
+        Args:
+            model: with its head.
+            longest: seconds of the longest sound to learn from.
+        """
+        if self.seconds is None and self.fixed and longest < self.piece / self.rate / 2:
+            self._use(of_seconds(self.extractor, max(1, math.ceil(_ROOM * longest))))
+            self._fit_window(model)
 
     def _fit_window(self, model: nn.Module) -> None:
         """Cut the positions of a model of Whisper's kind to what the extractor makes."""

@@ -22,7 +22,7 @@ from sftlib.models.ctc import SPECIAL, frames_needed, ids_of, summed_loss, text_
 from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
 from sftlib.tasks.audio.transcript import Transcript, Way
-from sftlib.tasks.base import Asked, LossSum
+from sftlib.tasks.base import LossSum
 
 _SHOWN = 10  # rows that a message names
 _ADVICE = (
@@ -125,11 +125,10 @@ class ByFrames(Way):
         total = summed_loss(outputs.scores, outputs.frames, target, lengths)
         return LossSum(total, lengths.sum().to(total.dtype))
 
-    def answer(self, model: Asked, batch: Batch, encoder: AudioEncoder, outputs: Any = None) -> list[Transcript]:
-        found: Frames = model(batch) if outputs is None else outputs
-        likely, best = torch.log_softmax(found.scores, dim=-1).max(dim=-1)  # (B, T) both
+    def decode(self, outputs: Frames, batch: Batch) -> list[Transcript]:
+        likely, best = torch.log_softmax(outputs.scores, dim=-1).max(dim=-1)  # (B, T) both
         answers = []
-        for i, count in enumerate(found.frames.tolist()):
+        for i, count in enumerate(outputs.frames.tolist()):
             heard = tuple(best[i, :count].tolist())
             confidence = float(likely[i, :count].mean().exp()) if count else 0.0
             first, last = batch.notes["span"][i].tolist()

@@ -116,6 +116,13 @@ class ByTokens(Way):
         total = functional.cross_entropy(outputs[written], target[written], reduction="sum")
         return LossSum(total, written.sum().to(total.dtype))
 
+    def decode(self, outputs: Tensor, batch: Batch) -> list[Transcript]:
+        """How probable each text is; none is written."""
+        target = batch.targets["target"]  # (B, S)
+        losses = functional.cross_entropy(outputs.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
+        means = losses.sum(dim=1) / (target != IGNORED).sum(dim=1).clamp(min=1)
+        return [Transcript("", likely) for likely in means.neg().exp().tolist()]
+
     def answer(self, model: Asked, batch: Batch, encoder: AudioEncoder, outputs: Any = None) -> list[Transcript]:
         given = {name: value for name, value in batch.inputs.items() if name in (encoder.name, MASK)}
         with model.plain() as plain:

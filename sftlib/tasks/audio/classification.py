@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import fsum
-from typing import final
+from typing import Any, Self, final
+
+from torch import nn
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.metrics import Classification as ClassificationMetrics
-from sftlib.support.checking import checked_fields
-from sftlib.tasks.audio.sounds import SoundTask
+from sftlib.support.checking import checked_fields, real_number
+from sftlib.support.values import Problem
+from sftlib.tasks.audio.sounds import SoundTask, longest_of
 from sftlib.tasks.labels import WeightedLabels
-from sftlib.tasks.single_label import Classification, OneLabelTask
+from sftlib.tasks.single_label import Classification, OneLabelTask, SingleLabel
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HeardLabels(WeightedLabels):
+    """Labels of sounds.
+
+    Attributes:
+        seconds: of the longest sound.
+    """
+
+    seconds: float = 0.0
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        yield real_number("seconds", self.seconds, 0, expected="a number of seconds")
 
 
 @final
@@ -41,7 +60,14 @@ class AudioClassification(OneLabelTask, SoundTask):
     auto_class = "AutoModelForAudioClassification"
     family = ClassificationMetrics
 
-    learned: WeightedLabels | None = None
+    learned: HeardLabels | None = None
+
+    def learned_from(self, data: TaskDataset) -> Self:
+        facts = SingleLabel.learned_from(data, self.class_weights)
+        return replace(self, learned=HeardLabels(**facts, seconds=longest_of(data)))
+
+    def prepare(self, model: nn.Module, encoder: Any) -> None:
+        encoder.fit_to(model, self.known.seconds)
 
     def complete(self, data: TaskDataset, row: int, pieces: Sequence[Classification]) -> Classification:
         if len(pieces) == 1:

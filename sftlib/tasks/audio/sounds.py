@@ -9,12 +9,19 @@ from typing import Any, final
 
 import numpy as np
 
+from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.encoders.audio.inputs import Audio
 from sftlib.errors import DataError
 from sftlib.tasks.vector import VectorTask
 
 _HZ = 16_000
+
+
+def longest_of(data: TaskDataset) -> float:
+    """Seconds of the longest sound."""
+    kind = data.kinds["audio"]
+    return max(kind.size(sound) for sound in data.view("audio")) / 1000
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

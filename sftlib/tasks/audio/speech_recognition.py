@@ -175,7 +175,7 @@ class SpeechRecognition(Task):
         return self._way.loss(outputs, batch)
 
     def decode(self, outputs: Any, batch: Batch) -> Sequence[Transcript]:
-        raise NotImplementedError("texts are made in `answer`, with the model at hand")
+        return self._way.decode(outputs, batch)
 
     def answer(self, model: Asked, batch: Batch, encoder: Any) -> Sequence[Transcript]:
         return self._way.answer(model, batch, encoder)

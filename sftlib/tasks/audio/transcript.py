@@ -75,8 +75,12 @@ class Way(ABC):
         """Summed over what is written; the count is how much that is."""
 
     @abstractmethod
+    def decode(self, outputs: Any, batch: Batch) -> list[Transcript]:
+        """What the outputs of one pass say of each row; no text where writing one takes more passes."""
+
     def answer(self, model: Asked, batch: Batch, encoder: AudioEncoder, outputs: Any = None) -> list[Transcript]:
         """A text for each row, from outputs that are there already or from passes of its own."""
+        return self.decode(model(batch) if outputs is None else outputs, batch)
 
     @abstractmethod
     def joined(self, pieces: Sequence[Transcript]) -> Transcript:

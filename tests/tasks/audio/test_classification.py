@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import pipeline
+from transformers import AutoModelForAudioClassification, pipeline
 
 from sftlib import Audio, AudioClassification, FineTuner, TaskDataset
 from sftlib.encoders.audio.augment import Gain
 from sftlib.errors import OptionError
-from sftlib.testing import AUDIO_FAMILIES, tiny_audio_model, tiny_feature_extractor, waves, write_waves
+from sftlib.testing import (
+    AUDIO_FAMILIES,
+    tiny_audio_config,
+    tiny_audio_model,
+    tiny_feature_extractor,
+    waves,
+    write_waves,
+)
 
 
 def tuner_of(family: str, *, dropout: float = 0.0, **options: Any) -> FineTuner:
@@ -113,6 +120,26 @@ def _starts(length: int, encoder: Any) -> tuple[list[int], list[int]]:
 
     found = cuts([length], encoder.piece, encoder.shared)
     return found.owners.tolist(), found.starts.tolist()
+
+
+def test_the_window_of_whisper_is_cut_to_the_sounds_there_are(tmp_path: Path) -> None:
+    config = tiny_audio_config("whisper", num_labels=3, dropout=0.0)
+    config.max_source_positions = 500
+    torch.manual_seed(0)
+    large = AutoModelForAudioClassification.from_config(config)
+    data = TaskDataset(waves(6))
+    tuner = FineTuner(large, max_steps=1, batch_size=3).fit(data, progress=False)
+    assert large.config.max_source_positions == 500, "the model that was passed in is left alone"
+    assert tuner.model.config.max_source_positions == 50
+    before = tuner.predict(data)
+    tuner.save(tmp_path / "m")
+    listen = pipeline("audio-classification", model=str(tmp_path / "m"))
+    assert listen.feature_extractor.chunk_length == 1
+    for row, expected in zip(data, before, strict=True):
+        for one in listen({"raw": row["audio"]["array"], "sampling_rate": 16_000}, top_k=3):
+            assert one["score"] == pytest.approx(expected.probabilities[one["label"]], abs=2e-6)
+    whole = FineTuner(large, inputs=Audio(seconds=10), max_steps=1, batch_size=3).fit(data, progress=False)
+    assert whole.model.config.max_source_positions == 500
 
 
 class Mean(nn.Module):
