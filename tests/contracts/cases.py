@@ -159,6 +159,8 @@ class Case:
     def reads_sequences(self) -> bool:
         """Whether its inputs are sequences of letters."""
         return task_class(self.name).inputs is LetterInputs
+
+    @property
     def reads_sounds(self) -> bool:
         """Whether its inputs are sounds."""
         return task_class(self.name).inputs is Audio
@@ -166,12 +168,9 @@ class Case:
     def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
         """A tiny model for it."""
         family = family or self.families[0]
-        if not self.reads_texts and not self.reads_sequences:
         if self.reads_sounds:
             return tiny_audio_model(family, self.outputs, dropout=dropout, auto_class=self.auto_class)
-        if not self.reads_texts:
-            return tiny_image_model(family, self.outputs, dropout=dropout)
-        if not self.reads_texts:
+        if not self.reads_texts and not self.reads_sequences:
             return tiny_image_model(family, self.outputs or 2, dropout=dropout, auto_class=self.auto_class)
         return tiny_model(family, self.outputs, dropout, auto_class=self.auto_class)
 
