@@ -14,6 +14,7 @@ import sftlib
 CURATED = {
     "Audio",
     "AudioClassification",
+    "AudioEmbedding",
     "Callback",
     "CausalLM",
     "DataReport",
