@@ -31,8 +31,8 @@ class AudioEmbedding(IdentityTask):
     ``"pairs"`` learns from two sounds and a verdict. Identities of validation and test rows may be new.
 
     The embedding is the mean of the model's last states over the frames that are the sound's own, divided by its
-    length. That of a sound longer than ``Audio(longest=...)`` is the mean of those of its pieces; of pairs the beginnings are
-    heard. Validation rows choose the similarity from which on two sounds are called the same.
+    length. That of a sound longer than ``Audio(longest=...)`` is the mean of those of its pieces; of pairs the
+    beginnings are heard. Validation rows choose the similarity from which on two sounds are called the same.
 
     Args:
         objective: what is learned; by the roles of the data when None: ``"arcface"``, or ``"pairs"``.
