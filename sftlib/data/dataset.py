@@ -21,6 +21,7 @@ from sftlib.data.problems import Findings, brief, raise_findings
 from sftlib.data.roles.resolve import resolve
 from sftlib.data.roles.schemas import roles_of
 from sftlib.data.rows import Row, Rows
+from sftlib.data.shaping import by_sentence, separator_problem, with_spread
 from sftlib.data.splitting import (
     Index,
     as_keys,
@@ -50,8 +51,13 @@ class TaskDataset(FromFiles):
         on_invalid: what becomes of rows with a value that its role cannot use (missing, of another type, a label
             that is not in ``label_names``): an ``"error"`` that names them, or ``"drop"``, and the logger ``sftlib``
             says how many they were and which.
+        separator: what stands between the members of a list in one text, such as ``"|"`` in ``"card|pin"``; for labels,
+            tokens and tags that come as texts.
+        sentence: the column that names the sentence of each row, where a row is a word; the rows of a sentence become
+            one. A row without a name belongs to the one above.
         **roles: role = name of its column. A role whose column bears the role's own name may be left out;
-            ``role=None`` says that the role is not there, whatever the columns are called.
+            ``role=None`` says that the role is not there, whatever the columns are called. ``label`` and ``labels`` may
+            be a list of columns of 0 and 1, one for each class.
 
     Raises:
         OptionError: no such task, or label names that cannot be.
@@ -76,10 +82,14 @@ class TaskDataset(FromFiles):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        separator: str | None = None,
+        sentence: str | None = None,
+        **roles: str | Sequence[str] | None,
     ) -> None:
-        raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
-        table = open_rows(rows)
+        raise_together([choice("on_invalid", on_invalid, ("error", "drop")), separator_problem(separator)])
+        table = replace(open_rows(rows), separator=separator)
+        table = table if sentence is None else by_sentence(table, sentence)
+        table, roles = with_spread(table, roles, drop_invalid=on_invalid == "drop")
         names = check_label_names(label_names)
         assignment = resolve(tuple(table.columns), roles, task=task, options=table.options)
         store, names = build(table, assignment, names, drop_invalid=on_invalid == "drop")

@@ -12,6 +12,7 @@ from sftlib.data.roles.relations import Relation
 from sftlib.data.roles.schemas import OPTIONS, SCHEMAS, Schema, Schemas, roles_of
 from sftlib.errors import DataError, RoleError
 from sftlib.support.checking import nearest, raise_together
+from sftlib.support.elsewhere import OF_DATA
 
 
 @final
@@ -115,6 +116,8 @@ def _check_keywords(
 def _no_role(role: str, column: object, task: str | None, pool: Sequence[Schema], known: Sequence[str]) -> str:
     """A keyword that is no role: of another task, or misspelt."""
     others = list(dict.fromkeys(schema.name for schema in SCHEMAS if role in schema.targets))
+    if role in OF_DATA:
+        return f"TaskDataset has no role or option {role!r}: {OF_DATA[role]}"
     if task is None or not others or not pool[0].targets:
         owner = "TaskDataset" if task is None else f"the task {task!r}"
         return f"{owner} has no role or option {role!r}: {nearest(role, known)}"
