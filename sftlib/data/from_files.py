@@ -180,7 +180,7 @@ class FromFiles(Rows):
             ...     [{"text": "Ada saw Rome.", "label": [[0, 3, "PER"], [8, 12, "LOC"]]}]
             ... )
             >>> data[0]["tokens"], data[0]["tags"]
-            (["Ada", "saw", "Rome", "."], ["B-PER", "O", "B-LOC", "O"])
+            (['Ada', 'saw', 'Rome', '.'], ['B-PER', 'O', 'B-LOC', 'O'])
         """
         raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
         table = read_entities(source, text=text, entities=entities, scheme=scheme, drop_invalid=on_invalid == "drop")

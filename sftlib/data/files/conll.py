@@ -22,6 +22,7 @@ _BLANKS = re.compile("[ \t]+")
 _DOCUMENT = "-DOCSTART-"
 
 #: In files of CoNLL-U: surface words that stand over several, and words that were left out of the sentence.
+_WIDTH = 10
 _RANGE, _EMPTY = re.compile("[0-9]+-[0-9]+"), re.compile(r"[0-9]+\.[0-9]+")
 
 Line: TypeAlias = tuple[int, list[str]]
@@ -83,11 +84,17 @@ class _Beside:
     def __init__(self, columns: Mapping[str, int]) -> None:
         self._may_number = all(at != 0 or name.lower() in ("id", "ids") for name, at in columns.items())
         self._ranges = self._empty = 0
+        self._sentences = self._numbered = 0  # sentences, and those whose lines of ten cells begin with 1, 2, ...
 
     def without(self, sentence: list[Line]) -> list[Line]:
         """The words of a sentence."""
         first = [cells[0] for _, cells in sentence]
-        if not self._may_number or all(map(str.isdigit, first)):
+        if not self._may_number:
+            numbers = [number for number in first if number.isdigit()]
+            self._sentences += 1
+            self._numbered += len(sentence[0][1]) == _WIDTH and numbers == [str(i + 1) for i in range(len(numbers))]
+            return sentence
+        if all(map(str.isdigit, first)):
             return sentence
         ranges, empty = sum(map(bool, map(_RANGE.fullmatch, first))), sum(map(bool, map(_EMPTY.fullmatch, first)))
         words = [line for line in sentence if line[1][0].isdigit()]
@@ -99,7 +106,16 @@ class _Beside:
         return words
 
     def tell(self, file: Path) -> None:
-        """Say what was left out."""
+        """Say what was left out.
+
+        Raises:
+            DataError: the first column was read as words, and numbers them.
+        """
+        if self._sentences and self._numbered == self._sentences:
+            raise DataError(
+                f"{file}: the first of {_WIDTH} columns numbers the words of each sentence, as in CoNLL-U; say which "
+                "columns hold words and tags: columns={'tokens': 1, 'tags': 3}"
+            )
         if self._ranges or self._empty:
             logging.getLogger("sftlib").warning(
                 "%s: passed over %s and %s: they stand beside the words of a sentence",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -119,6 +119,7 @@ class _Conversion:
                 f"{file}: no row has {self._needed!r}, which this layout needs (columns: {listed(table.columns)}); "
                 f"say which column it is with {self._needed}=..."
             )
+        self._tell_lost(file, [name for name in table.columns if name not in names], names.values())
         result = gathered(self._converted(rows_of(table), names), size_of(file))
         self._tell(file, result.rows)
         return result
@@ -138,6 +139,17 @@ class _Conversion:
             if name is not None:
                 found[name] = part
         return found
+
+    def _tell_lost(self, file: Path, others: Sequence[str], found: Iterable[str]) -> None:
+        """Say which parts no row has, where other columns may hold them."""
+        missing = [part for part in ("input", "output") if part in self._parts and part not in found]
+        if "output" in missing and others:
+            logging.getLogger("sftlib").warning(
+                "%s: no row has %s, so nothing can be learned; say which column it is with output=... (others: %s)",
+                file,
+                " or ".join(map(repr, missing)),
+                listed(others),
+            )
 
     def _converted(self, rows: Iterable[Row], names: Mapping[str, str]) -> Iterator[Row]:
         """The rows that can be converted; columns that are no part of the layout are kept."""

@@ -155,6 +155,7 @@ def _cells(count: int) -> str:
 
 def _records(reader: Any, bad: BadLines, quote: str | None, escape: str | None) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line it begins on; records that cannot be read are noted, blank lines skipped."""
+    hint = "" if quote is None else f"; {_quote_hint(escape)}"
     while True:
         line = reader.line_num + 1
         try:
@@ -163,8 +164,8 @@ def _records(reader: Any, bad: BadLines, quote: str | None, escape: str | None) 
             return
         except csv.Error as error:
             said = "opens a quote that is never closed" if "end of data" in str(error) else str(error)
-            hint = "" if quote is None else f"; {_quote_hint(escape)}"
             bad.add(line, f"{said}{hint}")
+            hint = ""  # once is enough
             continue
         if cells:
             yield line, cells
@@ -266,7 +267,8 @@ class _Swallowed:
         more = [f"  and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
         count = "1 cell" if len(found) == 1 else f"{len(found):,} cells"
         mend = f"{_quote_hint(None)}; quoting='\"' takes such cells for what they are"
-        raise DataError("\n".join([f"{file}: {count} look as if a quote had swallowed lines:", *shown, *more, mend]))
+        look = "looks" if len(found) == 1 else "look"
+        raise DataError("\n".join([f"{file}: {count} {look} as if a quote had swallowed lines:", *shown, *more, mend]))
 
     def _doubt(self, line: int, column: int, cell: str) -> _Doubt | None:
         """What a cell would hold if it had swallowed records; None where it cannot have."""
@@ -285,10 +287,12 @@ class _Swallowed:
         return _Doubt(line, column, len(parts), shown, tuple(inside[:_VALUES])) if inside else None
 
     def _holds_records(self, doubt: _Doubt) -> bool:
-        """Whether a cell inside is one that its column has elsewhere, or several are numbers as all of the column."""
+        """Whether a cell inside is one that its column has again, or several are numbers as all of the column."""
         if self._delimiter == "\t":
             return True
         known = any(part.strip() and part in self._values[place] for place, part in doubt.inside)
+        told = [pair for pair in doubt.inside if pair[1] and pair[1] == pair[1].strip()]  # a text has blanks behind commas
+        known = known or len(set(told)) < len(told)
         numbers = len(doubt.inside) > 1 and all(_are_numbers({part, *self._values[at]}) for at, part in doubt.inside)
         return known or numbers
 
