@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from datetime import date, datetime, time
@@ -10,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from sftlib.data.files.packed import start_of
-from sftlib.data.files.paths import existing
+from sftlib.data.files.paths import existing, opened
 from sftlib.data.files.separated import check_header
 from sftlib.data.files.spool import BLOCK, sink_for
 from sftlib.data.files.tables import Table
@@ -36,14 +37,14 @@ def read_excel(path: str | os.PathLike[str], *, sheet: str | int | None = None) 
     file = existing(path)
     if not start_of(file).startswith(b"PK"):
         raise DataError(f"{file} is no .xlsx workbook: save it as one, or read a table of text with from_csv")
-    try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{file} cannot be read as a workbook: {error}") from error
-    try:
+    broken = (zipfile.BadZipFile, KeyError, ValueError, SyntaxError, openpyxl.utils.exceptions.InvalidFileException)
+    with opened(file, "rb", as_it_lies=True) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and the like, which are not read
+        try:
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
+        except broken as error:
+            raise DataError(f"{file} cannot be read as a workbook: {error}") from error
         return _table(file, _sheet(book, sheet, str(file)))
-    finally:
-        book.close()
 
 
 def _sheet(book: Any, wanted: object, file: str) -> Any:

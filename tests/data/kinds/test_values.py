@@ -267,10 +267,16 @@ def said(messages: Any) -> TaskDataset:
         ([turn("user", [{"type": "image", "image": "x.png"}])], "content with parts that are no text.*turn 0"),
         ([turn("user", ["x"])], "content with parts that are no text"),
         ([turn("user", {"x": 1})], "a dict as content.*json.dumps"),
-        ([turn("user"), turn("assistant", "x", weight=0.5)], "a weight that is neither 0 nor 1: row 1 .0.5, turn 1: weight"),
+        (
+            [turn("user"), turn("assistant", "x", weight=0.5)],
+            "a weight that is neither 0 nor 1: row 1 .0.5, turn 1: weight",
+        ),
         ([turn("user"), turn("assistant", "x", train="yes")], "a weight that is neither 0 nor 1"),
         ([turn("user"), turn("assistant", "", tool_calls="add")], "calls of tools that are no list of calls"),
-        ([turn("user"), turn("assistant", "", tool_calls=[{"name": "a", "arguments": "{x"}])], "that are no JSON object"),
+        (
+            [turn("user"), turn("assistant", "", tool_calls=[{"name": "a", "arguments": "{x"}])],
+            "that are no JSON object",
+        ),
         ([turn("user"), turn("assistant", "", tool_calls=[{"name": "a", "arguments": "[1]"}])], "no JSON object"),
         ([turn("user", "\ud800")], "lone surrogate"),
         ([turn("user"), turn("assistant", " ")], "a blank turn of the assistant"),
