@@ -26,7 +26,7 @@ def _called(name: str, example: str) -> str:
 
 
 #: Options of other libraries -> what to write here.
-ELSEWHERE: Final[Mapping[str, str]] = {
+_OPTIONS: Final[Mapping[str, str]] = {
     # How long, how fast.
     **dict.fromkeys(
         ("num_train_epochs", "num_epochs", "n_epochs", "max_epochs", "nb_epochs", "total_epochs"),
@@ -80,7 +80,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     ),
     # Writing and telling.
     **dict.fromkeys(("save_strategy", "save_steps", "save_total_limit", "overwrite_output_dir"), _SAVED),
-    **dict.fromkeys(("output_dir", "logging_dir", "default_root_dir", "checkpoint_dir"), _SAVED),
+    **dict.fromkeys(("logging_dir", "default_root_dir", "checkpoint_dir"), _SAVED),
     **dict.fromkeys(("logging_steps", "logging_strategy", "disable_tqdm", "verbose", "log_level"), _QUIET),
     **dict.fromkeys(("report_to", "logger", "run_name"), "callbacks see every step: fit(..., callbacks=[...])"),
     **dict.fromkeys(("resume_from_checkpoint", "ckpt_path"), "fit(train, output_dir='run', resume=True) here"),
@@ -118,14 +118,24 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("training_args", "args", "config"), "options stand in the call itself: FineTuner(model, epochs=3)"
     ),
-    **dict.fromkeys(("callbacks",), "fit(train, valid, callbacks=[...]) takes them"),
 }
+
+#: Names that are options of other calls here.
+_OF_CALLS = {
+    "callbacks": "fit(train, valid, callbacks=[...]) takes them",
+    "output_dir": _SAVED,
+    "resume": "fit(train, output_dir='run', resume=True) takes it",
+    "save_every": _SAVED,
+    "progress": "fit(..., progress=False) takes it",
+    "generation": _GENERATION,
+}
+
+#: Options of other libraries and of other calls -> what to write here.
+ELSEWHERE: Final[Mapping[str, str]] = {**_OPTIONS, **_OF_CALLS}
 
 #: Arguments of `fit` elsewhere.
 FIT: Final[Mapping[str, str]] = {
-    **{
-        name: f"it is an option of FineTuner, {said}" for name, said in ELSEWHERE.items() if said not in (_DATA, _SAVED)
-    },
+    **{name: said if "fit(" in said else f"{said} (in FineTuner)" for name, said in _OPTIONS.items()},
     **dict.fromkeys(("train_dataset", "train_data", "x", "X"), "it is the first argument: fit(train, valid)"),
     **dict.fromkeys(
         ("eval_dataset", "val_data", "validation_data", "valid_data", "dev_data", "eval_data", "test_dataset"),

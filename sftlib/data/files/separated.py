@@ -291,7 +291,9 @@ class _Swallowed:
         if self._delimiter == "\t":
             return True
         known = any(part.strip() and part in self._values[place] for place, part in doubt.inside)
-        told = [pair for pair in doubt.inside if pair[1] and pair[1] == pair[1].strip()]  # a text has blanks behind commas
+        told = [
+            pair for pair in doubt.inside if pair[1] and pair[1] == pair[1].strip()
+        ]  # a text has blanks behind commas
         known = known or len(set(told)) < len(told)
         numbers = len(doubt.inside) > 1 and all(_are_numbers({part, *self._values[at]}) for at, part in doubt.inside)
         return known or numbers

@@ -21,7 +21,8 @@ from sftlib.errors import DataError
 from tests.chat_templates import CHATML, byte_tokenizer
 
 IM = ("<|im_start|>", "<|im_end|>")
-_START = "{% if tools %}<|im_start|>system\n# Tools\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+_EACH = "{% for t in tools %}{{ t | tojson }}\n{% endfor %}"
+_START = "{% if tools %}<|im_start|>system\n# Tools\n" + _EACH + "<|im_end|>\n{% endif %}"
 _ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 #: Writes calls as JSON, wants arguments as a mapping.
