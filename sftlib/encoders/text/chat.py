@@ -110,9 +110,10 @@ class ChatFormat:
                 neutral = [self._formed(_neutral(talk, self.controls), training) for talk in chunk]
                 found = self._chunk(neutral, training, asking)
                 self._unwritten.look(neutral, first, lambda some: _looked_at(some, training))
-                for row, result in enumerate(found, first):
-                    if isinstance(result, str):
-                        problems[row] = result
+                for row, (talk, result) in enumerate(zip(neutral, found, strict=True), first):
+                    empty = [] if isinstance(result, str) or not talk.is_answered else self._unwritten.empty_turns(talk)
+                    if isinstance(result, str) or empty:
+                        problems[row] = result if isinstance(result, str) else _nothing_of(talk, empty[0])
                     elif not problems:
                         yield result
                 first += len(chunk)
@@ -195,12 +196,7 @@ class ChatFormat:
         learned = tuple(talk.is_learned(k) for k in places)
         for k, answer, is_learned in zip(places, known, learned, strict=True):
             if is_learned and not self.controls.sub("", text[answer.start : answer.end]).strip():
-                has = [key for key in talk.turns[k] if key not in ("role", "content")]
-                return (
-                    f"turn {k}: the template writes nothing of what the assistant says"
-                    + (f", which is in {listed(has)}" if has else "")
-                    + "; give a template that does, or drop these rows"
-                )
+                return _nothing_of(talk, k)
         return Rendering(text, tuple(answer[:2] for answer in known), known[-1].start, known[-1].ended, learned)
 
     def _blocks(
@@ -317,6 +313,16 @@ def _texts(renderer: TemplateRenderer, talks: Sequence[Talk], *, invite: bool = 
         middle = len(talks) // 2
         halves = (talks[:middle], talks[middle:])
         return [text for half in halves for text in _texts(renderer, half, invite=invite)]
+
+
+def _nothing_of(talk: Talk, turn: int) -> str:
+    """What is wrong with a turn of the assistant of which a template writes nothing."""
+    has = [key for key in talk.turns[turn] if key not in ("role", "content")]
+    where = f", which is in {listed(has)}" if has else ""
+    return (
+        f"turn {turn}: the template writes nothing of what the assistant says{where}; give a template that does, or "
+        "drop these rows"
+    )
 
 
 def _looked_at(talks: Sequence[Talk], renderer: TemplateRenderer) -> list[str | None]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, final
 
 _THOUGHT = "</think>"
+_CONTENT, _CALLS = "the content", "'tool_calls'"
 
 Turns = Sequence[Mapping[str, Any]]
 
@@ -49,10 +50,12 @@ class _Part(NamedTuple):
     """A part of a conversation.
 
     Attributes:
+        part: of the turn.
         name: what to call it.
         without: the conversation in which it is another.
     """
 
+    part: str
     name: str
     without: Talk
 
@@ -68,6 +71,7 @@ class Unwritten:
     def __init__(self, template: str) -> None:
         self._template = template
         self._seen: set[Hashable] = set()
+        self._lost: dict[Hashable, frozenset[str]] = {}  # of a kind of turn, the names of what is left out
         self._told: set[str] = set()
 
     def look(self, talks: Sequence[Talk], first: int, texts: Callable[[Sequence[Talk]], list[str | None]]) -> None:
@@ -83,36 +87,38 @@ class Unwritten:
         wanted = [(row, kinds) for row, talk in enumerate(talks) if (kinds := self._new(talk))]
         if not wanted:
             return
-        parts = [[part for k in kinds.values() for part in _parts(talks[row], k)] for row, kinds in wanted]
+        parts = [[(kind, part) for kind, k in kinds.items() for part in _parts(talks[row], k)] for row, kinds in wanted]
         whole = texts([talks[row] for row, _ in wanted])
-        others = iter(texts([part.without for some in parts for part in some]))
+        others = iter(texts([part.without for some in parts for _, part in some]))
         for (row, kinds), some, text in zip(wanted, parts, whole, strict=True):
-            lost = [part.name for part in some if next(others) == text]
+            lost = [(kind, part) for kind, part in some if next(others) == text]
             if text is None:  # refused, and told as such
                 self._seen.difference_update(kinds)
             elif lost:
-                self._tell(lost, first + row)
+                for kind in kinds:
+                    self._lost[kind] = frozenset(part.part for found, part in lost if found == kind)
+                self._tell([part.name for _, part in lost], first + row)
+
+    def empty_turns(self, talk: Talk) -> list[int]:
+        """The turns that are to be learned and of which nothing is written: neither content nor calls."""
+        return [
+            k
+            for k, (turn, kind) in enumerate(zip(talk.turns, _kinds(talk), strict=True))
+            if turn["role"] == "assistant" and talk.is_learned(k) and self._is_empty(turn, kind)
+        ]
+
+    def _is_empty(self, turn: Mapping[str, Any], kind: Hashable) -> bool:
+        lost = self._lost.get(kind, frozenset())
+        return (not turn["content"].strip() or _CONTENT in lost) and (not turn.get("tool_calls") or _CALLS in lost)
 
     def _new(self, talk: Talk) -> dict[Hashable, int]:
         """The kinds of turns that were not seen before, with the number of the first of each; they count as seen."""
-        turns = talk.turns
         found: dict[Hashable, int] = {}
-        asked = max((k for k, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
-        tools = bool(talk.given.get("tools"))
-        for k, turn in enumerate(turns):
-            calls, content = turn.get("tool_calls", ()), turn["content"]
-            has = (
-                *turn,
-                bool(content.strip()),
-                _THOUGHT in content,
-                any(arguments_of(call) for call in calls),
-                any("id" in call for call in calls),
-            )
-            kind = (turn["role"], k == 0, k < asked, k == len(turns) - 1, tools, has)
+        for k, kind in enumerate(_kinds(talk)):
             if kind not in self._seen:
                 self._seen.add(kind)
                 found[kind] = k
-        if tools and "tools" not in self._seen:
+        if talk.given.get("tools") and "tools" not in self._seen:
             self._seen.add("tools")
             found["tools"] = -1
         return found
@@ -162,22 +168,38 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
+def _kinds(talk: Talk) -> Iterator[Hashable]:
+    """The kind of each turn: who speaks, what the turn has, and where it stands."""
+    turns, tools = talk.turns, bool(talk.given.get("tools"))
+    asked = max((k for k, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
+    for k, turn in enumerate(turns):
+        calls, content = turn.get("tool_calls", ()), turn["content"]
+        has = (
+            *turn,
+            bool(content.strip()),
+            _THOUGHT in content,
+            any(arguments_of(call) for call in calls),
+            any("id" in call for call in calls),
+        )
+        yield (turn["role"], k == 0, k < asked, k == len(turns) - 1, tools, has)
+
+
 def _parts(talk: Talk, k: int) -> Iterator[_Part]:
     """Every part of a turn; of none (-1) the tools."""
     if k < 0:
-        yield _Part("the tools", talk._replace(given={**talk.given, "tools": None}))
+        yield _Part("tools", "the tools", talk._replace(given={**talk.given, "tools": None}))
         return
     turns = talk.turns
     for name, other in _changes(turns[k]):
         changed = talk._replace(turns=[*turns[:k], other, *turns[k + 1 :]])
-        yield _Part(f"{name} of {turns[k]['role']} turns", changed)
+        yield _Part(name, f"{name} of {turns[k]['role']} turns", changed)
 
 
 def _changes(turn: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What each part of a turn is called, and the turn with that part changed."""
     content = turn["content"]
     if content.strip():
-        yield "the content", {**turn, "content": f"{content.rstrip()}x"}
+        yield _CONTENT, {**turn, "content": f"{content.rstrip()}x"}
     if _THOUGHT in content:
         yield f"what stands before {_THOUGHT}", {**turn, "content": content.replace(_THOUGHT, f"x{_THOUGHT}", 1)}
     for key in turn:
