@@ -42,6 +42,10 @@ class FromFiles(Rows):
         """As for `TaskDataset`."""
 
     @classmethod
+    def _of_table(cls, table: object, roles: Mapping[str, Any], **options: Any) -> Self:
+        return cls(table, **options, **roles)
+
+    @classmethod
     @checked
     def from_csv(
         cls,
@@ -202,7 +206,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, or lines that are no JSON object (all of them counted), and as for `TaskDataset`.
         """
-        return cls(readers.read_jsonl(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(readers.read_jsonl(path), roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -221,7 +225,9 @@ class FromFiles(Rows):
             MissingExtraError: pyarrow is not installed.
             DataError: no such file, or no Parquet, and as for `TaskDataset`.
         """
-        return cls(readers.read_parquet(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(
+            readers.read_parquet(path), roles, task=task, label_names=label_names, on_invalid=on_invalid
+        )
 
     @classmethod
     @checked
@@ -254,7 +260,7 @@ class FromFiles(Rows):
             DataError: it cannot be loaded, and as for `TaskDataset`.
         """
         rows = readers.read_hub(name, split=split, config=config, revision=revision)
-        return cls(rows, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(rows, roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @overload
     @classmethod
@@ -324,7 +330,9 @@ class FromFiles(Rows):
             tables = [folders.read_folder(path, encoding=encoding, role=role)]
         else:
             tables = folders.read_splits(path, splits, encoding=encoding, role=role)
-        parts = [cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles) for table in tables]
+        parts = [
+            cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid) for table in tables
+        ]
         if splits is None:
             return parts[0]
         names = reduce(union, (part.label_names for part in parts))
@@ -346,7 +354,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line) or no array of objects, and as for `TaskDataset`.
         """
-        return cls(read_json(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(read_json(path), roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -386,7 +394,7 @@ class FromFiles(Rows):
             DataError: no such file, bad bytes, ragged lines (with their numbers), and as for `TaskDataset`.
         """
         table = read_conll(path, columns=columns, delimiter=delimiter, comment=comment, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -406,7 +414,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line), another layout (and where), and as for `TaskDataset`.
         """
-        return cls(read_squad(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(read_squad(path), roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked

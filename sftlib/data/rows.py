@@ -101,7 +101,9 @@ class Rows(ABC):
         What stands beside an input, such as the tools of a conversation, is told with it.
         """
         kinds = {role: self.kinds[role] for role in self.main_inputs}
-        found = {role: map(kind.identity, map(kind.input_of, self.view(role))) for role, kind in kinds.items()}
+        found: dict[str, Iterator[Any]] = {
+            role: map(kind.identity, map(kind.input_of, self.view(role))) for role, kind in kinds.items()
+        }
         beside = [self.view(role) for role in self.inputs if role not in kinds]
         if beside:
             first = next(iter(found))

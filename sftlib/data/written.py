@@ -12,8 +12,12 @@ from typing import Any, Final, final
 
 from sftlib.data.plain import json_cell
 
-_NAMES: Final[dict[str, Any]] = {"None": None, "True": True, "False": False, "nan": float("nan"), "null": None}
-_NAMES |= {"true": True, "false": False}
+_NAMES: Final[dict[str, Any]] = {
+    **dict.fromkeys(("None", "null")),
+    **dict.fromkeys(("True", "true"), True),
+    **dict.fromkeys(("False", "false"), False),
+    "nan": float("nan"),
+}
 _PIECES = re.compile(
     r"\s*(?:(?P<string>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<number>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"

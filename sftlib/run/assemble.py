@@ -162,7 +162,7 @@ def opening_lines(
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
     suspects = fitted.encoder.suspects(encoded)
-    signs = unknown_signs(fitted, train, suspects) if len(suspects) else ()
+    signs = unknown_signs(fitted, train, suspects.tolist()) if len(suspects) else ()
     told = [unknown.sentence for unknown in signs if unknown.learned or unknown.rows >= _MANY * len(train)]
     return [*lines, *told, *train.report(valid).problems, *found.sentences(fitted.encoder.limit, "")]
 
@@ -181,7 +181,7 @@ def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None 
             if not kind.holds_texts:
                 continue
             view = data.view(role)
-            pairs = enumerate(view) if rows is None else ((int(row), view[int(row)]) for row in rows)
+            pairs = enumerate(view) if rows is None else ((row, view[row]) for row in rows)
             pick = kind.learned_texts if learned else kind.texts
             texts = ((row, text) for row, value in pairs for text in pick(value))
             found.append(fitted.encoder.unknown(role, texts, learned=learned, of=len(data)))

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from sftlib.data.problems import listed
 from sftlib.errors import DataError
@@ -38,7 +38,7 @@ _OTHERS: Final = (
 )
 
 #: How a packed file begins -> what unpacks it.
-_PACKED: Final[tuple[tuple[bytes, Callable[[Path], IO[bytes]]], ...]] = (
+_PACKED: Final[tuple[tuple[bytes, Callable[..., Any]], ...]] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
     (b"\xfd7zXZ\0", lzma.open),
@@ -70,7 +70,7 @@ def unpacked(file: Path) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(file) as archive, archive.open(_only(file, archive)) as member:
             yield member
         return
-    make: Callable[[Path], IO[bytes]] = next((make for mark, make in _PACKED if start.startswith(mark)), _plain)
+    make: Callable[..., Any] = next((make for mark, make in _PACKED if start.startswith(mark)), _plain)
     with make(file) as stream:
         yield stream
 
