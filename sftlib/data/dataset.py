@@ -11,7 +11,7 @@ import numpy as np
 from sftlib.data.columns import Nothing, joined
 from sftlib.data.files.tables import from_mappings, open_rows
 from sftlib.data.from_files import FromFiles
-from sftlib.data.kinds.base import Label, is_missing, kind_of
+from sftlib.data.kinds.base import Label, RoleKind, is_missing, kind_of
 from sftlib.data.kinds.label_names import check_label_names, holds, union
 from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.look.duplicates import Inputs
@@ -149,22 +149,35 @@ class TaskDataset(FromFiles):
         if not isinstance(other, TaskDataset):
             return NotImplemented
         mine, theirs = self._store.assignment, other._store.assignment
-        if mine.task != theirs.task or mine.kinds != theirs.kinds:
+        if mine.task != theirs.task or _without_beside(mine.kinds) != _without_beside(theirs.kinds):
             raise DataError(
                 f"only data sets of one task with the same roles can be added, found {self!r} and {other!r}"
             )
         names = union(self._label_names, other._label_names)
+        kinds = {role: kind.joined(theirs.kinds.get(role, kind)) for role, kind in mine.kinds.items()}
+        both = replace(
+            mine,
+            columns={**theirs.columns, **mine.columns},
+            kinds={**theirs.kinds, **kinds},
+            inputs=tuple(dict.fromkeys([*mine.inputs, *theirs.inputs])),
+        )
         others = list(dict.fromkeys([*self._store.others, *other._store.others]))
-        kinds = {role: kind.joined(theirs.kinds[role]) for role, kind in mine.kinds.items()}
         store = Store(
-            replace(mine, kinds=kinds),
-            {role: joined(self.view(role), other.view(role)) for role in self._store.values},
-            {name: joined(self._view_or_none(name), other._view_or_none(name)) for name in others},
+            both,
+            {
+                role: joined(self._view_or_none(role), other._view_or_none(role))
+                for role in (*both.inputs, *both.targets)
+            },
+            {
+                name: joined(self._view_or_none(name), other._view_or_none(name))
+                for name in others
+                if name not in both.kinds
+            },
         )
         return self._of(store, np.arange(len(self) + len(other), dtype=np.int64), names)
 
     def _view_or_none(self, name: str) -> Sequence[Any]:
-        return self.view(name) if name in self._store.others else Nothing(len(self))
+        return self.view(name) if name in self.columns else Nothing(len(self))
 
     @checked
     def split(
@@ -296,6 +309,10 @@ class TaskDataset(FromFiles):
             DataError: ``other`` has other inputs.
         """
         return DataReport.of(self, other, other_name=other_name)
+
+
+def _without_beside(kinds: Mapping[str, RoleKind]) -> dict[str, RoleKind]:
+    return {role: kind for role, kind in kinds.items() if not kind.beside}
 
 
 def _check_function(method: str, function: object) -> None:

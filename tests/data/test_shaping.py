@@ -139,6 +139,17 @@ def test_cells_that_need_a_separator_name_it(tmp_path: Path) -> None:
             TaskDataset({"text": ["a"], "labels": ["x"]}, separator=bad)  # type: ignore[arg-type]
 
 
+def test_a_list_is_no_label(tmp_path: Path) -> None:
+    for cell_text in ("['card', 'pin']", '["card"]', "[1 2]"):
+        with pytest.raises(LabelError, match=r"a list, written as text, as label.*labels=\.\.\."):
+            TaskDataset({"text": ["a", "b"], "label": [cell_text, "x"]})
+        with pytest.raises(LabelError, match="a list, written as text"):
+            TaskDataset.from_csv(write(tmp_path, f"text,label\na,{cell(cell_text)}\nb,x\n"))
+    assert TaskDataset({"text": ["a", "b"], "label": ["[CLS]", "(b)"]}).label_names == ("(b)", "[CLS]")
+    with pytest.raises(LabelError, match=r"numpy cut it short.*\.tolist\(\)"):
+        TaskDataset({"text": ["a"], "labels": ["['a' 'b' ... 'z']"]})
+
+
 def test_one_class_a_row_under_labels() -> None:
     with pytest.raises(LabelError, match=r"for one class a row give the column as label=\.\.\."):
         TaskDataset({"text": ["a", "b"], "labels": ["x", "y"]})

@@ -295,8 +295,9 @@ class _Swallowed:
             pair for pair in doubt.inside if pair[1] and pair[1] == pair[1].strip()
         ]  # a text has blanks behind commas
         known = known or len(set(told)) < len(told)
-        numbers = len(doubt.inside) > 1 and all(_are_numbers({part, *self._values[at]}) for at, part in doubt.inside)
-        return known or numbers
+        numbers = [_are_numbers({part, *self._values[at]}) for at, part in doubt.inside]
+        enough = any if len(self._header) > 2 else all  # beside a text alone, commas in numbers are easily met
+        return known or (len(numbers) > 1 and enough(numbers))
 
 
 def _are_numbers(cells: set[str]) -> bool:

@@ -154,6 +154,8 @@ def _verdict(value: object) -> tuple[str, str] | None:
         return "a blank label", "drop these rows or fill them in"
     if isinstance(value, str) and not encodable(value):
         return "a label that holds a lone surrogate", "read the source with its right encoding"
+    if isinstance(value, str) and isinstance(bracketed(value), list):
+        return "a list, written as text, as label", "give the column as labels=... (task 'multi-label-classification')"
     return None
 
 
@@ -230,6 +232,8 @@ class LabelListRole(RoleKind):
 
 def _instead_of_a_list(value: object) -> str:
     """How to mend a value that is no list of labels."""
+    if isinstance(value, str) and value.lstrip().startswith("[") and "..." in value:
+        return "numpy cut it short when it was written: make lists of arrays before to_csv, with .tolist()"
     sign = next((sign for sign in "|;,\t" if isinstance(value, str) and sign in value), None)
     if sign is not None:
         return f"give separator={sign!r} where that stands between labels, or write a list, such as ['a', 'b']"

@@ -102,9 +102,8 @@ class TagsRole(RowKind):
             return Fault("missing tags", None, "drop these rows, or leave the role out to make an unlabelled data set")
         tags = as_list(value)
         if tags is None:
-            return Fault(
-                f"{kind_of(value)} instead of a list of tags", value, "write a list with one tag for each word"
-            )
+            mend = "write a list with one tag for each word" + (", or give separator=' '" * isinstance(value, str))
+            return Fault(f"{kind_of(value)} instead of a list of tags", value, mend)
         return None if _all_words(tags) else next(filter(None, map(_tag_fault, tags)), None)
 
     def plain(self, value: object) -> list[str]:

@@ -59,6 +59,7 @@ SWALLOWED: list[tuple[str, dict[str, Any]]] = [
     ('text,label\r\n"A waste,bad\r\nOdd",bad\r\nFine,bad\r\n', {}),
     ('label;text\ngood;"A\nbad;B\ngood;C"\nbad;D\n', {"delimiter": ";"}),
     ('text,target\n"A,1.5\nB,2.5\nC",3.5\nD,4.5\n', {"target": "target"}),
+    ('id,text,label\n1,"A good,x\n2,B bad",y\n3,C,z\n', {}),
     ('id|text|label\n1|"A|x\n2|B|y\n3|C"|x\n4|D|y\n', {"delimiter": "|"}),
 ]
 

@@ -419,3 +419,10 @@ def test_the_same_words_with_other_tools_are_another_question() -> None:
     bare = TaskDataset({"messages": [[USER, SAID]]})
     assert bare.report(data).leakage is not None
     assert data.report(bare).leakage.exact.pairs == ((1, 0),)  # type: ignore[union-attr]
+
+
+def test_data_with_tools_and_without_are_added() -> None:
+    one, other = TaskDataset({"messages": [[USER, SAID]], "tools": [[TOOL]]}), TaskDataset({"messages": [[USER, SAID]]})
+    for both, tools in ((one + other, [[TOOL], None]), (other + one, [None, [TOOL]])):
+        assert (both.column("tools"), both.inputs) == (tools, ("messages", "tools"))
+        assert len(both.split(0.5, 0.5)) == 2
