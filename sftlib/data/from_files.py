@@ -149,7 +149,7 @@ class FromFiles(Rows):
     @checked
     def from_entities(
         cls,
-        source: str | PathLike[str] | Sequence[Any],
+        source: Any,
         *,
         text: str = "text",
         entities: str | None = None,
@@ -166,7 +166,7 @@ class FromFiles(Rows):
         how often.
 
         Args:
-            source: a JSON Lines file, a file with a JSON array, or a list of such rows.
+            source: a JSON Lines file, a file with a JSON array, or rows in any form that `TaskDataset` takes.
             text: the key of the text.
             entities: the key of its entities; None for whichever a row has of ``entities``, ``spans``, ``label`` and
                 ``labels``.

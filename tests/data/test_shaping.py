@@ -185,8 +185,12 @@ def test_numbers_with_names_for_every_kind_of_label(tmp_path: Path) -> None:
     assert data.column("label") == ["good", "bad"]
     data = TaskDataset({"text": ["a", "b"], "labels": [[2, 0], [1]]}, label_names=["x", "y", "z"])
     assert data.column("labels") == [["z", "x"], ["y"]]
-    data = TaskDataset({"text": ["a", "b"], "labels": [[1, 0, 1], [0, 0, 1]]}, label_names=["x", "y", "z"])
-    assert data.column("labels") == [["x", "z"], ["z"]]
+    for make in (list, np.array, lambda rows: np.array(rows, np.float32), lambda rows: np.array(rows, bool)):
+        marks = make([[1, 0, 1], [0, 0, 1]])
+        data = TaskDataset({"text": ["a", "b"], "labels": marks}, label_names=["x", "y", "z"])
+        assert data.column("labels") == [["x", "z"], ["z"]]
+    data = TaskDataset({"text": ["a", "b"], "label": [1, 0]}, label_names={0: "bad", 1: "good"})
+    assert data.column("label") == ["good", "bad"]
     path = write(tmp_path, "text,label\na,1\nb,0\n")
     assert TaskDataset.from_csv(path, label_names=["bad", "good"]).column("label") == ["good", "bad"]
     path = write(tmp_path, 'tokens,tags\n"[""a"", ""b""]",1 0\n')
@@ -218,7 +222,7 @@ def test_numbers_that_have_no_name(labels: list[Any], names: list[str], match: s
 def test_numbers_and_marks_that_cannot_be_told_apart() -> None:
     with pytest.raises(LabelError, match="numbers of classes, or marks"):
         TaskDataset({"text": ["a", "b"], "labels": [[0, 1], [1, 0]]}, label_names=["x", "y"])
-    with pytest.raises(DataError, match=r"name the numbers: label_names="):
+    with pytest.raises(DataError, match=r"name every number from 0: label_names="):
         TaskDataset({"tokens": [["a"]], "tags": [[1]]})
 
 
@@ -439,8 +443,11 @@ def test_names_of_keys_and_options_of_entities() -> None:
     for options in ({"scheme": "IOB"}, {"on_invalid": "skip"}):
         with pytest.raises(OptionError):
             TaskDataset.from_entities(rows, **options)
-    with pytest.raises(OptionError, match="expected the path of a file, or a list of rows"):
-        TaskDataset.from_entities({"text": "x"})  # type: ignore[arg-type]
+    frame = pytest.importorskip("pandas").DataFrame(rows)
+    assert TaskDataset.from_entities(frame, text="content", entities="marks")[0]["tags"] == ["B-PER", "O", "O"]
+    for wrong in ({"text": "x"}, 3, None):
+        with pytest.raises(DataError):
+            TaskDataset.from_entities(wrong)  # type: ignore[arg-type]
 
 
 # Excel.

@@ -12,17 +12,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
-from sftlib.data.files.json import parsed, starts_as_array
+from sftlib.data.files.json import parsed, rows_of, starts_as_array
 from sftlib.data.files.packed import size_of
 from sftlib.data.files.paths import existing
 from sftlib.data.files.readers import read_jsonl_rows
 from sftlib.data.files.spool import gathered
-from sftlib.data.files.tables import Table
+from sftlib.data.files.tables import Table, open_rows
 from sftlib.data.kinds.base import is_missing, kind_of
 from sftlib.data.plain import as_list, whole
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.data.words import split_words, splitting_of
-from sftlib.errors import DataError, OptionError
+from sftlib.errors import DataError
 from sftlib.support.checking import choice, raise_together
 from sftlib.support.display import counted
 
@@ -47,7 +47,7 @@ class _OddError(Exception):
 
 
 def read_entities(
-    source: str | os.PathLike[str] | Sequence[Any],
+    source: Any,
     *,
     text: str = "text",
     entities: str | None = None,
@@ -57,7 +57,7 @@ def read_entities(
     """Columns ``tokens`` and ``tags``, ``text`` as it was, and what else a row has.
 
     Args:
-        source: a JSON Lines file, a file with a JSON array, or rows.
+        source: a JSON Lines file, a file with a JSON array, or rows in any form.
         text: the key of the text.
         entities: the key of its entities; found when None.
         scheme: of the tags, of `SCHEMES`.
@@ -73,9 +73,8 @@ def read_entities(
         rows: Any = parsed(file) if starts_as_array(file) else read_jsonl_rows(file)
         where, size = str(file), size_of(file)
     else:
-        rows, where, size = source, "rows", 0
-    if isinstance(rows, (Mapping, str | bytes)) or not hasattr(rows, "__iter__"):
-        raise OptionError(f"from_entities({brief(rows)}): expected the path of a file, or a list of rows")
+        where, size = "rows", 0
+        rows = source if isinstance(source, list | tuple) else rows_of(open_rows(source))
     conversion = _Conversion(scheme, text, entities)
     table = gathered(conversion.rows(rows), size)
     conversion.tell(where, table.rows, drop_invalid=drop_invalid)

@@ -129,7 +129,7 @@ def _read_cells(
                 if len(cells) != len(header):
                     bad.add(line, f"has {_cells(len(cells))}, the header has {len(header)}{delimiter_hint(header)}")
         if not sure:
-            swallowed.look(rows)
+            swallowed.look([row for row in rows if len(row[1]) == len(header)])
         if good:
             sink.add(dict(zip(header, zip(*good, strict=True), strict=True)), len(good))
     swallowed.raise_any(file)
@@ -241,14 +241,25 @@ class _Swallowed:
         self._doubtful: list[_Doubt] = []
 
     def look(self, rows: Sequence[tuple[int, list[str]]]) -> None:
-        """Remember what cells there are, and those that may hold records."""
-        for line, cells in rows:
-            for column, cell in enumerate(cells[: len(self._header)]):
-                if "\n" in cell or "\r" in cell:
-                    if len(self._doubtful) < _VALUES and (doubt := self._doubt(line, column, cell)):
-                        self._doubtful.append(doubt)
-                elif len(cell) <= _LONGEST and len(self._values[column]) < _VALUES:
-                    self._values[column].add(cell)
+        """Remember what cells there are, and those that may hold records.
+
+        Args:
+            rows: the line and the cells of each, as many as there are columns.
+        """
+        for column, cells in enumerate(zip(*(cells for _, cells in rows), strict=True)):
+            values = self._values[column]
+            if len(values) < _VALUES:
+                values.update(cell for cell in cells[:_VALUES] if len(cell) <= _LONGEST and "\n" not in cell)
+            whole = "".join(cells)
+            if self._delimiter in whole and ("\n" in whole or "\r" in whole):
+                self._doubt_some(column, [line for line, _ in rows], cells)
+
+    def _doubt_some(self, column: int, lines: Sequence[int], cells: Sequence[str]) -> None:
+        for line, cell in zip(lines, cells, strict=True):
+            if self._delimiter in cell and ("\n" in cell or "\r" in cell) and len(self._doubtful) < _VALUES:
+                doubt = self._doubt(line, column, cell)
+                if doubt is not None:
+                    self._doubtful.append(doubt)
 
     def raise_any(self, file: Path) -> None:
         """Refuse what was found.

@@ -184,7 +184,7 @@ class LabelListRole(RoleKind):
             lambda: ((row, member) for row, value in enumerate(values) for member in _members(value) or ()), findings
         )
         if not findings and _indicators(values):
-            mend = "write each row as the list of its own labels"
+            mend = "name the places with label_names=[...], or write each row as the list of its own labels"
             findings.add(
                 0, "a vector of 0 and 1 (as all rows have) instead of a list of labels", _members(values[0]), mend
             )
@@ -261,6 +261,9 @@ def _indicators(values: Sequence[object]) -> bool:
     return repeats
 
 
+_MARKS = ("0", "1", "0.0", "1.0", "False", "True")
+
+
 def are_marks(values: Sequence[object], count: int) -> bool | None:
     """Whether lists of numbers mark with 0 and 1 which of so many classes hold; None where they may be both.
 
@@ -271,6 +274,6 @@ def are_marks(values: Sequence[object], count: int) -> bool | None:
     rows = [row for row in map(_members, values) if row is not None]
     if not rows or any(len(row) != count for row in rows):
         return False
-    if any(str(plain_label(member)).strip() not in ("0", "1") for row in rows for member in row):
+    if any(str(plain_label(member)).strip() not in _MARKS for row in rows for member in row):
         return False
     return True if any(len(set(map(str, row))) < len(row) for row in rows) else None

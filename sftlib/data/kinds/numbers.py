@@ -36,17 +36,16 @@ def named(kind: RoleKind, values: Sequence[Any], names: Sequence[Label]) -> Sequ
     if len(texts) < len(names):
         return values
     looked_at = values.values if isinstance(values, Coded) else values
+    marks = are_marks(looked_at, len(names)) if isinstance(kind, LabelListRole) else False
+    if marks:
+        return _made(values, lambda some: [_marked(row, names) for row in some])
     if not _all_numbers(kind, looked_at):
         return values
-    if isinstance(kind, LabelListRole):
-        marks = are_marks(looked_at, len(names))
-        if marks is None:
-            raise LabelError(
-                f"labels: lists of 0 and 1, as many as label_names ({len(names)}), may be numbers of classes, or "
-                "marks of which class holds; write the names of the classes"
-            )
-        if marks:
-            return _made(values, lambda some: [_marked(row, names) for row in some])
+    if marks is None:
+        raise LabelError(
+            f"labels: lists of 0 and 1, as many as label_names ({len(names)}), may be numbers of classes, or "
+            "marks of which class holds; write the names of the classes"
+        )
     return _made(values, lambda some: kind.decode([_numbers(value) for value in some], [str(name) for name in names]))
 
 
@@ -89,4 +88,8 @@ def _numbers(value: Any) -> Any:
 
 
 def _marked(row: Any, names: Sequence[Label]) -> Any:
-    return row if is_missing(row) else [name for name, mark in zip(names, row, strict=True) if _numbers(mark)]
+    return row if is_missing(row) else [name for name, mark in zip(names, row, strict=True) if _is_yes(mark)]
+
+
+def _is_yes(mark: object) -> bool:
+    return str(plain_label(mark)).strip() in ("1", "1.0", "True")

@@ -91,7 +91,7 @@ class TagsRole(RowKind):
         [['B-PER', 'O']]
         >>> print(*TagsRole().check([["O", 3]]).lines("tags"))
         tags: 1 row with an int instead of a tag: row 0 (3); write each tag by its name, such as 'B-PER' or 'O', or
-        name the numbers: label_names=['O', 'B-PER', ...]
+        name every number from 0: label_names=['O', 'B-PER', ...]
     """
 
     holds_labels = True
@@ -131,9 +131,8 @@ def _tag_fault(tag: object) -> Fault | None:
     if is_missing(tag):
         return Fault("a missing tag", None, "write 'O' for a word outside of everything, or drop these rows")
     if not isinstance(tag, str):
-        mend = (
-            "write each tag by its name, such as 'B-PER' or 'O', or name the numbers: label_names=['O', 'B-PER', ...]"
-        )
+        numbers = "name every number from 0: label_names=['O', 'B-PER', ...]"
+        mend = f"write each tag by its name, such as 'B-PER' or 'O', or {numbers}"
         return Fault(f"{kind_of(tag)} instead of a tag", tag, mend)
     if not tag.strip():
         return Fault("a blank tag", tag, "write 'O' for a word outside of everything, or drop these rows")
