@@ -96,13 +96,13 @@ class Rows(ABC):
         return (*self._store.values, *self._store.others)
 
     def asked(self) -> dict[str, Iterator[Any]]:
-        """Input role -> what identifies what a model is given of it when it predicts, in row order.
+        """Input role -> what tells apart what a model is given of it when it predicts, in row order.
 
         What stands beside an input, such as the tools of a conversation, is told with it.
         """
         kinds = {role: self.kinds[role] for role in self.main_inputs}
         found: dict[str, Iterator[Any]] = {
-            role: map(kind.identity, map(kind.input_of, self.view(role))) for role, kind in kinds.items()
+            role: map(kind.likeness, map(kind.input_of, self.view(role))) for role, kind in kinds.items()
         }
         beside = [self.view(role) for role in self.inputs if role not in kinds]
         if beside:

@@ -81,6 +81,7 @@ def build(
     if names is None and label_role is not None:
         names = table.class_names.get(assignment.columns[label_role])
     taken = {role: _raw(table, column, assignment.kinds[role]) for role, column in assignment.columns.items()}
+    assignment = replace(assignment, kinds={role: kind.fitted(taken[role]) for role, kind in kinds.items()})
     if names is not None and label_role is not None:
         taken[label_role] = named(assignment.kinds[label_role], taken[label_role], names)
     others = dict(table.columns)
