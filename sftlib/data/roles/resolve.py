@@ -105,12 +105,24 @@ def _check_keywords(
     """Raise every keyword that is no role and every column that does not exist, in one error."""
     known = list(dict.fromkeys(role for schema in pool for role in schema.roles))
     unknown = [_no_role(role, given[role], task, pool, [*known, *options]) for role in given if role not in known]
-    wrong = [
-        f"{role}={column!r}: there is no such column: {nearest(column, columns)} {_columns(columns)}"
+    absent = {
+        role: column
         for role, column in given.items()
         if role in known and column is not None and not (isinstance(column, str) and column in columns)
+    }
+    several = any(isinstance(column, list | tuple) for column in absent.values())
+    wrong = [
+        f"{role}={column!r}: there is no such column: {_instead(column, columns)}" for role, column in absent.items()
     ]
-    raise_together([*unknown, *wrong], RoleError if unknown else DataError)
+    raise_together([*unknown, *wrong], RoleError if unknown or several else DataError)
+
+
+def _instead(column: object, columns: Sequence[str]) -> str:
+    if isinstance(column, list | tuple):
+        return (
+            f"a role has one column; targets=[...], label=[...] and labels=[...] alone take several {_columns(columns)}"
+        )
+    return f"{nearest(column, columns)} {_columns(columns)}"
 
 
 def _no_role(role: str, column: object, task: str | None, pool: Sequence[Schema], known: Sequence[str]) -> str:
