@@ -345,11 +345,12 @@ class FromFiles(Rows):
         cls,
         path: str | PathLike[str],
         *,
+        quoting: str | None = AUTO,
         encoding: str = "utf-8",
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Sounds of a list, one a row: a table, JSON Lines, a folder of Kaldi's, or one of LJSpeech's layout.
 
@@ -360,6 +361,7 @@ class FromFiles(Rows):
 
         Args:
             path: a ``.csv``, ``.tsv`` or ``.jsonl`` file, or a folder.
+            quoting: in tables, as for `from_csv`.
             encoding: how the bytes of a table spell text.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
@@ -369,7 +371,7 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, lines that cannot be used, sounds that cannot be read, and as for `TaskDataset`.
         """
-        table = read_manifest(path, encoding=encoding)
+        table = read_manifest(path, encoding=encoding, quoting=quoting)
         return cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod

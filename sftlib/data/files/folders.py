@@ -88,6 +88,7 @@ def read_splits(
     if len(set(splits)) < len(splits):
         raise OptionError(f"splits={brief(splits)}: a name stands there twice")
     root = existing(path, folder=True)
+    _say_passed_over(root, [entry for entry in entries(root) if entry.name not in splits])
     return [read_folder(root / name, encoding=encoding, role=role) for name in splits]
 
 

@@ -13,7 +13,6 @@ from typing import IO, Any
 from sftlib.data.files import spool
 from sftlib.data.files.packed import size_of
 from sftlib.data.files.paths import BadLines, existing, opened, without_repeats
-from sftlib.data.files.separated import read_csv as read_csv
 from sftlib.data.files.spool import gathered
 from sftlib.data.files.tables import Table, open_rows
 from sftlib.errors import DataError, OptionError

@@ -388,6 +388,17 @@ def test_folders_that_are_not_looked_into_are_said(tmp_path: Path, caplog: pytes
     assert "1 file passed over: 'pos/e.md'; 2 folders not looked into: '.git', 'pos/.cache'" in caplog.text
 
 
+def test_folders_beside_the_splits_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("train/pos/a.txt", "val/pos/b.txt", "test/pos/c.txt", "README.md"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("Fine.")
+    with caplog.at_level(logging.WARNING, logger="sftlib"):
+        train, valid = TaskDataset.from_folder(tmp_path, splits=("train", "val"))
+    assert (len(train), len(valid)) == (1, 1)
+    assert "1 file passed over: 'README.md'; 1 folder not looked into: 'test'" in caplog.text
+
+
 def test_a_missing_label_behind_a_blank(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="a missing label: row 0"):
         TaskDataset.from_csv(write(tmp_path, "text,label\na, \nb,x\n"))
