@@ -28,6 +28,7 @@ from sftlib.support.checking import (
     share,
     whole_number,
 )
+from sftlib.support.elsewhere import ELSEWHERE
 from sftlib.support.values import Problem
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
@@ -66,6 +67,9 @@ MOVED: Mapping[str, str] = {
     "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }
+
+#: Options that are none -> what to write instead.
+HINTS: Mapping[str, str] = {**ELSEWHERE, **MOVED}
 
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
@@ -303,7 +307,7 @@ def with_deep(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     """
     plain = {name: value for name, value in changes.items() if "__" not in name}
     unknown = [name for name in plain if name not in options]
-    raise_together(f"FineTuner has no option {name!r}: {MOVED.get(name) or nearest(name, options)}" for name in unknown)
+    raise_together(f"FineTuner has no option {name!r}: {HINTS.get(name) or nearest(name, options)}" for name in unknown)
     found = {**options, **plain}
     for name in dict.fromkeys(name.partition("__")[0] for name in changes if "__" in name):
         deep = {key.partition("__")[2]: value for key, value in changes.items() if key.startswith(f"{name}__")}

@@ -12,7 +12,7 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from sftlib.arguments import MOVED, Arguments, own_options, with_deep
+from sftlib.arguments import HINTS, Arguments, own_options, with_deep
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
@@ -48,6 +48,7 @@ from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.support.checking import checked, raise_together, true_or_false, whole_number
+from sftlib.support.elsewhere import FIT, PREDICT
 from sftlib.tasks.base import Label, Task
 from sftlib.tasks.labels import ClassWeights
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
@@ -121,7 +122,7 @@ class FineTuner:
         FineTuner('bert-base-uncased', learning_rate=2e-05)
     """
 
-    @partial(checked, moved=MOVED)
+    @partial(checked, moved=HINTS)
     def __init__(
         self,
         model: str | os.PathLike[str] | Pretrained | nn.Module,
@@ -194,7 +195,7 @@ class FineTuner:
 
     # Training.
 
-    @checked
+    @partial(checked, moved=FIT)
     @together
     def fit(
         self,
@@ -339,7 +340,7 @@ class FineTuner:
         names = metric_names(self._arguments, fitted.task)
         return self._settled(encoded).evaluate(data, encoded, names, batch_size)
 
-    @checked
+    @partial(checked, moved=PREDICT)
     @together
     def predict(self, inputs: Any, *, batch_size: int | None = None, generation: Generation | None = None) -> Any:
         """Predictions in the order of the inputs; no batch size changes them.
@@ -447,7 +448,7 @@ class FineTuner:
         open_comm().on_first(lambda: save(fitted, self._arguments, path, reload=reload))
 
     @classmethod
-    @partial(checked, moved=MOVED)
+    @partial(checked, moved=HINTS)
     def load(
         cls,
         path: str | os.PathLike[str],

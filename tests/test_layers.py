@@ -52,6 +52,10 @@ BOUNDARIES: dict[str, tuple[str, ...]] = {
 EVERYWHERE = ("",)
 LIGHT = ("errors.py", "support/", "data/", "metrics/")
 INSIDE_ONLY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib", "openpyxl"), EVERYWHERE
+    ),
+    **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
     **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
     **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL", "rdkit", "soundfile"), EVERYWHERE),
     "torch": LIGHT,

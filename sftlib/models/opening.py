@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -151,12 +152,15 @@ def _wrapping(given: object) -> str:
     return f", found {'a class' if isinstance(given, type) else type(given).__name__}"
 
 
-def check_vocabulary(model: nn.Module, ids: NDArray[np.integer[Any]]) -> None:
+def check_vocabulary(
+    model: nn.Module, ids: NDArray[np.integer[Any]], added: Mapping[int, str] = MappingProxyType({})
+) -> None:
     """Refuse tokens that the model has no embedding for.
 
     Args:
         model: any; one that does not tell its embeddings is not checked.
         ids: (L,) of tokens.
+        added: number -> text of tokens that were added to the tokenizer after it was made.
 
     Raises:
         OptionError: tokenizer and model do not belong together.
@@ -166,11 +170,22 @@ def check_vocabulary(model: nn.Module, ids: NDArray[np.integer[Any]]) -> None:
     except (AttributeError, NotImplementedError):
         return
     size = getattr(table, "num_embeddings", None)
-    if isinstance(size, int) and len(ids) and ids.max() >= size:
+    if not isinstance(size, int) or not len(ids) or ids.max() < size:
+        return
+    beyond = [added.get(int(number)) for number in ids if number >= size]
+    if None not in beyond:
+        shown = ", ".join(repr(token) for token in beyond[:5])
         raise OptionError(
-            f"the tokenizer gives token number {ids.max():,}, the model {type(model).__name__} knows {size:,} tokens: "
-            "they do not belong together; give the model's own tokenizer"
+            f"the tokenizer has tokens that were added to it ({shown}), and the model {type(model).__name__} has no "
+            f"embeddings for them (it knows {size:,} tokens): open the model yourself, call "
+            "model.resize_token_embeddings(len(tokenizer)), and give FineTuner(model, tokenizer=tokenizer); the new "
+            "embeddings are then trained with the model, and under an adapter stay as they were drawn unless that "
+            "trains the embeddings too"
         )
+    raise OptionError(
+        f"the tokenizer gives token number {ids.max():,}, the model {type(model).__name__} knows {size:,} tokens: "
+        "they do not belong together; give the model's own tokenizer"
+    )
 
 
 def looks_like_a_path(name: str) -> bool:

@@ -85,7 +85,8 @@ class Fitted:
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[TaskDataset, Encoded]:
         """Inputs under role names as a data set, and its columns; those of inputs that come once are not kept."""
-        columns = {role: [row[role] for row in rows] for role in rows[0]}
+        roles = dict.fromkeys(role for row in rows for role in row)  # of a row beside another there may be fewer
+        columns = {role: [row.get(role) for row in rows] for role in roles}
         data = TaskDataset(columns, task=self.task.name)
         return data, self._checked(self.task.encode(data, self.encoder))
 
