@@ -142,7 +142,7 @@ def write_greedily(
     more = {"attention_mask": inputs["attention_mask"]} if "attention_mask" in inputs else {}
     for step in range(longest):
         out = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=heard),  # type: ignore[arg-type]
+            encoder_outputs=BaseModelOutput(last_hidden_state=heard),
             decoder_input_ids=tokens,
             past_key_values=past,
             use_cache=True,

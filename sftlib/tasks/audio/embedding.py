@@ -76,7 +76,8 @@ class AudioEmbedding(IdentityTask):
         if frames is None:
             return states.mean(dim=1)
         inside = torch.arange(states.shape[1], device=states.device) < frames[:, None]  # (B, places)
-        return (states * inside[..., None]).sum(dim=1) / inside.sum(dim=1, keepdim=True)
+        mean: Tensor = (states * inside[..., None]).sum(dim=1) / inside.sum(dim=1, keepdim=True)
+        return mean
 
     def complete(self, data: TaskDataset, row: int, pieces: Sequence[Any]) -> Any:
         if len(pieces) == 1:
