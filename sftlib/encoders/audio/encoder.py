@@ -389,7 +389,7 @@ class AudioEncoder(Encoder):
         return {"inputs": inputs}
 
     def is_one(self, given: object) -> bool:
-        return isinstance(given, str | PathLike | bytes)
+        return isinstance(given, str | PathLike | bytes | np.ndarray)  # the last is refused, but as one sound
 
 
 def _most_samples(extractor: Any) -> int | None:
