@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sftlib.models.pretrained import Pretrained
     from sftlib.tasks import (
         AudioClassification,
+        AudioEmbedding,
         CausalLM,
         ImageClassification,
         ImageEmbedding,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Audio",
     "AudioClassification",
+    "AudioEmbedding",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -88,6 +90,7 @@ __all__ = [
 _HOME = {
     "Audio": "sftlib.encoders.audio.inputs",
     "AudioClassification": "sftlib.tasks",
+    "AudioEmbedding": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",

@@ -292,9 +292,14 @@ class IdentityTask(Task):
             return found
         if "same" in data.roles:
             return found.with_targets({"same": np.fromiter(data.view("same"), np.float32, len(data))})
+        numbers = self._numbers(data)  # of a row in parts each has the row's
+        return found.with_targets({"target": numbers if len(found) == len(data) else numbers[found.owners]})
+
+    def _numbers(self, data: TaskDataset) -> NDArray[np.int64]:
+        """(N,) the number of each row's identity."""
         number = {(type(name), name): i for i, name in enumerate(self.known.label_names or ())}
         numbers = (number.get((type(label), label), _UNKNOWN) for label in data.view("label"))
-        return found.with_targets({"target": np.fromiter(numbers, np.int64, len(data))})
+        return np.fromiter(numbers, np.int64, len(data))
 
     @final
     def place(self, batch: Batch, encoded: Encoded, encoder: Any, moved: NDArray[np.float64] | None) -> Batch:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from sftlib import (
     Audio,
     AudioClassification,
+    AudioEmbedding,
     CausalLM,
     FineTuner,
     Generation,
@@ -906,6 +907,24 @@ CASES: dict[str, Case] = {
             "schedule": "constant",
             "metrics": ["exact_match"],
         },
+    ),
+    "audio-embedding": Case(
+        columns={"audio": [row["audio"] for row in _WAVES], "label": [row["label"] for row in _WAVES]},
+        outputs=2,
+        fake=_identities_of,
+        numbers=lambda p: p.embedding.tolist(),
+        learned=("recall_at_1", 1.0),
+        unlearnable=({"audio": [row["audio"] for row in _WAVES[:2]], "label": ["good", "good"]},),
+        strange=None,  # identities may be new
+        not_inputs=_NOT_SOUNDS,
+        unsupervised=None,
+        oracle=_verified,
+        others=(AudioEmbedding(objective="cosface", margin=0.1), AudioEmbedding(objective="contrastive")),
+        inputs=("audio",),
+        examples=(_WAVES[0]["audio"], _WAVES[1]["audio"]),
+        families=("wav2vec2", "ast"),
+        auto_class="AutoModel",
+        by_heart={"inputs": Audio(processor=tiny_feature_extractor("wav2vec2"))},
     ),
     "image-classification": Case(
         columns={

@@ -169,6 +169,8 @@ SCHEMAS.register(
     )
 )
 SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("audio-embedding", _AUDIO, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("audio-embedding", _AUDIO | {"audio_pair": AudioRole()}, {}, {"same": SameRole()}))
 SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
 SCHEMAS.register(Schema("image-embedding", _IMAGE, {}, {"label": LabelRole()}, named_only=True))
 SCHEMAS.register(Schema("image-embedding", _IMAGE | {"image_pair": ImageRole()}, {}, {"same": SameRole()}))

@@ -165,6 +165,7 @@ def test_the_registry() -> None:
         "image-classification",
         "multi-label-image-classification",
         "image-regression",
+        "image-embedding",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")
