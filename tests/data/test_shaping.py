@@ -312,6 +312,23 @@ def test_a_word_a_row_of_any_make() -> None:
         assert data.column("tags") == [["B-X", "O"], ["B-X"]]
 
 
+@pytest.mark.parametrize("reader", ["from_jsonl", "from_json", "from_parquet"])
+def test_every_reader_of_rows_knows_words_in_rows_and_separators(reader: str, tmp_path: Path) -> None:
+    rows = [{"id": 1, "w": "Ada", "t": "B-X"}, {"id": 1, "w": "slept", "t": "O"}, {"id": 2, "w": "Rome", "t": "B-X"}]
+    labels = [{"text": "a", "labels": "x|y"}, {"text": "b", "labels": ""}]
+
+    def written(rows: list[dict[str, Any]]) -> Path:
+        if reader == "from_parquet":
+            path = tmp_path / "rows.parquet"
+            pytest.importorskip("pandas").DataFrame(rows).to_parquet(path)
+            return path
+        return write(tmp_path, json.dumps(rows) if reader == "from_json" else "\n".join(map(json.dumps, rows)))
+
+    read = getattr(TaskDataset, reader)
+    assert read(written(rows), tokens="w", tags="t", sentence="id").column("tokens") == [["Ada", "slept"], ["Rome"]]
+    assert read(written(labels), separator="|").column("labels") == [["x", "y"], []]
+
+
 @pytest.mark.parametrize(
     ("ids", "match"),
     [
