@@ -420,6 +420,15 @@ def test_spans_with_blanks_and_rows_that_were_rejected(caplog: pytest.LogCapture
     assert "1 span taken without the white space at its ends" in caplog.text
 
 
+def test_tasks_that_nobody_has_marked_are_no_texts_without_entities(caplog: pytest.LogCaptureFixture) -> None:
+    done = {"data": {"text": "Ada slept."}, "annotations": [{"result": []}]}
+    cancelled = {"data": {"text": "Bob slept."}, "annotations": [{"result": [], "was_cancelled": True}]}
+    with caplog.at_level(logging.WARNING, logger="sftlib"):
+        data = TaskDataset.from_entities([done, cancelled, done | {"annotations": []}], label_names=["O", "B-PER"])
+    assert data.column("tags") == [["O", "O", "O"]]
+    assert "2 rows passed over that nobody has marked yet" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("row", "match"),
     [
