@@ -165,6 +165,10 @@ def test_the_registry() -> None:
         "image-classification",
         "multi-label-image-classification",
         "image-regression",
+        "sequence-classification",
+        "multi-label-sequence-classification",
+        "sequence-regression",
+        "residue-classification",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")
