@@ -166,6 +166,11 @@ def test_the_registry() -> None:
         "multi-label-image-classification",
         "image-regression",
         "image-embedding",
+
+        "sequence-classification",
+        "multi-label-sequence-classification",
+        "sequence-regression",
+        "residue-classification",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")
