@@ -6,21 +6,23 @@ second ``fit`` starts from the original weights and a model object that was pass
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.adapters.removal import has_adapter, merged
+from sftlib.models.attempts import attempt
 from sftlib.models.compressed import check_gguf, gguf_hint, is_gguf, weights_as
+from sftlib.models.head_rows import follow_labels
 from sftlib.models.opening import (
     CONFIG,
     check_weights,
@@ -34,8 +36,11 @@ from sftlib.models.opening import (
     quiet,
 )
 from sftlib.models.pretrained import Pretrained
+from sftlib.models.seeds import seeded
 from sftlib.models.sizes import dropout_rates, parts_of
+from sftlib.models.ties import loosen_as_in
 from sftlib.support.checking import nearest_folder
+from sftlib.support.checkpoints import checkpoint_hint
 
 
 @final
@@ -75,9 +80,11 @@ class ModelSource(ABC):
 
     Attributes:
         drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
+        told: what is to be said of the last `build` before the first step.
     """
 
     drawn: frozenset[str] = frozenset()
+    told: tuple[str, ...] = ()
 
     @property
     def config(self) -> Any:
@@ -134,10 +141,7 @@ class PretrainedSource(ModelSource):
         if self._local and gguf_file is not None:
             check_gguf(self._name, gguf_file)
         elif self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
-            raise ArtifactError(
-                f"model={name!r}: the folder holds no {CONFIG}, so it is no model{found_in(self._name)}"
-                f"{gguf_hint(self._name)}"
-            )
+            raise ArtifactError(f"model={name!r}: {_no_model(self._name)}")
         if not self._local and looks_like_a_path(name):
             raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")
 
@@ -156,6 +160,23 @@ class PretrainedSource(ModelSource):
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
         _adjust(config, head, dropout)
+        model, facts = self._opened(head, config, seed)
+        check_weights(self._name, model, facts)
+        others = {item[0] for item in facts["mismatched_keys"]}
+        self.drawn = frozenset([*facts["missing_keys"], *others])
+        said, new = follow_labels(
+            model,
+            head,
+            self._read_config(),
+            held=model.state_dict().keys() - set(facts["missing_keys"]),
+            old=lambda: self._trained_head(head, seed) if others else dict(model.state_dict()),
+            fresh=lambda: dict(model.state_dict()) if others else _drawn(head, config, seed),
+        )
+        self.drawn, self.told = self.drawn | new, (said,) if said else ()
+        return model  # type: ignore[no-any-return]
+
+    def _opened(self, head: Head, config: Any, seed: int) -> tuple[Any, Mapping[str, Any]]:
+        """The model with a head as its config says, and what transformers tells of its weights."""
         with quiet(), seeded(seed), opening(self._name, head.auto_class, config, head.advice):
             model, facts = getattr(transformers, head.auto_class).from_pretrained(
                 self._name,
@@ -168,9 +189,13 @@ class PretrainedSource(ModelSource):
                 **self._from,
                 **weights_as(self._quantize, gguf=bool(self._from)),
             )
-        check_weights(self._name, model, facts)
-        self.drawn = frozenset([*facts["missing_keys"], *(item[0] for item in facts["mismatched_keys"])])
-        return model  # type: ignore[no-any-return]
+        return model, facts
+
+    def _trained_head(self, head: Head, seed: int) -> dict[str, Tensor]:
+        """The weights outside of the body, of the sizes that they were trained in."""
+        model, _ = self._opened(head, copy.deepcopy(self._read_config()), seed)
+        prefix = f"{model.base_model_prefix}."
+        return {name: weight for name, weight in model.state_dict().items() if not name.startswith(prefix)}
 
     @property
     def config(self) -> Any:
@@ -203,7 +228,7 @@ class ObjectSource(ModelSource):
 
     @property
     def config(self) -> Any:
-        return self._model.config
+        return _as_it_came(self._model)
 
     @property
     def name(self) -> str:
@@ -213,16 +238,27 @@ class ObjectSource(ModelSource):
         return None
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
-        config = copy.deepcopy(self._model.config)
+        given = _plain(self._model)
+        config = copy.deepcopy(given.config)
         _adjust(config, head, dropout)
-        with quiet(), seeded(seed), opening(self.name, head.auto_class, config, head.advice):
-            model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
-        copied = _copy_weights(self._model, model)
+        with opening(self.name, head.auto_class, config, head.advice):
+            model = _from_config(head, config, seed)
+        copied = _copy_weights(given, model)
         self.drawn = frozenset(name for name, _ in model.named_parameters() if name not in copied)
         if not copied:
             raise OptionError(
                 f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder"
             )
+        weights = given.state_dict()
+        said, new = follow_labels(
+            model,
+            head,
+            _as_it_came(given),
+            held=weights.keys(),
+            old=lambda: weights,
+            fresh=lambda: _drawn(head, config, seed),
+        )
+        self.drawn, self.told = self.drawn | new, (said,) if said else ()
         if all(getattr(one, "generation_config", None) is not None for one in (self._model, model)):
             model.generation_config = copy.deepcopy(self._model.generation_config)  # its config does not hold it
         return model  # type: ignore[no-any-return]
@@ -280,7 +316,7 @@ class AdaptedSource(ModelSource):
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         model = self._origin.build(head, dropout=dropout, seed=seed)
-        self.drawn = self._origin.drawn - _copy_weights(self._model, model)
+        self.drawn, self.told = self._origin.drawn - _copy_weights(self._model, model), self._origin.told
         return model
 
 
@@ -315,6 +351,7 @@ def open_source(model: object) -> ModelSource:
         ArtifactError: a path that does not exist.
         OptionError: something that is not a model.
     """
+    model = _unwrapped(model)
     if isinstance(model, Pretrained):
         return PretrainedSource(os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize)
     if isinstance(model, str | os.PathLike):
@@ -327,12 +364,71 @@ def open_source(model: object) -> ModelSource:
     raise OptionError(f"model={model!r:.60}: expected a model's name, its folder, or a torch.nn.Module, not {kind}")
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's generators start from ``seed`` inside and are put back afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _no_model(folder: str) -> str:
+    """What a folder without a config is instead, and how to get a model of it."""
+    if hint := checkpoint_hint(folder):
+        return hint
+    if os.path.isfile(os.path.join(folder, "adapter_config.json")):
+        own = os.path.isfile(os.path.join(folder, "sftlib.json"))
+        return "it holds an adapter alone, which stands on a base: " + (
+            f"FineTuner.load({folder!r}, model=base).fit(...) goes on with it"
+            if own
+            else f"FineTuner(peft.PeftModel.from_pretrained(base, {folder!r}), tokenizer=...) goes on from the two"
+        )
+    return f"the folder holds no {CONFIG}, so it is no model{found_in(folder)}{gguf_hint(folder)}"
+
+
+def _plain(model: Any) -> Any:
+    """A model as it is, or a copy of it with its adapter added to its weights.
+
+    Raises:
+        OptionError: that cannot be done.
+    """
+    if not has_adapter(model):
+        return model
+    tried = attempt(lambda: merged(model), kinds=(Exception,))
+    if tried.value is None or has_adapter(tried.value):
+        why = f": {tried.reason}" if tried.value is None else ""
+        raise OptionError(
+            f"model={type(model).__name__}: its adapter cannot be merged into its weights{why}; merge it yourself, or "
+            "pass its base"
+        ) from tried.error
+    return tried.value
+
+
+def _unwrapped(model: object) -> object:
+    """The model inside a `PeftModel`; anything else as it is.
+
+    Raises:
+        OptionError: what was learned lies outside of that model.
+    """
+    if not hasattr(model, "get_base_model") or not type(model).__module__.startswith("peft."):
+        return model
+    if getattr(model.active_peft_config, "is_prompt_learning", False):  # type: ignore[attr-defined]
+        raise OptionError(
+            f"model={type(model).__name__}: its adapter adds tokens to the input rather than layers to the model, and "
+            "cannot be taken over; pass its base: model.get_base_model()"
+        )
+    return model.get_base_model()
+
+
+def _from_config(head: Head, config: Any, seed: int) -> Any:
+    """A model with random weights."""
+    with quiet(), seeded(seed):
+        return getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
+
+
+def _drawn(head: Head, config: Any, seed: int) -> dict[str, Tensor]:
+    """Every weight of a model as it is drawn."""
+    found: dict[str, Tensor] = _from_config(head, config, seed).state_dict()
+    return found
+
+
+def _as_it_came(model: Any) -> Any:
+    """The config of a model object, which says what kind of model it is, as that of a folder does."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    return config
 
 
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
@@ -350,6 +446,7 @@ def _copy_weights(source: nn.Module, target: Any) -> Set[str]:
     What is frozen in the source is frozen in the target.
     """
     prefix = f"{target.base_model_prefix}."
+    loosen_as_in(target, source.state_dict())
     own = target.state_dict()
     frozen = {name for name, parameter in source.named_parameters() if not parameter.requires_grad}
     copied = {}

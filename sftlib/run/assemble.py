@@ -13,7 +13,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described, rate_of_adapters
+from sftlib.models.adapters import adapt, described, following, rate_of_adapters
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -46,9 +46,10 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
+    adapter, moved = following(arguments.adapter, model, task.head)
     adapt(
         model,
-        arguments.adapter,
+        adapter,
         head=task.head.auto_class,
         drawn=source.drawn,
         new_rows=new_rows,
@@ -70,7 +71,14 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         }
     )
     return Fitted(
-        task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
+        task,
+        model if arguments.quantize else model.to(device),
+        encoder,
+        precision,
+        device,
+        settings,
+        told=[*source.told, *([moved] if moved else [])],
+        comm=open_comm(),
     )
 
 

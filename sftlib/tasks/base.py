@@ -13,7 +13,7 @@ Letters: ``N`` rows, ``B`` rows of a micro-batch, ``T`` positions, ``K`` outputs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
@@ -112,6 +112,23 @@ class Task(Checked, ABC):
             OptionError: an option that does not go with the data.
         """
         return self
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        """The task as a model knows it that comes with its head, and was tuned elsewhere: no data decided anything.
+
+        Args:
+            names: its labels, in the order of its outputs.
+            roles: of the rows that it is to be used on.
+
+        Raises:
+            OptionError: training data alone can tell what is to be known.
+        """
+        raise OptionError(f"{self.name} has to be learned, or loaded, before it can be used")
+
+    @property
+    def unsettled(self) -> str:
+        """What to say of a run without validation data, where `settled` was asked for; else nothing."""
+        return ""
 
     @final
     @property

@@ -30,7 +30,9 @@ from sftlib.models.files.strict import (
 from sftlib.models.image_processors import saved_processor
 from sftlib.models.language.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
-from sftlib.models.sources import Head, seeded
+from sftlib.models.seeds import seeded
+from sftlib.models.sources import Head
+from sftlib.models.ties import loosen_as_stored
 from sftlib.support import storage
 
 WEIGHTS = "model.safetensors"
@@ -118,9 +120,12 @@ def read_model(folder: Path, head: Head) -> nn.Module:
         with told(f"{CONFIG} cannot be used"), bounded(stored):
             built = transformers.AutoConfig.for_model(config["model_type"], **plain)
             with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
-                check_weights_fit(_from_config(built, head), stored)
+                shapes = _from_config(built, head)
+                loosen_as_stored(shapes, stored)
+                check_weights_fit(shapes, stored)
         with told(f"{CONFIG} cannot be used"):
             model = _from_config(built, head)
+    loosen_as_stored(model, stored)
     fill_model(model, folder)
     generating = read_generation(folder)
     if generating is not None:
