@@ -191,9 +191,9 @@ def best_threshold(chances: NDArray[np.float64], wanted: NDArray[np.bool_]) -> f
     if not wanted.any():
         return _HALF
     order = np.argsort(-chances, kind="stable")
-    high, low = chances[order], np.append(chances[order][1:], 0.0)
+    high, low = chances[order], np.append(chances[order][1:], 0.0 if chances.min() > 0 else -1.0)
     f1 = 2 * np.cumsum(wanted[order]) / (np.arange(1, len(order) + 1) + wanted.sum())
-    cuts = np.where((low < _HALF) & (high >= _HALF), _HALF, (low + high) / 2)
+    cuts = np.where((low < _HALF) & (high >= _HALF), _HALF, np.maximum((low + high) / 2, 0.0))
     best = cuts[(low < high) & (f1 >= f1[low < high].max(initial=0.0) - 1e-12)]
     return float(min(best, key=lambda cut: abs(cut - _HALF), default=_HALF))
 

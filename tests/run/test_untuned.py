@@ -101,7 +101,10 @@ def test_other_tasks() -> None:
     from sftlib import Image
 
     seen = FineTuner(model, inputs=Image(processor=tiny_image_processor("vit")))
-    assert seen.predict(TaskDataset({"image": pictures(4, classes=2)["image"]}))[0].label in ("cat", "dog")
+    assert seen.predict(TaskDataset({"image": [row["image"] for row in pictures(4, classes=2)]}))[0].label in (
+        "cat",
+        "dog",
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,6 @@ def test_answers_have_the_room_they_had(tmp_path: Path) -> None:
     """A reloaded model writes as much as before: what is written is no part of the limit of rows."""
     data = TaskDataset({"text": list(SENTENCES)}, task="causal-lm")
     model = tiny_model("llama", auto_class="AutoModelForCausalLM")
-    tuner = FineTuner(model, tokenizer=tiny_tokenizer("llama"), max_steps=1, max_length=12, precision="fp32")
+    tuner = FineTuner(model, tokenizer=tiny_tokenizer("llama"), max_steps=1, max_length=32, precision="fp32")
     tuner.fit(data, progress=False).save(tmp_path / "model")
     assert FineTuner.load(tmp_path / "model").predict("a film") == tuner.predict("a film")
