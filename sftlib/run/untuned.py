@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import transformers
-
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.head_rows import names_in, unnamed
-from sftlib.models.sources import ModelSource
+from sftlib.models.sources import ModelSource, is_of_class
 from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Label, Task
-
-_KINDS = {"regression": "text-regression", "multi_label_classification": "multi-label-classification"}
-_TELLING = ("token-classification", "question-answering", "image-classification")  # heads that one task alone has
 
 
 def task_of(arguments: Arguments, source: ModelSource, inputs: object) -> Task:
@@ -47,20 +42,12 @@ def as_it_came(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         OptionError: it comes without one.
     """
     arguments = arguments.of(task)
-    missing = _signs_missing(arguments, source, task)
+    missing = arguments.reading(task).open(source).missing(task.markers) if task.markers else []
     fitted = assemble(arguments, source, task)
     missing += sorted(source.drawn) if task.auto_class != "AutoModel" else []  # whose pooler is not asked
     if missing:
         raise OptionError(f"the model does not hold {', '.join(missing[:3])}, which {task.name} needs")
     return fitted
-
-
-def _signs_missing(arguments: Arguments, source: ModelSource, task: Task) -> list[str]:
-    """Signs of the task that the model was not trained to read."""
-    if not task.markers:
-        return []
-    vocabulary = arguments.reading(task).open(source).given["tokenizer"].get_vocab()
-    return [sign for sign in task.markers if sign not in vocabulary]
 
 
 def _task_of(config: Any) -> str:
@@ -69,20 +56,11 @@ def _task_of(config: Any) -> str:
     Raises:
         OptionError: it does not.
     """
-    classes = set(getattr(config, "architectures", None) or ())
+    problem = getattr(config, "problem_type", None)
     for task in TASKS:
-        if task.name in _TELLING and classes & _classes(task.auto_class, config):
+        if problem in task.told_by and is_of_class(config, task.auto_class):
             return task.name
-    if classes & _classes("AutoModelForSequenceClassification", config):
-        return _KINDS.get(getattr(config, "problem_type", None) or "", "text-classification")
     raise OptionError("what the model is to do is not known; if it can do it already, name it with task=")
-
-
-def _classes(auto_class: str, config: Any) -> set[str]:
-    """Names of the classes that transformers opens this model in."""
-    mapping = getattr(transformers, auto_class)._model_mapping
-    found = mapping[type(config)] if type(config) in mapping.keys() else ()  # noqa: SIM118 - a lazy mapping
-    return {kind.__name__ for kind in (found if isinstance(found, tuple) else (found,))}
 
 
 def _has_labels(task: Task) -> bool:

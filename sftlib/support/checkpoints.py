@@ -21,8 +21,8 @@ def checkpoint_hint(path: str | os.PathLike[str]) -> str | None:
     if not folder.is_dir() or any((folder / name).is_file() for name in ("config.json", "sftlib.json")):
         return None
     if STEP.fullmatch(folder.resolve().name) and (folder / "manifest.json").is_file():
-        shown, what = os.path.dirname(os.path.abspath(path)), "a checkpoint of a run"
-    elif any(STEP.fullmatch(item.name) for item in folder.iterdir()):
+        shown, what = os.path.normpath(os.path.join(path, os.pardir)), "a checkpoint of a run"
+    elif any(STEP.fullmatch(item.name) and not (item / "config.json").is_file() for item in folder.iterdir()):
         shown, what = os.fspath(path), "the output_dir of a run"
     else:
         return None

@@ -83,6 +83,8 @@ class Task(Checked, ABC):
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
         auto_class: transformers' Auto class that has its head.
         inputs: how its inputs are read when nothing else is asked for.
+        told_by: values of ``problem_type`` under which a model of that class is for this task and no other; none where
+            its class does not tell.
         couples_rows: whether a row's loss depends on the other rows of the batch; `by_row` and `from_rows` then say
             how such a batch is cut.
         every_row_counts: whether a run is refused for a single row of which nothing is learned.
@@ -96,6 +98,7 @@ class Task(Checked, ABC):
     usual_metrics: ClassVar[tuple[str, ...]]
     auto_class: ClassVar[str]
     inputs: ClassVar[type[Inputs]] = Text
+    told_by: ClassVar[tuple[str | None, ...]] = ()
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False

@@ -170,6 +170,10 @@ class TextEncoder(Encoder):
             raise OptionError(f"max_length={self.max_length}: this model takes at most {most} tokens")
         self.longest = most if most < NO_LIMIT else max(usual, self.max_length)
 
+    def missing(self, markers: Sequence[str]) -> list[str]:
+        known = self.tokenizer.get_vocab()
+        return [marker for marker in markers if marker not in known]
+
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         ids = encoded.inputs["input_ids"]
         assert isinstance(ids, Ragged)

@@ -43,6 +43,7 @@ class TextClassification(OneLabelTask, SequenceTask):
     """
 
     name = "text-classification"
+    told_by = (None, "single_label_classification")
     family = ClassificationMetrics
 
     learned: Learned | None = None

@@ -41,6 +41,7 @@ class MultiLabelClassification(MultiLabelTask, SequenceTask):
     """
 
     name = "multi-label-classification"
+    told_by = ("multi_label_classification",)
 
     learned: Learned | None = None
 

@@ -125,6 +125,7 @@ class QuestionAnswering(Task):
     """
 
     name = "question-answering"
+    told_by = (None,)
     usual_metrics = ("exact_match", "f1")
     auto_class = "AutoModelForQuestionAnswering"
     family = Answers

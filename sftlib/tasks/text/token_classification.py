@@ -133,6 +133,7 @@ class TokenClassification(Task):
     """
 
     name = "token-classification"
+    told_by = (None,)
     usual_metrics = ("f1", "precision", "recall", "accuracy")
     auto_class = "AutoModelForTokenClassification"
     family = Spans
