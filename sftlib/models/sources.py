@@ -35,6 +35,7 @@ from sftlib.models.opening import (
     opening,
     quiet,
 )
+from sftlib.models.pooling import pool, pooling_of
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.seeds import seeded
 from sftlib.models.sizes import dropout_rates, parts_of
@@ -105,13 +106,15 @@ class ModelSource(ABC):
         return None
 
     @abstractmethod
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         """A fresh fp32 copy with the head; what the weights do not hold is drawn from ``seed``.
 
         Args:
             head: what the task wants.
             dropout: replaces every dropout rate of the model when not None.
             seed: of newly initialised weights.
+            pooled: whether a new head is to read what the model was trained to say, where its folder tells; a layer may
+                be added for that, so that the model is no longer the one that lies there.
 
         Raises:
             ArtifactError: the weights cannot be opened.
@@ -123,10 +126,12 @@ class ModelSource(ABC):
 class PretrainedSource(ModelSource):
     """A local folder or the name of a model on the hub."""
 
-    def __init__(self, name: str, *, gguf_file: str | None = None, quantize: str | None = None) -> None:
+    def __init__(
+        self, name: str, *, gguf_file: str | None = None, quantize: str | None = None, pooling: str | None = None
+    ) -> None:
         self._name = os.path.expanduser(name)
         self._from = {} if gguf_file is None else {"gguf_file": gguf_file}
-        self._quantize = quantize
+        self._quantize, self._pooling = quantize, pooling
         self._local = os.path.isdir(self._name)
         self._config: Any = None
         if not name.strip():
@@ -157,7 +162,7 @@ class PretrainedSource(ModelSource):
         self._read_config()
         return open_image_processor(self._name, option="model")
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         config = copy.deepcopy(self._read_config())
         _adjust(config, head, dropout)
         model, facts = self._opened(head, config, seed)
@@ -172,8 +177,18 @@ class PretrainedSource(ModelSource):
             old=lambda: self._trained_head(head, seed) if others else dict(model.state_dict()),
             fresh=lambda: dict(model.state_dict()) if others else _drawn(head, config, seed),
         )
-        self.drawn, self.told = self.drawn | new, (said,) if said else ()
+        self.drawn = self.drawn | new
+        read = self._pool(model, head) if pooled else ""
+        self.told = tuple(line for line in (said, read) if line)
         return model  # type: ignore[no-any-return]
+
+    def _pool(self, model: Any, head: Head) -> str:
+        """Have a head that is drawn read what the folder says, or what was asked for."""
+        body = f"{model.base_model_prefix}."
+        own = [name for name in model.state_dict() if not name.startswith(body)]
+        if head.auto_class != "AutoModelForSequenceClassification" or not self.drawn.issuperset(own):
+            return ""
+        return pool(model, self._pooling or pooling_of(self._name, local=self._local))
 
     def _opened(self, head: Head, config: Any, seed: int) -> tuple[Any, Mapping[str, Any]]:
         """The model with a head as its config says, and what transformers tells of its weights."""
@@ -237,7 +252,7 @@ class ObjectSource(ModelSource):
     def tokenizer(self) -> Any:
         return None
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         given = _plain(self._model)
         config = copy.deepcopy(given.config)
         _adjust(config, head, dropout)
@@ -278,7 +293,7 @@ class ModuleSource(ModelSource):
     def tokenizer(self) -> Any:
         return None
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         module = copy.deepcopy(self._module).float()
         for child in module.modules():
             if dropout is not None and isinstance(child, nn.Dropout):
@@ -314,8 +329,8 @@ class AdaptedSource(ModelSource):
     def image_processor(self) -> Any:
         return self._origin.image_processor()
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
-        model = self._origin.build(head, dropout=dropout, seed=seed)
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        model = self._origin.build(head, dropout=dropout, seed=seed, pooled=pooled)
         self.drawn, self.told = self._origin.drawn - _copy_weights(self._model, model), self._origin.told
         return model
 
@@ -366,7 +381,9 @@ def open_source(model: object) -> ModelSource:
     """
     model = _unwrapped(model)
     if isinstance(model, Pretrained):
-        return PretrainedSource(os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize)
+        return PretrainedSource(
+            os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize, pooling=model.pooling
+        )
     if isinstance(model, str | os.PathLike):
         return PretrainedSource(os.fspath(model))
     if isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers."):

@@ -41,7 +41,9 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         OptionError: the model does not fit the task or the options.
     """
     encoder = arguments.reading(task).open(source)
-    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
+    # An adapter stands on the model as it lies elsewhere, to which no layer may be added.
+    alone = arguments.adapter is None
+    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed, pooled=alone)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")

@@ -204,9 +204,9 @@ class Task(Checked, ABC):
         return Head(auto_class=self.auto_class)
 
     @final
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        """A fresh model with this task's head."""
-        model = source.build(self.head, dropout=dropout, seed=seed)
+    def build(self, source: ModelSource, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        """A fresh model with this task's head; see `ModelSource.build`."""
+        model = source.build(self.head, dropout=dropout, seed=seed, pooled=pooled)
         self.check_model(model, source.name)
         return model
 
