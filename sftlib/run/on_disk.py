@@ -193,9 +193,11 @@ class RunOnDisk(Run):
             if given[name] == "auto" or (name in _RESOLVED and given[name] == resolved[name]):
                 given[name] = self._before["options"][name]
         before = dict(self._before["options"])
-        if _is_longer(before, given):
+        later = {**before, **{name: given[name] for name in _LENGTH}}
+        others = [*differences(later, given), *differences(self._before["data"], self._data)]
+        if _is_longer(before, given) and not others:
             self.lines = [*self.lines, _told_longer(before, given)]
-            before |= {name: given[name] for name in _LENGTH}
+            before = later
         self._refuse([*differences(before, given), *differences(self._before["data"], self._data)])
         self._options = before
         taken = {name: resolved[name] for name in _RESOLVED if getattr(arguments, name) == "auto"}

@@ -44,7 +44,7 @@ def as_it_came(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     arguments = arguments.of(task)
     missing = arguments.reading(task).open(source).missing(task.markers) if task.markers else []
     fitted = assemble(arguments, source, task)
-    missing += sorted(source.drawn) if task.auto_class != "AutoModel" else []  # whose pooler is not asked
+    missing += sorted(fitted.drawn) if task.auto_class != "AutoModel" else []  # whose pooler is not asked
     if missing:
         raise OptionError(f"the model does not hold {', '.join(missing[:3])}, which {task.name} needs")
     return fitted
