@@ -12,7 +12,7 @@ from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
 from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described
+from sftlib.models.adapters import adapt, described, following
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -42,15 +42,18 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     """
     encoder = arguments.reading(task).open(source)
     source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
-    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
+    # An adapter stands on the model as it lies elsewhere, to which no layer may be added.
+    alone = arguments.adapter is None
+    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed, pooled=alone)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
     drawn = frozenset(task.attach(model, encoder, seed=arguments.seed)) | source.drawn
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
+    adapter, moved = following(arguments.adapter, model, task.head)
     adapt(
         model,
-        arguments.adapter,
+        adapter,
         head=task.head.auto_class,
         drawn=drawn,
         new_rows=new_rows,
@@ -75,7 +78,15 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         }
     )
     return Fitted(
-        task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
+        task,
+        model if arguments.quantize else model.to(device),
+        encoder,
+        precision,
+        device,
+        settings,
+        drawn=drawn,
+        told=[*source.told, *([moved] if moved else [])],
+        comm=open_comm(),
     )
 
 

@@ -29,7 +29,7 @@ from sftlib.metrics import Metrics, Verification
 from sftlib.metrics.verification import Curve
 from sftlib.models.attempts import attempt
 from sftlib.models.heads import random_like
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.support.checking import above_zero, choice, real_number, whole_number
 from sftlib.support.values import Checked, Problem
 from sftlib.tasks.base import Asked, Label, LossSum, Task

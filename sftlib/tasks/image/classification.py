@@ -38,6 +38,7 @@ class ImageClassification(OneLabelTask, PictureTask):
     """
 
     name = "image-classification"
+    told_by = (None, "single_label_classification")
     auto_class = "AutoModelForImageClassification"
     family = ClassificationMetrics
 
