@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
+    from sftlib.audits import Audit, audit
     from sftlib.data import DataReport, TaskDataset
     from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.text.inputs import Text
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
+    "Audit",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -61,9 +63,11 @@ __all__ = [
     "TextRegression",
     "TokenClassification",
     "__version__",
+    "audit",
 ]
 
 _HOME = {
+    "Audit": "sftlib.audits",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -87,6 +91,7 @@ _HOME = {
     "TextEmbedding": "sftlib.tasks",
     "TextRegression": "sftlib.tasks",
     "TokenClassification": "sftlib.tasks",
+    "audit": "sftlib.audits",
 }
 
 
