@@ -30,7 +30,7 @@ _GRID = (8, 8)
 
 
 @checked
-def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | None = None, steps: int = 32) -> Any:
+def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | None = None, steps: int = 16) -> Any:
     """Which words of a text, or places of a picture, made the model say what it says.
 
     Every word gets a score: what it adds to the target's score before softmax (of a regression: to the value). The
@@ -45,7 +45,7 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
         target: the label to explain; the one that the model gives when None.
         method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures, when None) or
             ``"gradient"``.
-        steps: of integrated gradients; doubled, up to 256, until the gap is at most 1 %.
+        steps: of integrated gradients to begin with; doubled, up to 256, until the gap is at most 1 %.
 
     Returns:
         An `Explanation`, or a `PictureExplanation`; a list for a list.

@@ -79,7 +79,7 @@ class IntegratedGradients(Method):
     name = "integrated-gradients"
     moves = True
 
-    steps: int = 32
+    steps: int = 16
 
     def share(self, dials: Dials, read: Read, groups: Floats) -> Shared:
         whole, empty = ends(dials, read)
