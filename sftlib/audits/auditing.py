@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sftlib.audits.confident import doubted, joint, margins
 from sftlib.audits.nearby import neighbours, outliers, twins
-from sftlib.audits.out_of_fold import folds_of, frozen_probabilities, tuned_probabilities
+from sftlib.audits.out_of_fold import folds_of, frozen_probabilities, tempered, tuned_probabilities
 from sftlib.audits.report import Audit, Issue, Near, Twins
 from sftlib.audits.slices import slices_of
 from sftlib.data.dataset import TaskDataset
@@ -89,6 +89,7 @@ def audit(
         if full
         else frozen_probabilities(features, given, fold, len(names), seed=0)
     )
+    found = tempered(found, given)
     positions, cosines = neighbours(features, _LOOKED_AT)
     shares = joint(given, found)
     right = found.argmax(axis=1) == given

@@ -18,6 +18,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.splitting import keys, numbered
 from sftlib.finetuner import FineTuner
 from sftlib.models.sources import seeded
+from sftlib.sure.calibration import best_temperature, probabilities
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -71,6 +72,12 @@ def tuned_probabilities(tuner: FineTuner, data: TaskDataset, fold: Index) -> Flo
     return found
 
 
+def tempered(found: Floats, given: Index) -> Floats:
+    """(N, K) the same as sure as they are right: a model that is too sure of itself accuses too many."""
+    logs, truth = np.log(np.maximum(found, 1e-12)), np.eye(found.shape[1])[given]
+    return probabilities(logs / best_temperature(logs, truth), several=False)
+
+
 def _sides(fold: Index) -> Iterator[tuple[Index, Index]]:
     for part in np.unique(fold):
         yield np.flatnonzero(fold != part), np.flatnonzero(fold == part)
@@ -98,12 +105,12 @@ def _fitted(features: NDArray[np.float32], given: Index, strength: float, labels
         warnings.simplefilter("ignore", ConvergenceWarning)  # a rougher fit ranks rows as well
         model.fit(features, given)
 
-    def probabilities(rows: NDArray[np.float32]) -> Floats:
+    def predict(rows: NDArray[np.float32]) -> Floats:
         found = np.zeros((len(rows), labels))
         found[:, model.classes_] = model.predict_proba(rows)
         return found
 
-    return probabilities
+    return predict
 
 
 def _normalised(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _SHOWN, _WIDTH = 10, 60
+SURE: Final = 0.9
 
 
 @final
@@ -88,7 +89,8 @@ class Audit:
     """What is wrong with rows; prints as tables.
 
     Attributes:
-        issues: labels that are doubted, the most doubtful first.
+        issues: labels that are doubted, the most doubtful first: candidates to look at. Where the model itself is often
+            wrong, many are its own errors; those of high score are ``accused``.
         noise: (given, true) -> estimated share of the rows given the one that are truly the other; where it is not 0.
         error_rate: estimated share of wrong labels among all.
         accuracy: of the model on rows that it had not seen, by the labels as they are given.
@@ -118,6 +120,11 @@ class Audit:
     probabilities: NDArray[np.float64] = field(repr=False)
     label_names: tuple[Label, ...] = field(repr=False)
     fingerprint: str = field(repr=False)
+
+    @property
+    def accused(self) -> tuple[Issue, ...]:
+        """The issues that `TaskDataset.drop` and `TaskDataset.relabel` take when nothing else is said."""
+        return tuple(issue for issue in self.issues if issue.score >= SURE)
 
     def suspects(self, data: TaskDataset, use: str, *, at_least: float) -> dict[int, Label]:
         """Row -> suggested label, of issues with at least this score.
@@ -168,7 +175,8 @@ class Audit:
         how = "the tuner fitted on" if self.full else "a frozen body, looked at in"
         return (
             f"{counted(self.rows, 'row')}, {how} {self.folds} folds: accuracy {self.accuracy:.3f} on rows not seen; "
-            f"about {self.error_rate:.1%} of the labels seem wrong; {counted(len(self.issues), 'issue')}, "
+            f"about {self.error_rate:.1%} of the labels seem wrong; {counted(len(self.issues), 'issue')} to look "
+            f"at, {len(self.accused):,} of them sure (score {SURE} or more), "
             f"{counted(len(self.twins), 'pair')} of twins that disagree, {counted(len(self.outliers), 'outlier')}"
         )
 

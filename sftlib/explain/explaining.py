@@ -30,7 +30,7 @@ _GRID = (8, 8)
 
 
 @checked
-def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | None = None, steps: int = 16) -> Any:
+def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | None = None, steps: int = 32) -> Any:
     """Which words of a text, or places of a picture, made the model say what it says.
 
     Every word gets a score: what it adds to the target's score before softmax (of a regression: to the value). The

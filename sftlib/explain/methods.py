@@ -79,7 +79,7 @@ class IntegratedGradients(Method):
     name = "integrated-gradients"
     moves = True
 
-    steps: int = 16
+    steps: int = 32
 
     def share(self, dials: Dials, read: Read, groups: Floats) -> Shared:
         whole, empty = ends(dials, read)

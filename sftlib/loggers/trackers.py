@@ -142,11 +142,7 @@ class WandB(Logger):
         self._writer: Any = None
 
     def _has_key(self) -> bool:
-        return bool(os.environ.get("WANDB_API_KEY") or (self._library.Api.__module__ and self._kept_key()))
-
-    def _kept_key(self) -> bool:
-        settings = getattr(self._library, "api", None)
-        return bool(getattr(settings, "api_key", None))
+        return bool(os.environ.get("WANDB_API_KEY") or getattr(getattr(self._library, "api", None), "api_key", None))
 
     def open(self, run: str | None, last: int) -> str:
         self._writer = self._library.init(
