@@ -73,4 +73,4 @@ def joint(given: Index, probabilities: Floats) -> Floats:
 def doubted(given: Index, probabilities: Floats) -> NDArray[np.bool_]:
     """(N,) rows whose label the model contradicts: confident of another, and that one the most probable of all."""
     true = confident_labels(given, probabilities)
-    return (true >= 0) & (true != given) & (probabilities.argmax(axis=1) != given)
+    return np.asarray((true >= 0) & (true != given) & (probabilities.argmax(axis=1) != given))

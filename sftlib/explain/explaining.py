@@ -42,7 +42,9 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
     Args:
         tuner: a fitted or loaded one.
         inputs: one input as `FineTuner.predict` takes it, a list of them, or a `TaskDataset`.
-        target: the label to explain; the one that the model gives when None.
+        target: the label to explain; the one that the model gives when None. Of tags the number of a word, or that and
+            a tag: ``(3, "B-PER")``; the word that is surest to be part of a name when None. Of a question an answer
+            that stands in the context; the model's own when None.
         method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures, when None) or
             ``"gradient"``.
         steps: of integrated gradients to begin with; doubled, up to 256, until the gap is at most 1 %.
@@ -121,7 +123,7 @@ def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explana
 def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Asked) -> Explanation:
     if len(encoded) != 1:
         raise OptionError(f"explain: this input is read in {counted(len(encoded), 'window')}; give a shorter one")
-    texts, column = texts_of(row), encoded.inputs["input_ids"]
+    texts, column = texts_of(row, fitted.task.reads), encoded.inputs["input_ids"]
     assert isinstance(column, Ragged)
     pieces: list[Piece] = [piece for number, text in enumerate(texts) for piece in text.pieces(number)]
     if not pieces:
@@ -130,7 +132,8 @@ def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Aske
     groups = shares(pieces, places)
     way = asked.way(IntegratedGradients(asked.steps))
     dials = _token_dials(fitted, encoded, places, way)
-    question, facts, scores = _shared(fitted, dials, groups, way, asked, seed=_seed(texts))
+    question = question_of(fitted.task, dials, asked.target, texts)
+    facts, scores = _shared(question, dials, groups, way, seed=_seed(texts))
     return Explanation(
         words=tuple(
             Word(piece.text, piece.start, piece.end, float(score), piece.role)
@@ -155,7 +158,8 @@ def _token_dials(fitted: Fitted, encoded: Encoded, places: Places, way: Method) 
 def _picture(fitted: Fitted, encoded: Encoded, asked: _Asked) -> PictureExplanation:
     dials = FieldDials(fitted, encoded, _GRID)
     way = asked.way(LeaveOneOut())
-    question, facts, scores = _shared(fitted, dials, np.eye(dials.pieces), way, asked, seed=0, cover=_windows(way))
+    question = question_of(fitted.task, dials, asked.target, ())
+    facts, scores = _shared(question, dials, np.eye(dials.pieces), way, seed=0, cover=_windows(way))
     pixels = dials.batch.inputs["pixel_values"][0].movedim(0, -1).float().cpu().numpy()  # (height, width, C)
     low, high = float(pixels.min()), float(pixels.max())
     return PictureExplanation(
@@ -182,17 +186,15 @@ def _windows(way: Method) -> NDArray[np.float64] | None:
 
 
 def _shared(
-    fitted: Fitted,
+    question: Question,
     dials: Dials,
     groups: NDArray[np.float64],
     way: Method,
-    asked: _Asked,
     *,
     seed: int,
     cover: NDArray[np.float64] | None = None,
-) -> tuple[Question, dict[str, Any], NDArray[np.float64]]:
-    """The question, what all explanations have, and the scores (W,); ``cover`` (V, P) is taken away in their place."""
-    question = question_of(fitted.task, dials, asked.target)
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """What all explanations have, and the scores (W,); ``cover`` (V, P) is taken away in place of the groups."""
     shared = way.share(dials, question.number, groups if cover is None else cover)
     if cover is not None:  # of a dial the mean over what covers it
         shared = replace(shared, scores=groups @ (cover.T @ shared.scores / cover.sum(axis=0)))
@@ -212,7 +214,7 @@ def _shared(
         "steps": shared.steps,
         "faithfulness": faithfulness(dials, judged, groups, shared.scores, seed=seed),
     }
-    return question, facts, shared.scores
+    return facts, shared.scores
 
 
 def _seed(texts: list[Text]) -> int:

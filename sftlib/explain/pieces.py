@@ -74,7 +74,7 @@ class Text:
 
     def pieces(self, number: int) -> list[Piece]:
         """Its words."""
-        spans = words_of(self.text) if self.words is None else _spans(self.words)
+        spans = words_of(self.text) if self.words is None else _spans(self.text, self.words)
         return [Piece(self.text[start:end], start, end, self.role, number) for start, end in spans]
 
     def tokens(self, encoder: Any) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
@@ -83,19 +83,26 @@ class Text:
             (chunk,) = encoder.encode_places([self.text])
             return chunk.tokens, chunk.starts, chunk.ends
         (chunk,) = encoder.encode_words([self.words])
-        spans = np.array(_spans(self.words), np.int64).reshape(-1, 2)
+        spans = np.array(_spans(self.text, self.words), np.int64).reshape(-1, 2)
         found = np.repeat(spans, chunk.of_words, axis=0)
         return chunk.tokens, found[:, 0], found[:, 1]
 
 
-def texts_of(values: Mapping[str, Any]) -> list[Text]:
-    """The texts of an input under role names: those that are strings, or lists of words."""
+def texts_of(values: Mapping[str, Any], roles: Sequence[str]) -> list[Text]:
+    """The texts of an input: those that are strings, or lists of words.
+
+    Args:
+        values: the input under role names. A string under no role is the text that a list of words was cut out of.
+        roles: that the model reads.
+    """
+    raw = [value for role, value in values.items() if role not in roles and isinstance(value, str)]
     found = []
-    for role, value in values.items():
+    for role in roles:
+        value = values.get(role)
         if isinstance(value, str):
             found.append(Text(role, value))
         elif isinstance(value, list | tuple) and value and all(isinstance(word, str) for word in value):
-            found.append(Text(role, " ".join(value), tuple(value)))
+            found.append(Text(role, raw[0] if raw else " ".join(value), tuple(value)))
     return found
 
 
@@ -113,15 +120,19 @@ def words_of(text: str) -> list[tuple[int, int]]:
     return [found.span() for found in _WORD.finditer(text)]
 
 
-def _spans(words: Sequence[str]) -> list[tuple[int, int]]:
-    """Where words stand in their text with one space between two of them.
+def _spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Where words stand in the text that they were cut out of, one after the other.
 
     Example:
-        >>> _spans(["New", "York"])
-        [(0, 3), (4, 8)]
+        >>> _spans("In New York.", ["New", "York"])
+        [(3, 6), (7, 11)]
     """
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    return [(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]
+    found, at = [], 0
+    for word in words:
+        start = max(text.find(word, at), 0)
+        at = start + len(word)
+        found.append((start, at))
+    return found
 
 
 def placed(encoder: Any, texts: Sequence[Text], row: NDArray[np.integer[Any]]) -> Places:

@@ -234,6 +234,72 @@ def test_relations_and_words_that_come_as_a_list() -> None:
         assert max(why.words, key=lambda word: word.score).text == word
 
 
+def test_tags_of_words() -> None:
+    draw = np.random.default_rng(0)
+    rows = [[*draw.choice(FILLERS[n % 16], 3).tolist(), ("mr", "of")[n % 2], "drama", "it"] for n in range(192)]
+    data = TaskDataset({"tokens": rows, "tags": [["O"] * 4 + [("B-PER", "O")[n % 2], "O"] for n in range(192)]})
+    tuner = FineTuner(
+        tiny_model("bert", 2, 0.0, auto_class="AutoModelForTokenClassification"),
+        tokenizer=tiny_tokenizer(),
+        max_steps=120,
+        learning_rate=3e-3,
+    ).fit(data, progress=False)
+    assert tuner.evaluate(data)["f1"] == 1.0
+    text = "a warm film mr drama it"
+    why = explain(tuner, text)
+    assert why.target == (4, "B-PER")
+    assert [text[word.start : word.end] for word in why.words] == ["a", "warm", "film", "mr", "drama", "it"]
+    assert max(why.words, key=lambda word: word.score).text in ("mr", "drama")
+    assert why.gap <= 0.01
+    found = tuner.predict(text)
+    assert explain(tuner, text, target=0).target == (0, found.tags[0])
+    other = explain(tuner, text, target=(0, "B-PER"))
+    assert other.probability == pytest.approx(1 - found.scores[0], abs=1e-4)
+    for wrong in (6, -1, (0, "B-LOC"), "B-PER"):
+        with pytest.raises(OptionError, match="target="):
+            explain(tuner, text, target=wrong)
+
+
+def test_answers_in_a_context() -> None:
+    draw = np.random.default_rng(0)
+    rows: dict[str, list[Any]] = {"question": [], "context": [], "answers": []}
+    for n in range(192):
+        words = draw.choice(FILLERS[n % 16], 4).tolist()
+        answer = ("drama", "music", "story")[n % 3]
+        words[int(draw.integers(0, 4)) : 0] = ["called", answer]
+        context = " ".join(words)
+        start = context.index(f"called {answer}") + 7
+        rows["question"].append("what is it called")
+        rows["context"].append(context)
+        rows["answers"].append({"text": [answer], "answer_start": [start]})
+    tuner = FineTuner(
+        tiny_model("bert", 2, 0.0, auto_class="AutoModelForQuestionAnswering"),
+        tokenizer=tiny_tokenizer(),
+        max_steps=200,
+        learning_rate=3e-3,
+    ).fit(TaskDataset(rows), progress=False)
+    asked = {"question": "what is it called", "context": "a quiet film called drama and a joy"}
+    said, why = tuner.predict(asked), explain(tuner, asked)
+    assert why.target == said.answer
+    assert why.probability == pytest.approx(said.score, abs=1e-4)
+    assert {word.role for word in why.words} == {"question", "context"}
+    assert why.gap <= 0.01
+    best = max(why.words, key=lambda word: word.score)
+    assert best.text in ("called", "drama")
+    assert explain(tuner, asked, target="quiet film").target == "quiet film"
+    with pytest.raises(OptionError, match="word for word"):
+        explain(tuner, asked, target="a loud film")
+
+
+def test_what_is_not_explained_yet_says_so() -> None:
+    rows = TaskDataset({"source": ["a joy", "a pain"] * 4, "target": ["yes", "no"] * 4})
+    tuner = FineTuner(
+        tiny_model("t5", auto_class="AutoModelForSeq2SeqLM"), tokenizer=tiny_tokenizer("t5"), max_steps=1
+    ).fit(rows, progress=False)
+    with pytest.raises(OptionError, match="seq2seq are not explained yet"):
+        explain(tuner, "a joy")
+
+
 def test_what_the_model_never_read_is_said() -> None:
     tuner = FineTuner(tiny_model(), tokenizer=tiny_tokenizer(), max_steps=1, max_length=8).fit(
         planted(8), progress=False
