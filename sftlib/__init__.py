@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
-    from sftlib.audits import Audit, audit
+    from sftlib.audits import audit
     from sftlib.data import DataReport, TaskDataset
     from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.text.inputs import Text
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
-    "Audit",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -67,7 +66,6 @@ __all__ = [
 ]
 
 _HOME = {
-    "Audit": "sftlib.audits",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",

@@ -25,8 +25,8 @@ class Classification(Family):
     """Accuracy, precision, recall, F1, agreement and probability metrics of single labels.
 
     Kept: one K×K matrix of counts; for ``log_loss``, ``brier`` and ``ece`` exact sums; for ``roc_auc``,
-    ``average_precision``, ``aurc`` and ``coverage_at_95`` the float64 probabilities of each row (one number of two labels,
-    K of more).
+    ``average_precision``, ``aurc`` and ``coverage_at_95`` the float64 probabilities of each row (one number of two
+    labels, K of more).
 
     Precision, recall and F1: ``macro``, ``micro`` and ``weighted`` over the labels that came as a reference or a
     prediction, as scikit-learn averages; plain ``precision``, ``recall`` and ``f1`` are those of the positive label

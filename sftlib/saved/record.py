@@ -18,7 +18,7 @@ from sftlib.support.checking import is_number, nearest, raise_together
 _BYTES = 2**26
 _ENTRIES = ("task", "task_config", "self_contained", "inputs", "settings", "metrics")
 _OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
-_RESOLVED = ("layout", "gguf_file", "quantize", "temperature", "conformal_level", "conformal_threshold")  # no options
+_RESOLVED = ("layout", "gguf_file", "quantize", "temperature", "tempered", "conformal_level", "conformal_threshold")
 
 
 def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:

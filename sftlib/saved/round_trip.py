@@ -14,6 +14,7 @@ from sftlib.models.adapters import merged, with_adapter_of
 from sftlib.models.device import resolve_device
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sources import open_source
+from sftlib.models.tempered import temper
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
 from sftlib.run.settle import settled
@@ -62,6 +63,8 @@ def opened(contents: artifact.Contents, arguments: Arguments, encodings: Encodin
     """
     device = resolve_device("auto")
     model = contents.model.to(device).eval()
+    if "tempered" in contents.settings:  # its weights are divided already
+        temper(model, str(contents.settings["tempered"]), float(contents.settings["temperature"]))
     return Fitted(
         task=contents.task,
         model=model,

@@ -18,6 +18,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.layouts.layout import SideBySide
 from sftlib.models.precision import Fp32
+from sftlib.models.tempered import temper
 from sftlib.run.fitted import Fitted
 from sftlib.run.looking import scores_of
 from sftlib.support.checking import choice, raise_together
@@ -36,7 +37,6 @@ Measure = Callable[[Floats, Floats], float]
 
 _LEAST_ROWS, _BINS, _FOLDS, _DRAWS = 50, 15, 5, 400
 _RANGE = (np.log(0.02), np.log(50.0))
-_NEARBY = (1.0, 1.0005, 0.9995, 1.001, 0.999, 1.002, 0.998, 1.004, 0.996)
 
 
 @final
@@ -74,7 +74,7 @@ class Calibration:
         intervals: name -> 95 % interval before, and after; over rows.
         reliability: rows by how sure the model was before.
         reliability_after: the same after.
-        changed: rows whose label became another; 0, but for ties that bf16 cannot tell apart.
+        changed: rows whose label became another; 0, but for ties to the last bit.
     """
 
     temperature: float
@@ -94,7 +94,7 @@ class Calibration:
 
     def _caption(self) -> str:
         sure = "too sure" if self.temperature > 1 else "not sure enough"
-        changed = f"; {self.changed} labels changed (ties in bf16)" if self.changed else "; no label changed"
+        changed = f"; {self.changed} labels changed (ties)" if self.changed else "; no label changed"
         return f"temperature {self.temperature:.3f} from {self.rows:,} rows: it was {sure}{changed}"
 
     def __str__(self) -> str:
@@ -148,13 +148,15 @@ def calibrate(
     require_held_out(task, valid, learned, use="calibrate", at_least=_LEAST_ROWS)
     several = isinstance(task, MultiLabelTask)
     scores, truth = scores_of(fitted, valid), _truth(task, valid)
+    name, layer = last_layer(fitted.model, _asking(fitted, valid), task.head.outputs)
     temperature = best_temperature(scores, truth, several=several)
-    layer = last_layer(fitted.model, _asking(fitted, valid), task.head.outputs)
-    temperature, changed = _folded(fitted, valid, scores, temperature, lambda by: fold(layer, by), several=several)
-    made = _described(scores, truth, temperature, changed, several=several)
-    kept = {name: value for name, value in fitted.settings.items() if name not in FORGOTTEN}
     total = temperature * float(fitted.settings.get("temperature", 1.0))
-    return made, replace(fitted, settings={**kept, "temperature": total})
+    fold(layer, temperature)
+    temper(fitted.model, name, total)
+    changed = _labels(scores_of(fitted, valid), several=several) != _labels(scores, several=several)
+    made = _described(scores, truth, temperature, int(changed.any(axis=1).sum()), several=several)
+    kept = {key: value for key, value in fitted.settings.items() if key not in FORGOTTEN}
+    return made, replace(fitted, settings={**kept, "temperature": total, "tempered": name})
 
 
 def best_temperature(scores: Floats, truth: Floats, *, several: bool = False) -> float:
@@ -259,29 +261,6 @@ def _asking(fitted: Fitted, valid: TaskDataset) -> Callable[[], Tensor]:
             return task.scores(forward(batch), batch)
 
     return ask
-
-
-def _folded(
-    fitted: Fitted,
-    valid: TaskDataset,
-    before: Floats,
-    temperature: float,
-    divide: Callable[[float], None],
-    *,
-    several: bool,
-) -> tuple[float, int]:
-    """Fold the temperature, or one within half a percent of it that changes no label; bf16 rounds ties either way."""
-    labels = _labels(before, several=several)
-    now, fewest = 1.0, (len(before) + 1, temperature)
-    for near in _NEARBY:
-        divide(temperature * near / now)
-        now = temperature * near
-        changed = int((_labels(scores_of(fitted, valid), several=several) != labels).any(axis=1).sum())
-        fewest = min(fewest, (changed, now), key=lambda pair: pair[0])
-        if not changed:
-            return now, 0
-    divide(fewest[1] / now)
-    return fewest[1], fewest[0]
 
 
 def _labels(scores: Floats, *, several: bool) -> NDArray[Any]:

@@ -18,8 +18,8 @@ _TRIED = 2.0  # exact in every number format
 _APART = 1e-4  # of the largest score
 
 
-def last_layer(model: nn.Module, scores: Callable[[], Tensor], outputs: int) -> nn.Linear:
-    """The layer that a model's scores come straight out of.
+def last_layer(model: nn.Module, scores: Callable[[], Tensor], outputs: int) -> tuple[str, nn.Linear]:
+    """The layer that a model's scores come straight out of, and its name.
 
     Args:
         model: in evaluation mode.
@@ -32,15 +32,18 @@ def last_layer(model: nn.Module, scores: Callable[[], Tensor], outputs: int) -> 
     expected = scores() / _TRIED
     shared = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     layers = [
-        module
-        for module in model.modules()
-        if type(module) is nn.Linear and module.out_features == outputs and shared[id(module.weight)] == 1
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == outputs
+        and module.weight.is_floating_point()
+        and shared[id(module.weight)] == 1
     ]
-    for layer in reversed(layers):
+    for name, layer in reversed(layers):
         with _divided(layer):
             found = scores()
         if float((found - expected).abs().max()) <= _APART * max(float(expected.abs().max()), 1e-6):
-            return layer
+            return name, layer
     raise OptionError(
         f"calibrate: the scores of {type(model).__name__} come straight out of no linear layer, so a temperature "
         "cannot be folded into it; scikit-learn's CalibratedClassifierCV works on probabilities alone"

@@ -89,6 +89,21 @@ def test_what_is_folded_in_is_the_score_over_the_temperature(tuner: FineTuner, t
     assert FineTuner.load(tmp_path / "calibrated").settings["temperature"] == pytest.approx(found.temperature)
 
 
+def test_in_bf16_labels_stay_to_the_row_and_a_folder_predicts_the_same(tmp_path: Any) -> None:
+    tuner = FineTuner(
+        tiny_model("bert", 3, 0.0), tokenizer=tiny_tokenizer(), max_steps=20, learning_rate=1e-3, precision="bf16"
+    )
+    tuner.fit(noisy(96, 0), progress=False)  # unsure, so that many labels are nearly tied
+    before = tuner.predict(TEST)
+    for _ in range(2):
+        assert tuner.calibrate(VALID).changed == 0
+    after = tuner.predict(TEST)
+    assert [p.label for p in after] == [p.label for p in before]
+    assert [p.probability for p in after] != [p.probability for p in before]
+    tuner.save(tmp_path / "calibrated")
+    assert FineTuner.load(tmp_path / "calibrated").predict(TEST) == after
+
+
 def _scores(model: nn.Module, data: TaskDataset) -> Any:
     tokenizer = tiny_tokenizer()
     with torch.no_grad():
