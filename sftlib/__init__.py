@@ -14,7 +14,9 @@ from sftlib._version import __version__
 if TYPE_CHECKING:
     from sftlib.audits import audit
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
+    from sftlib.encoders.sequence.inputs import Sequence
     from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
@@ -22,13 +24,23 @@ if TYPE_CHECKING:
     from sftlib.models.language.generation import Generation
     from sftlib.models.pretrained import Pretrained
     from sftlib.tasks import (
+        AudioClassification,
+        AudioEmbedding,
         CausalLM,
         ImageClassification,
+        ImageEmbedding,
+        ImageRegression,
         MaskedLM,
         MultiLabelClassification,
+        MultiLabelImageClassification,
+        MultiLabelSequenceClassification,
         QuestionAnswering,
         RelationExtraction,
+        ResidueClassification,
         Seq2Seq,
+        SequenceClassification,
+        SequenceRegression,
+        SpeechRecognition,
         TextClassification,
         TextEmbedding,
         TextRegression,
@@ -38,6 +50,9 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
+    "Audio",
+    "AudioClassification",
+    "AudioEmbedding",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -47,14 +62,23 @@ __all__ = [
     "History",
     "Image",
     "ImageClassification",
+    "ImageEmbedding",
+    "ImageRegression",
     "LoRA",
     "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
+    "MultiLabelImageClassification",
+    "MultiLabelSequenceClassification",
     "Pretrained",
     "QuestionAnswering",
     "RelationExtraction",
+    "ResidueClassification",
     "Seq2Seq",
+    "Sequence",
+    "SequenceClassification",
+    "SequenceRegression",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -66,6 +90,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "Audio": "sftlib.encoders.audio.inputs",
+    "AudioClassification": "sftlib.tasks",
+    "AudioEmbedding": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -75,14 +102,23 @@ _HOME = {
     "History": "sftlib.train.history",
     "Image": "sftlib.encoders.image.inputs",
     "ImageClassification": "sftlib.tasks",
+    "ImageEmbedding": "sftlib.tasks",
+    "ImageRegression": "sftlib.tasks",
     "LoRA": "sftlib.models.adapters",
     "MaskedLM": "sftlib.tasks",
     "Metrics": "sftlib.metrics",
     "MultiLabelClassification": "sftlib.tasks",
+    "MultiLabelSequenceClassification": "sftlib.tasks",
+    "MultiLabelImageClassification": "sftlib.tasks",
     "Pretrained": "sftlib.models.pretrained",
     "QuestionAnswering": "sftlib.tasks",
     "RelationExtraction": "sftlib.tasks",
+    "ResidueClassification": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
+    "Sequence": "sftlib.encoders.sequence.inputs",
+    "SequenceClassification": "sftlib.tasks",
+    "SequenceRegression": "sftlib.tasks",
+    "SpeechRecognition": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import torch
 from torch import nn
 
-from sftlib.arguments import MOVED, Arguments, own_options, with_deep
+from sftlib.arguments import HINTS, Arguments, own_options, with_deep
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
@@ -48,6 +48,7 @@ from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.support.checking import checked, raise_together, true_or_false, whole_number
+from sftlib.support.elsewhere import FIT, PREDICT
 from sftlib.tasks.base import Label, Task
 from sftlib.tasks.labels import ClassWeights
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
@@ -86,7 +87,7 @@ class FineTuner:
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
         learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of
-            the model.
+            the model, where only a head is trained 1e-2 (of one layer) or 1e-3.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.
@@ -125,7 +126,7 @@ class FineTuner:
         FineTuner('bert-base-uncased', learning_rate=2e-05)
     """
 
-    @partial(checked, moved=MOVED)
+    @partial(checked, moved=HINTS)
     def __init__(
         self,
         model: str | os.PathLike[str] | Pretrained | nn.Module,
@@ -200,7 +201,7 @@ class FineTuner:
 
     # Training.
 
-    @checked
+    @partial(checked, moved=FIT)
     @together
     def fit(
         self,
@@ -240,7 +241,7 @@ class FineTuner:
         """
         callbacks = check_callbacks(callbacks)
         raise_together([true_or_false("progress", progress)])
-        task, comm = choose_task(self._arguments, train, valid, callbacks), open_comm()
+        task, comm = self._chosen(train, valid, callbacks), open_comm()
         call = Call(
             arguments=self._arguments.of(task),
             source=self._source,
@@ -323,7 +324,7 @@ class FineTuner:
             OptionError: options that do not go with the data or the model.
             ArtifactError: a model or a tokenizer that cannot be opened.
         """
-        fitted = self._fitted_for(choose_task(self._arguments, train, valid))
+        fitted = self._fitted_for(self._chosen(train, valid))
         return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
 
     # Use.
@@ -346,7 +347,7 @@ class FineTuner:
         names = metric_names(self._arguments, fitted.task)
         return self._settled(encoded).evaluate(data, encoded, names, batch_size)
 
-    @checked
+    @partial(checked, moved=PREDICT)
     @together
     def predict(
         self,
@@ -378,7 +379,7 @@ class FineTuner:
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._ready("predict")
         saying = _saying_more(fitted, abstain_below=abstain_below, sets=sets)
-        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs)
+        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []
@@ -513,7 +514,7 @@ class FineTuner:
         require_labelled(data, "preview", self.task)
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
-        fitted = self._fitted_for(choose_task(self._arguments, data, None))
+        fitted = self._fitted_for(self._chosen(data, None))
         return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder))
 
     @checked
@@ -572,7 +573,7 @@ class FineTuner:
         open_comm().on_first(lambda: save(fitted, self._arguments, path, reload=reload))
 
     @classmethod
-    @partial(checked, moved=MOVED)
+    @partial(checked, moved=HINTS)
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -592,7 +593,11 @@ class FineTuner:
         contents = artifact.load(path, model=model)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         with artifact.refusing(path):
-            given = {"model": os.fspath(path)} if model is None else {"model": model, **contents.encoder.given}
+            given = (
+                {"model": os.fspath(path), **contents.encoder.reopened}
+                if model is None
+                else {"model": model, **contents.encoder.given}
+            )
             tuner = cls(**{**options, **given, "adapter": contents.adapter})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner
@@ -675,6 +680,11 @@ class FineTuner:
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
+
+    def _chosen(self, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()) -> Task:
+        """The task for this data, as the model learns it."""
+        task = choose_task(self._arguments, train, valid, callbacks)
+        return task.beside(self._source, self._arguments.reading(task))
 
     def _fitted_for(self, task: Task) -> Fitted:
         """What was fitted for this very task; else what `fit` would begin with."""

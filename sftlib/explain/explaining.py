@@ -77,7 +77,7 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
         ]
     )
     fitted = fitted_of(tuner, "explain").alone()
-    one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs)
+    one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
     rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
     asked = _Asked(target, method, steps)
     found = []

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
+from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described, rate_of_adapters
+from sftlib.models.adapters import adapt, described
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -21,6 +20,7 @@ from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.sources import ModelSource
 from sftlib.run.fitted import Fitted
+from sftlib.run.rates import usual_rate
 from sftlib.run.settle import settled
 from sftlib.run.supervision import with_supervision
 from sftlib.support.display import counted
@@ -30,7 +30,7 @@ from sftlib.tasks.plan import Plan
 from sftlib.train.comm import open_comm
 from sftlib.train.plan import Budget, ShuffledPlan
 
-_USUAL_RATE = 5e-5
+_MANY = 0.01  # share of the rows with inputs that nothing is made of from which it is said at the start
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -41,8 +41,10 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         OptionError: the model does not fit the task or the options.
     """
     encoder = arguments.reading(task).open(source)
+    source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
+    drawn = frozenset(task.attach(model, encoder, seed=arguments.seed)) | source.drawn
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
@@ -50,13 +52,16 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         model,
         arguments.adapter,
         head=task.head.auto_class,
-        drawn=source.drawn,
+        drawn=drawn,
         new_rows=new_rows,
         seed=arguments.seed,
     )
     task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
+    asked = arguments.learning_rate
+    adapted, whole = arguments.adapter is not None, source.usual_rate
+    rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None else asked
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),
@@ -66,19 +71,12 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "adapter": described(arguments.adapter),
-            "learning_rate": learning_rate(arguments, model),
+            "learning_rate": rate,
         }
     )
     return Fitted(
         task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
     )
-
-
-def learning_rate(arguments: Arguments, model: nn.Module) -> float:
-    """The peak of the schedule, as asked or as usual: an adapter, which begins at nothing, wants a higher one."""
-    if arguments.learning_rate is not None:
-        return arguments.learning_rate
-    return _USUAL_RATE if arguments.adapter is None else rate_of_adapters(model)
 
 
 def plan_of(arguments: Arguments, task: Task, encoded: Encoded) -> Plan:
@@ -135,13 +133,14 @@ def training_report(
     passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), learned.cost))
     others, unit = None if valid is None else fitted.encode(valid), fitted.encoder.unit
     return TrainingReport(
-        data=train.report(valid),
+        data=train.report(_comparable(train, valid)),
         train=InputReport.of(encoded, fitted.task.shortened(encoded), unit),
         valid=None if others is None else InputReport.of(others, fitted.task.shortened(others), unit),
         max_length=fitted.encoder.facts.get("max_length"),
         batch_size=arguments.batch_size,
         steps=steps_of(arguments, plan),
         padding=0.0 if budget.flat else padding_share(learned.cost, passes),
+        unknown=unknown_signs(fitted, train),
     )
 
 
@@ -155,10 +154,41 @@ def opening_lines(
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
-        f"{rows}, {counted(steps, 'step')}"
+        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
-    return [*lines, *train.report(valid).problems, *found.sentences(fitted.encoder.limit, "")]
+    suspects = fitted.encoder.suspects(encoded)
+    signs = unknown_signs(fitted, train, suspects.tolist()) if len(suspects) else ()
+    told = [unknown.sentence for unknown in signs if unknown.learned or unknown.rows >= _MANY * len(train)]
+    problems = train.report(_comparable(train, valid)).problems
+    found_too = found.sentences(fitted.encoder.limit, "")
+    return [*lines, *told, *fitted.task.said(train, valid), *problems, *found_too]
+
+
+def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None = None) -> tuple[UnknownSigns, ...]:
+    """What the encoder makes nothing of in each role that holds texts, what is learned first.
+
+    Args:
+        fitted: with the encoder.
+        data: the rows.
+        rows: the only ones to look at, by number; all of them when None.
+    """
+    found = []
+    for learned in (True, False):
+        for role, kind in data.kinds.items():
+            if not kind.holds_texts:
+                continue
+            view = data.view(role)
+            pairs = enumerate(view) if rows is None else ((row, view[row]) for row in rows)
+            pick = kind.learned_texts if learned else kind.texts
+            texts = ((row, text) for row, value in pairs for text in pick(value))
+            found.append(fitted.encoder.unknown(role, texts, learned=learned, of=len(data)))
+    return tuple(signs for signs in found if signs is not None)
+
+
+def _comparable(train: TaskDataset, valid: TaskDataset | None) -> TaskDataset | None:
+    """Validation rows with the inputs of the training rows: others, such as pairs of them, cannot be compared."""
+    return valid if valid is not None and valid.main_inputs == train.main_inputs else None
 
 
 def _layout(fitted: Fitted) -> str:

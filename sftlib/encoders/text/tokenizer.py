@@ -26,6 +26,7 @@ from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Ragged, pad_together
 from sftlib.encoders.text.agreement import add_tokens, longest_input, settle_padding
 from sftlib.encoders.text.preview import Preview
+from sftlib.encoders.text.unknown import UnknownSigns, unknown_in
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.files.folder import write_tokenizer
@@ -40,6 +41,8 @@ _CHARACTERS = 2**21  # of a call with more than one row
 _CHUNK_OF_WORDS = 2**13  # rows a call: only different words are tokenised
 _KINDS, _MOST_KINDS = "token_type_ids", 127
 _RULES = 1  # raised whenever the rules of this file give other tokens for the same text
+_RARE = "\u2603"  # a sign that no small vocabulary has
+_LOOKED_AT = 1000  # rows
 
 
 class TokenChunk(NamedTuple):
@@ -155,7 +158,8 @@ class TextEncoder(Encoder):
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         ids = encoded.inputs["input_ids"]
         assert isinstance(ids, Ragged)
-        check_vocabulary(model, ids.distinct())
+        added = {number: str(token) for number, token in self.tokenizer.added_tokens_decoder.items()}
+        check_vocabulary(model, ids.distinct(), added)
 
     def agree(self, model: nn.Module) -> None:
         check_vocabulary(model, np.array([self.fill["input_ids"]]))
@@ -237,12 +241,34 @@ class TextEncoder(Encoder):
     def limit(self) -> str:
         return f"{self.max_length} tokens"
 
+    def suspects(self, encoded: Encoded) -> Rows:
+        unknown = self.tokenizer.unk_token_id
+        (rare,) = self._bare([_RARE])["input_ids"]
+        if rare and unknown not in rare:  # it falls back to bytes: it knows everything
+            return np.empty(0, np.int64)
+        if unknown is None:  # what it does not know vanishes, and leaves no trace in the tokens
+            return np.unique(encoded.owners)[:_LOOKED_AT]
+        found = []
+        for column in (*encoded.inputs.values(), *encoded.targets.values()):
+            if isinstance(column, Ragged) and column.values.ndim == 1:
+                places = np.flatnonzero(column.values == unknown)
+                found.append(np.searchsorted(column.offsets, places, side="right") - 1)
+        rows = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return np.unique(encoded.owners[rows])
+
+    def unknown(self, role: str, texts: Iterable[tuple[int, str]], *, learned: bool, of: int) -> UnknownSigns | None:
+        return unknown_in(self.tokenizer, role, texts, learned=learned, of=of, bare=self._bare)
+
     def preview(self, encoded: Encoded) -> Preview:
         return Preview.of(encoded, self.tokenizer)
 
     @property
     def given(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer}
+
+    @property
+    def vocabulary(self) -> int:
+        return len(self.tokenizer)
 
     def is_one(self, given: object) -> bool:
         return isinstance(given, str | tuple)
