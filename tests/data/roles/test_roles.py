@@ -165,12 +165,14 @@ def test_the_registry() -> None:
         "image-classification",
         "multi-label-image-classification",
         "image-regression",
-        "image-embedding",
-
         "sequence-classification",
         "multi-label-sequence-classification",
         "sequence-regression",
         "residue-classification",
+        "audio-classification",
+        "audio-embedding",
+        "speech-recognition",
+        "image-embedding",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")
