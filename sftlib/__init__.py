@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
+    from sftlib.audits import audit
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
+    from sftlib.encoders.sequence.inputs import Sequence
     from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
@@ -21,15 +24,25 @@ if TYPE_CHECKING:
     from sftlib.models.language.generation import Generation
     from sftlib.models.pretrained import Pretrained
     from sftlib.tasks import (
+        AudioClassification,
+        AudioEmbedding,
         CausalLM,
         Detection,
         ImageClassification,
+        ImageEmbedding,
+        ImageRegression,
         MaskedLM,
         MultiLabelClassification,
+        MultiLabelImageClassification,
+        MultiLabelSequenceClassification,
         QuestionAnswering,
         RelationExtraction,
+        ResidueClassification,
         SemanticSegmentation,
         Seq2Seq,
+        SequenceClassification,
+        SequenceRegression,
+        SpeechRecognition,
         TextClassification,
         TextEmbedding,
         TextRegression,
@@ -39,6 +52,9 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
+    "Audio",
+    "AudioClassification",
+    "AudioEmbedding",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -49,15 +65,24 @@ __all__ = [
     "History",
     "Image",
     "ImageClassification",
+    "ImageEmbedding",
+    "ImageRegression",
     "LoRA",
     "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
+    "MultiLabelImageClassification",
+    "MultiLabelSequenceClassification",
     "Pretrained",
     "QuestionAnswering",
     "RelationExtraction",
+    "ResidueClassification",
     "SemanticSegmentation",
     "Seq2Seq",
+    "Sequence",
+    "SequenceClassification",
+    "SequenceRegression",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -65,9 +90,13 @@ __all__ = [
     "TextRegression",
     "TokenClassification",
     "__version__",
+    "audit",
 ]
 
 _HOME = {
+    "Audio": "sftlib.encoders.audio.inputs",
+    "AudioClassification": "sftlib.tasks",
+    "AudioEmbedding": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -77,6 +106,8 @@ _HOME = {
     "History": "sftlib.train.history",
     "Image": "sftlib.encoders.image.inputs",
     "ImageClassification": "sftlib.tasks",
+    "ImageEmbedding": "sftlib.tasks",
+    "ImageRegression": "sftlib.tasks",
     "LoRA": "sftlib.models.adapters",
     "MaskedLM": "sftlib.tasks",
     "Metrics": "sftlib.metrics",
@@ -86,13 +117,24 @@ _HOME = {
     "QuestionAnswering": "sftlib.tasks",
     "RelationExtraction": "sftlib.tasks",
     "SemanticSegmentation": "sftlib.tasks",
+    "MultiLabelSequenceClassification": "sftlib.tasks",
+    "MultiLabelImageClassification": "sftlib.tasks",
+    "Pretrained": "sftlib.models.pretrained",
+    "QuestionAnswering": "sftlib.tasks",
+    "RelationExtraction": "sftlib.tasks",
+    "ResidueClassification": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
+    "Sequence": "sftlib.encoders.sequence.inputs",
+    "SequenceClassification": "sftlib.tasks",
+    "SequenceRegression": "sftlib.tasks",
+    "SpeechRecognition": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",
     "TextEmbedding": "sftlib.tasks",
     "TextRegression": "sftlib.tasks",
     "TokenClassification": "sftlib.tasks",
+    "audit": "sftlib.audits",
 }
 
 

@@ -16,7 +16,9 @@ from sftlib.errors import OptionError
 from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
+from sftlib.models.pooling import HEAD
 from sftlib.models.pretrained import Pretrained
+from sftlib.models.sources import NEW
 from sftlib.support.checking import (
     above_zero,
     choice,
@@ -27,6 +29,7 @@ from sftlib.support.checking import (
     share,
     whole_number,
 )
+from sftlib.support.elsewhere import ELSEWHERE
 from sftlib.support.values import Problem
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
@@ -38,7 +41,7 @@ from sftlib.train.schedules import SCHEDULES
 PLACES = ("cache_dir",)
 
 #: Shorthands of fields of ``inputs``.
-_OF_INPUTS = ("tokenizer", "max_length")
+OF_INPUTS = ("tokenizer", "max_length")
 
 #: Shorthands of fields of ``task``, and what they are when they are not given.
 OF_TASK: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
@@ -65,6 +68,9 @@ MOVED: Mapping[str, str] = {
     "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }
+
+#: Options that are none -> what to write instead.
+HINTS: Mapping[str, str] = {**ELSEWHERE, **MOVED}
 
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
@@ -181,7 +187,7 @@ class Arguments:
         Raises:
             OptionError: inputs of another kind, a shorthand that they do not have, or one that is given twice.
         """
-        kind, given = task.inputs, {name: getattr(self, name) for name in _OF_INPUTS}
+        kind, given = task.inputs, {name: getattr(self, name) for name in OF_INPUTS}
         given = {name: value for name, value in given.items() if value is not None}
         known = {item.name for item in fields(kind)}
         asked = kind() if self.inputs is None else self.inputs
@@ -261,8 +267,17 @@ class Arguments:
         return choice("task", given, [task.name for task in TASKS])
 
     def _check_what_is_trained(self) -> str | None:
+        if isinstance(self.model, str) and self.model == NEW and (self.adapter is not None or self.freeze is not None):
+            return (
+                f"model={NEW!r}: nothing in it was trained yet, so all of it has to be: leave adapter= and freeze= out"
+            )
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
+        if self.adapter is not None and self.pretrained is not None and self.pretrained.pooling not in (None, HEAD):
+            return (
+                f"pooling={self.pretrained.pooling!r} and adapter= do not go together: an adapter stands on the model "
+                "as it lies elsewhere, to which no layer is added"
+            )
         if self.adapter is None or self.freeze != BACKBONE:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"
@@ -298,7 +313,7 @@ def with_deep(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     """
     plain = {name: value for name, value in changes.items() if "__" not in name}
     unknown = [name for name in plain if name not in options]
-    raise_together(f"FineTuner has no option {name!r}: {MOVED.get(name) or nearest(name, options)}" for name in unknown)
+    raise_together(f"FineTuner has no option {name!r}: {HINTS.get(name) or nearest(name, options)}" for name in unknown)
     found = {**options, **plain}
     for name in dict.fromkeys(name.partition("__")[0] for name in changes if "__" in name):
         deep = {key.partition("__")[2]: value for key, value in changes.items() if key.startswith(f"{name}__")}

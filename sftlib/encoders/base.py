@@ -10,7 +10,7 @@ Letters: ``N`` rows, ``B`` rows of a micro-batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.layouts.layout import Layout, unpacked_layout
@@ -45,6 +46,15 @@ class Inputs(ABC):
             OptionError: the model comes without one, and none was given.
             ArtifactError: it cannot be opened.
         """
+
+    def pretraining(self, source: ModelSource, texts: list[str]) -> tuple[Inputs, list[str]]:
+        """How a task of plain texts reads the same inputs, and those inputs as texts.
+
+        Args:
+            source: of the model that is to learn from them.
+            texts: as the user gave them.
+        """
+        return self, texts
 
     @classmethod
     @abstractmethod
@@ -112,12 +122,17 @@ class Encoder(ABC):
             OptionError: they cannot agree.
         """
 
+    def missing(self, markers: Sequence[str]) -> list[str]:
+        """Those signs of a task that it does not know yet."""
+        return list(markers)
+
     @abstractmethod
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         """Refuse rows that the model cannot read.
 
         Raises:
             OptionError: saying what.
+            DataError: with every row.
         """
 
     @abstractmethod
@@ -146,6 +161,17 @@ class Encoder(ABC):
             rows: (B,) row numbers.
             draws: of this epoch; None in evaluation, where nothing is drawn.
         """
+
+    def unread(self, encoded: Encoded, rows: Rows) -> Loaded:
+        """As `load`, of rows of which nothing is looked at any more, since what a model makes of them is known.
+
+        Nothing need be read then; what stands in its place must not pass for a row, should it be looked at after all.
+        """
+        return self.load(encoded, rows, None)
+
+    def still(self) -> Encoder:
+        """The same without drawing, where nobody asked for it: for rows that are then computed once for all epochs."""
+        return self
 
     @abstractmethod
     def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
@@ -212,6 +238,21 @@ class Encoder(ABC):
     def limit(self) -> str:
         """The longest input, for the model card."""
 
+    def suspects(self, encoded: Encoded) -> Rows:
+        """(M,) Rows of the data that may hold what this makes nothing of: some too many, none too few."""
+        return np.empty(0, np.int64)
+
+    def unknown(self, role: str, texts: Iterable[tuple[int, str]], *, learned: bool, of: int) -> UnknownSigns | None:
+        """What this makes nothing of; None where there is nothing of the kind.
+
+        Args:
+            role: that the texts play.
+            texts: (row, text); a row may have several.
+            learned: whether they are what is learned, and not only read.
+            of: how many rows there are.
+        """
+        return None
+
     def preview(self, encoded: Encoded) -> Any:
         """What the model is shown of rows, for people to look at.
 
@@ -224,6 +265,16 @@ class Encoder(ABC):
     @abstractmethod
     def given(self) -> dict[str, Any]:
         """The options of `FineTuner` under which a model that is passed as an object gets this again."""
+
+    @property
+    def reopened(self) -> dict[str, Any]:
+        """The options of `FineTuner` under which a folder that holds this is read as it was; none, for most."""
+        return {}
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens it may hand to a model; None where it hands over something else."""
+        return None
 
     @abstractmethod
     def is_one(self, given: object) -> bool:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.feature_extractors import is_extractor, saved_extractor
 from sftlib.models.image_processors import pillow_processor, saved_processor
 from sftlib.support.checking import nearest_folder
 from sftlib.support.extras import require
@@ -101,6 +103,30 @@ def open_image_processor(given: object, *, option: str) -> Any:
         ) from error
 
 
+def open_feature_extractor(given: object, *, option: str) -> Any:
+    """The feature extractor that a user means: an object, a processor that holds one, or the folder or hub name of one.
+
+    Raises:
+        OptionError: it is something else.
+        ArtifactError: there is none under this name.
+    """
+    inner = getattr(given, "feature_extractor", given)
+    if is_extractor(inner):
+        return inner
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise OptionError(
+            f"{option}={given!r:.60}: expected a feature extractor of transformers, or the folder or name of one"
+        )
+    where = os.path.expanduser(os.fspath(given))
+    try:
+        with quiet():
+            return saved_extractor(where, local=os.path.isdir(where))
+    except Exception as error:  # whatever it is that transformers stumbles over
+        raise ArtifactError(
+            f"{option}={where!r}: no feature extractor can be opened from there: {first_line(error)}"
+        ) from error
+
+
 def plain_image_processor(height: int, width: int) -> Any:
     """An image processor for a model that comes without one: pictures are brought to a size, and centred.
 
@@ -126,12 +152,15 @@ def _wrapping(given: object) -> str:
     return f", found {'a class' if isinstance(given, type) else type(given).__name__}"
 
 
-def check_vocabulary(model: nn.Module, ids: NDArray[np.integer[Any]]) -> None:
+def check_vocabulary(
+    model: nn.Module, ids: NDArray[np.integer[Any]], added: Mapping[int, str] = MappingProxyType({})
+) -> None:
     """Refuse tokens that the model has no embedding for.
 
     Args:
         model: any; one that does not tell its embeddings is not checked.
         ids: (L,) of tokens.
+        added: number -> text of tokens that were added to the tokenizer after it was made.
 
     Raises:
         OptionError: tokenizer and model do not belong together.
@@ -141,11 +170,22 @@ def check_vocabulary(model: nn.Module, ids: NDArray[np.integer[Any]]) -> None:
     except (AttributeError, NotImplementedError):
         return
     size = getattr(table, "num_embeddings", None)
-    if isinstance(size, int) and len(ids) and ids.max() >= size:
+    if not isinstance(size, int) or not len(ids) or ids.max() < size:
+        return
+    beyond = [added.get(int(number)) for number in ids if number >= size]
+    if None not in beyond:
+        shown = ", ".join(repr(token) for token in beyond[:5])
         raise OptionError(
-            f"the tokenizer gives token number {ids.max():,}, the model {type(model).__name__} knows {size:,} tokens: "
-            "they do not belong together; give the model's own tokenizer"
+            f"the tokenizer has tokens that were added to it ({shown}), and the model {type(model).__name__} has no "
+            f"embeddings for them (it knows {size:,} tokens): open the model yourself, call "
+            "model.resize_token_embeddings(len(tokenizer)), and give FineTuner(model, tokenizer=tokenizer); the new "
+            "embeddings are then trained with the model, and under an adapter stay as they were drawn unless that "
+            "trains the embeddings too"
         )
+    raise OptionError(
+        f"the tokenizer gives token number {ids.max():,}, the model {type(model).__name__} knows {size:,} tokens: "
+        "they do not belong together; give the model's own tokenizer"
+    )
 
 
 def looks_like_a_path(name: str) -> bool:

@@ -49,6 +49,8 @@ class Fitted:
         layout: how rows lie inside the model; None until rows were at hand to try it on.
         history: of the run that made it.
         metrics: of the last evaluation, for the model card.
+        drawn: names of the weights that its source did not hold.
+        told: what is to be said of the model before the first step.
         samples: a few inputs of its kind, to compare predictions after saving.
         encodings: columns made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
@@ -64,6 +66,8 @@ class Fitted:
     layout: Layout | None = None
     history: History = field(default_factory=History)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    drawn: frozenset[str] = frozenset()
+    told: Sequence[str] = ()
     samples: Sequence[Mapping[str, Any]] = ()
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None
@@ -85,7 +89,8 @@ class Fitted:
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[TaskDataset, Encoded]:
         """Inputs under role names as a data set, and its columns; those of inputs that come once are not kept."""
-        columns = {role: [row[role] for row in rows] for role in rows[0]}
+        roles = dict.fromkeys(role for row in rows for role in row)  # of a row beside another there may be fewer
+        columns = {role: [row.get(role) for row in rows] for role in roles}
         data = TaskDataset(columns, task=self.task.name)
         return data, self._checked(self.task.encode(data, self.encoder))
 
@@ -104,6 +109,7 @@ class Fitted:
         *,
         plan: Plan | None = None,
         identified: bool | None = None,
+        knows: Callable[[Sequence[bytes]], bool] | None = None,
     ) -> Feed:
         """Hands rows to the device.
 
@@ -112,6 +118,7 @@ class Fitted:
             budget: of one pass; that of a pass without gradients when None.
             plan: which rows make up which step, in training.
             identified: whether batches say what identifies each row; where something is recalled by it when None.
+            knows: of a forward pass that recalls: whether it knows rows, which are not read then.
         """
         return Feed(
             self.task,
@@ -123,6 +130,7 @@ class Fitted:
             plan=plan,
             seed=self.settings["seed"],
             identified=self.recall is not None if identified is None else identified,
+            knows=knows,
         )
 
     # Passes.
@@ -147,6 +155,10 @@ class Fitted:
         """As `forward`; of rows that were learned beforehand, what is frozen is not computed."""
         return self.forward(None if self.recall is None else self.recall.layout)
 
+    def knowing(self, forward: Forward) -> Callable[[Sequence[bytes]], bool] | None:
+        """Whether a pass knows rows by what identifies them; None for one that recalls nothing."""
+        return self.recall.knows if self.recall is not None and forward.layout is self.recall.layout else None
+
     def learn_frozen(self, *parts: Encoded | None) -> None:
         """Compute the frozen part of these rows, where that is to be done once."""
         if self.recall is not None:
@@ -155,7 +167,8 @@ class Fitted:
     def inference(self, forward: Forward, encoded: Encoded, batch_size: int | None = None) -> Inference:
         """Runs the model over rows; ``batch_size`` only decides how they are cut up."""
         budget = None if batch_size is None else Budget(batch_size, 2**62)
-        return Inference(forward, self.task, self.encoder, self.feed(encoded, budget), self.comm)
+        feed = self.feed(encoded, budget, knows=self.knowing(forward))
+        return Inference(forward, self.task, self.encoder, feed, self.comm)
 
     # Use.
 

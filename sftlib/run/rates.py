@@ -12,7 +12,7 @@ ONE_LAYER = 1e-2  # on features that stay as they are; measured on five sets, se
 DEEPER_HEAD = 1e-3
 
 
-def usual_rate(model: nn.Module, *, adapted: bool) -> float:
+def usual_rate(model: nn.Module, *, adapted: bool, whole: float | None = None) -> float:
     """A good peak of the schedule.
 
     A body that is pretrained already wants small steps; an adapter, which begins at nothing, larger ones; a layer that
@@ -21,6 +21,7 @@ def usual_rate(model: nn.Module, *, adapted: bool) -> float:
     Args:
         model: with its head, frozen as it will be.
         adapted: whether it has an adapter.
+        whole: what is good for all of the model, where that is not what pretrained ones want.
 
     Example:
         >>> from sftlib.testing import tiny_model
@@ -35,6 +36,13 @@ def usual_rate(model: nn.Module, *, adapted: bool) -> float:
         return rate_of_adapters(model)
     body = body_of(model)
     if body is None or any(parameter.requires_grad for parameter in body.parameters()):
-        return WHOLE_MODEL
-    owners = {name.rpartition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+        return WHOLE_MODEL if whole is None else whole
+    trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    owners = {_owner(name) for name in trained}
     return ONE_LAYER if len(owners) == 1 else DEEPER_HEAD
+
+
+def _owner(name: str) -> str:
+    """The layer of a parameter, also where what is learned stands behind what is computed with."""
+    layer, behind, _ = name.partition(".parametrizations.")
+    return layer if behind else name.rpartition(".")[0]

@@ -17,7 +17,8 @@ import copy
 import os
 from collections.abc import Container, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -37,6 +38,7 @@ from sftlib.models.sources import open_source
 from sftlib.saved.record import read_record
 from sftlib.support import storage
 from sftlib.support.checking import folder_path, nearest_folder
+from sftlib.support.checkpoints import checkpoint_hint
 from sftlib.support.display import text_table
 from sftlib.support.libraries import versions
 from sftlib.tasks import TASKS, find_task
@@ -132,6 +134,8 @@ def load(
         raise OptionError(f"model={model!r:.60}: expected a torch.nn.Module to fill with the folder's weights, or None")
     if not folder.is_dir():
         raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {_absent(folder)}")
+    if hint := checkpoint_hint(folder):
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {hint}")
     if (folder / "config.json").is_file() and not any((folder / name).exists() for name in (storage.MANIFEST, _RECORD)):
         raise ArtifactError(
             f"{os.fspath(path)!r} was not saved by sftlib ({storage.MANIFEST} is missing); "
@@ -144,12 +148,16 @@ def load(
         task = find_task(record["task"]).from_config(record["task_config"])
         if is_adapter:
             return _load_adapter(folder, record, task, model)
-        if isinstance(model, nn.Module):
-            fill_model(model, folder)
-        elif not record["self_contained"]:
-            raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
-        loaded = model if isinstance(model, nn.Module) else read_model(folder, task.head)
         encoder = task.inputs.read(folder, record["inputs"])
+        attach = partial(task.attach, encoder=encoder, seed=record["settings"]["seed"])
+        if isinstance(model, nn.Module):
+            attach(model)
+            fill_model(model, folder)
+            loaded = model
+        elif record["self_contained"]:
+            loaded = read_model(folder, task.head, attach, task.attached)
+        else:
+            raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
         _require_agreement(encoder, loaded)
         return Contents(task, loaded, encoder, record["settings"], record["metrics"])
 
@@ -161,11 +169,13 @@ def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any) 
             "it holds an adapter alone: give the model it was trained on as model=, a folder, a name or a model "
             f"(it was called {record['settings']['model']!r:.80})"
         )
-    adapter, settings = read_adapter(folder), record["settings"]
+    adapter, settings = replace(read_adapter(folder), labels=task.head.labels), record["settings"]
     encoder, seed = task.inputs.read(folder, record["inputs"]), settings["seed"]
     source = open_source(model)
+    source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     base = task.build(source, dropout=settings.get("dropout"), seed=seed)
     encoder.settle(base, markers=task.markers, seed=seed)
+    task.attach(base, encoder, seed=seed)
     with told("its adapter cannot be used with this base"):
         adapt(base, adapter, head=task.head.auto_class, drawn=(), new_rows=(), seed=seed)
     if base_digest(base) != record["base"]:

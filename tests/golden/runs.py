@@ -111,7 +111,18 @@ _ROWS = "AutoModelForSequenceClassification"
 _ANSWERS = {"generation": Generation(max_new_tokens=6)}  # of models that have learned nothing: short ones will do
 
 #: Tasks that version 0.1 did not have, so that there is nothing of it to hold them to.
-LATER = {"image-classification", "semantic-segmentation", "object-detection"}
+LATER = {
+    "image-classification",
+    "multi-label-image-classification",
+    "image-regression",
+    "image-embedding",
+    "semantic-segmentation",
+    "object-detection",
+    "sequence-classification",
+    "multi-label-sequence-classification",
+    "sequence-regression",
+    "residue-classification",
+}
 
 KINDS: dict[str, Kind] = {
     "text-classification": Kind(_ROWS, 3, ("bert", "gpt2")),

@@ -17,8 +17,12 @@ from sftlib.data.kinds.masks import MaskRole
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.kinds.objects import ObjectsRole
+from sftlib.data.kinds.sequences import ResidueLabelsRole, ResidueMaskRole, SequenceRole, TargetsRole
+from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.kinds.spans import SpanRole
+from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
 from sftlib.data.kinds.values import FilledTextRole
+from sftlib.data.kinds.verdicts import SameRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
 from sftlib.data.roles.relations import AnswersInside, BoxesInside, Covers, Differ, Relation, SameLength, SpanInside
 from sftlib.support.checking import choice, raise_together
@@ -26,7 +30,8 @@ from sftlib.support.checking import choice, raise_together
 Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
-OPTIONS = ("task", "label_names", "on_invalid")
+OPTIONS = ("task", "label_names", "on_invalid", "separator", "sentence")
+OPTIONS = ("task", "label_names", "on_invalid", "alphabet", "strand")
 
 
 @final
@@ -102,9 +107,13 @@ class Schemas:
 _TEXT: Roles = {"text": TextRole()}
 _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
+_SEQUENCE: Roles = {"sequence": SequenceRole()}
+_RESIDUES: Roles = {"residue_labels": ResidueLabelsRole()}
+_AUDIO: Roles = {"audio": AudioRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
+_BESIDE_MESSAGES: Roles = {"tools": ToolsRole(), "chat_template_kwargs": TemplateOptionsRole()}
 
 
 def _spans(where: str) -> tuple[Relation, ...]:
@@ -130,7 +139,7 @@ SCHEMAS.register(
     )
 )
 SCHEMAS.register(Schema("seq2seq", {"source": TextRole()}, {}, {"target": FilledTextRole()}))
-SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}))
+SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}, _BESIDE_MESSAGES))
 SCHEMAS.register(Schema("causal-lm", {"prompt": TextRole()}, {}, {"completion": FilledTextRole()}))
 SCHEMAS.register(Schema("causal-lm", _TEXT, named_only=True))
 SCHEMAS.register(Schema("masked-lm", _TEXT, named_only=True))
@@ -144,6 +153,33 @@ SCHEMAS.register(Schema("semantic-segmentation", _IMAGE, {}, {"mask": MaskRole()
 SCHEMAS.register(
     Schema("object-detection", _IMAGE, {}, {"objects": ObjectsRole()}, relations=[BoxesInside("image", "objects")])
 )
+SCHEMAS.register(Schema("sequence-classification", _SEQUENCE, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-sequence-classification", _SEQUENCE, {}, {"labels": LabelListRole()}))
+SCHEMAS.register(
+    Schema(
+        "multi-label-sequence-classification", _SEQUENCE, {}, {"targets": TargetsRole(classes=True)}, named_only=True
+    )
+)
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"targets": TargetsRole()}))
+SCHEMAS.register(
+    Schema("residue-classification", _SEQUENCE, {}, _RESIDUES, relations=[SameLength("sequence", "residue_labels")])
+)
+SCHEMAS.register(
+    Schema(
+        "residue-classification",
+        _SEQUENCE,
+        {},
+        _RESIDUES | {"residue_mask": ResidueMaskRole()},
+        relations=[SameLength("sequence", "residue_labels"), SameLength("sequence", "residue_mask")],
+    )
+)
+SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("audio-embedding", _AUDIO, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("audio-embedding", _AUDIO | {"audio_pair": AudioRole()}, {}, {"same": SameRole()}))
+SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
+SCHEMAS.register(Schema("image-embedding", _IMAGE, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("image-embedding", _IMAGE | {"image_pair": ImageRole()}, {}, {"same": SameRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

@@ -22,6 +22,7 @@ from transformers.masking_utils import eager_mask
 from sftlib.models.dropout import DropoutMasks, Windows
 from sftlib.models.layouts.kernels import Look, kernel_of
 from sftlib.models.layouts.sequences import Group, Sequences
+from sftlib.models.opening import quiet
 
 PADDED = "sftlib"
 FLAT = "sftlib_flat"
@@ -293,9 +294,10 @@ def attention(model: Any, name: str) -> Iterator[None]:
 
 def _set_attention(model: Any, name: str) -> None:
     """Have a model attend with the function of this name, and those of its parts that know more ways than one."""
-    try:
-        model.set_attn_implementation(name)
-    except ValueError:  # of a part that attends in one way only, or not at all, such as the body of a detector
-        parts = {key: getattr(model.config, key, None) for key in model.config.sub_configs}
-        own = {key: part._attn_implementation for key, part in parts.items() if part is not None}
-        model.set_attn_implementation({"": name, **own})
+    with quiet():  # of parts that it finds in the config and not in the model
+        try:
+            model.set_attn_implementation(name)
+        except ValueError:  # of a part that attends in one way only, or not at all, such as the body of a detector
+            parts = {key: getattr(model.config, key, None) for key in model.config.sub_configs}
+            own = {key: part._attn_implementation for key, part in parts.items() if part is not None}
+            model.set_attn_implementation({"": name, **own})
