@@ -34,7 +34,6 @@ LAYERS: dict[str, set[str]] = {
     "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
 }
 # What tasks have in common; a task never imports another.
-_OF_A_KIND = {"image.pictures", "image.placed", "text.texts", "text.writing"}
 _OF_A_KIND = {
     "audio.by_frames",
     "audio.by_tokens",
@@ -42,6 +41,7 @@ _OF_A_KIND = {
     "audio.transcript",
     "identities",
     "image.pictures",
+    "image.placed",
     "sequence.letters",
     "sequence.targets",
     "text.texts",

@@ -84,7 +84,7 @@ def build(
     if label_role is not None:
         assignment = replace(assignment, kinds=kinds | {label_role: kinds[label_role].named(names)})
     taken = {role: _raw(table, column, assignment.kinds[role]) for role, column in assignment.columns.items()}
-    assignment = replace(assignment, kinds={role: kind.fitted(taken[role]) for role, kind in kinds.items()})
+    assignment = replace(assignment, kinds={role: kind.fitted(taken[role]) for role, kind in assignment.kinds.items()})
     if names is not None and label_role is not None:
         taken[label_role] = named(assignment.kinds[label_role], taken[label_role], names)
     others = dict(table.columns)
