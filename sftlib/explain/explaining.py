@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded, Filed, Ragged
+from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TokenDials
 from sftlib.explain.explanation import Explanation, PictureExplanation, Word
 from sftlib.explain.faithful import faithfulness
 from sftlib.explain.methods import METHODS, IntegratedGradients, LeaveOneOut, Method
-from sftlib.explain.pieces import Piece, Places, Text, placed, shares, texts_of
+from sftlib.explain.pieces import Piece, Places, Text, placed, sequence_of, shares, texts_of
 from sftlib.explain.questions import Question, question_of
 from sftlib.finetuner import FineTuner, fitted_of
 from sftlib.run.fitted import Fitted
@@ -123,7 +124,12 @@ def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explana
 def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Asked) -> Explanation:
     if len(encoded) != 1:
         raise OptionError(f"explain: this input is read in {counted(len(encoded), 'window')}; give a shorter one")
-    texts, column = texts_of(row, fitted.task.reads), encoded.inputs["input_ids"]
+    column = encoded.inputs["input_ids"]
+    texts = (
+        [sequence_of(role, row[role], fitted.encoder) for role in fitted.task.reads]
+        if isinstance(fitted.encoder, SequenceEncoder)
+        else texts_of(row, fitted.task.reads)
+    )
     assert isinstance(column, Ragged)
     pieces: list[Piece] = [piece for number, text in enumerate(texts) for piece in text.pieces(number)]
     if not pieces:

@@ -291,6 +291,32 @@ def test_answers_in_a_context() -> None:
         explain(tuner, asked, target="a loud film")
 
 
+def test_letters_of_a_sequence() -> None:
+    """A motif decides: its letters are named, by single letters and by overlapping words of three."""
+    from sftlib import Sequence
+
+    draw, rows = np.random.default_rng(0), []
+    for number in range(192):
+        letters = draw.choice(list("ACGT"), 14)
+        label = ("first", "second", "none")[number % 3]
+        if label != "none":
+            letters[5:9] = list({"first": "AAAA", "second": "CCCC"}[label])
+        rows.append({"sequence": "".join(letters), "label": label})
+    data = TaskDataset(rows)
+    for form in ("char", "kmer:3/1"):
+        tuner = FineTuner(
+            "new:encoder", inputs=Sequence(alphabet="dna", tokens=form), max_steps=150, learning_rate=2e-3
+        )
+        tuner.fit(data, progress=False)
+        assert tuner.evaluate(data)["accuracy"] > 0.95
+        row = rows[0]["sequence"]
+        why = explain(tuner, row)
+        assert [word.text for word in why.words] == list(row)
+        assert [word.start for word in why.words] == list(range(14))
+        best = sorted(range(14), key=lambda place: -why.words[place].score)[:3]
+        assert set(best) <= set(range(4, 10))
+
+
 def test_what_is_not_explained_yet_says_so() -> None:
     rows = TaskDataset({"source": ["a joy", "a pain"] * 4, "target": ["yes", "no"] * 4})
     tuner = FineTuner(
