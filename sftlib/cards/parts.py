@@ -155,13 +155,11 @@ def by_label(facts: Facts) -> Part | None:
     values = {
         str(label): (right[label] / counts[label], *wilson(right[label], counts[label])) for label in worst[:_ROWS]
     }
-    lines = [
-        [str(label), *(row[name] for name in ("precision", "recall", "f1", "support"))] for label, row in found.items()
-    ]
-    lines.sort(key=lambda line: float(line[3]))
-    shown = table(
-        ["label", "precision", "recall", "F1", "rows"], [[*line[:4], int(line[4])] for line in lines[:_LABELS]]
+    lines = sorted(
+        ([str(label), row["precision"], row["recall"], row["f1"], int(row["support"])] for label, row in found.items()),
+        key=lambda line: float(str(line[3])),
     )
+    shown = table(["label", "precision", "recall", "F1", "rows"], lines[:_LABELS])
     return Part("By label", beside(bars("Recall of the worst labels, with 95 % intervals", values)) + shown)
 
 

@@ -170,7 +170,7 @@ def _picture(fitted: Fitted, encoded: Encoded, asked: _Asked) -> PictureExplanat
     low, high = float(pixels.min()), float(pixels.max())
     return PictureExplanation(
         heat=scores.reshape(_GRID),
-        picture=(pixels - low) / max(high - low, 1e-6),
+        picture=np.asarray((pixels - low) / max(high - low, 1e-6), np.float32),
         target=question.target,
         **facts,
     )

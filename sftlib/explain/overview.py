@@ -235,7 +235,7 @@ def examples(tuner: FineTuner, input: Any, train: TaskDataset, *, k: int = 5) ->
 
 
 def _unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _shown(values: dict[str, Any]) -> Any:

@@ -148,7 +148,7 @@ def calibrate(
     require_held_out(task, valid, learned, use="calibrate", at_least=_LEAST_ROWS)
     several = isinstance(task, MultiLabelTask)
     scores, truth = scores_of(fitted, valid), _truth(task, valid)
-    name, layer = last_layer(fitted.model, _asking(fitted, valid), task.head.outputs)
+    name, layer = last_layer(fitted.model, _asking(fitted, valid), scores.shape[1])
     temperature = best_temperature(scores, truth, several=several)
     total = temperature * float(fitted.settings.get("temperature", 1.0))
     fold(layer, temperature)
@@ -186,7 +186,7 @@ def probabilities(scores: Floats, *, several: bool) -> Floats:
     """(N, K) of scores: of each label for itself, or of all together."""
     if several:
         positive = np.exp(-np.abs(scores))
-        return np.where(scores >= 0, 1.0, positive) / (1 + positive)
+        return np.asarray(np.where(scores >= 0, 1.0, positive) / (1 + positive))
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
@@ -245,7 +245,7 @@ def _truth(task: OneLabelTask | MultiLabelTask, valid: TaskDataset) -> Floats:
     targets = task.targets(valid)
     if isinstance(task, MultiLabelTask):
         return np.asarray(targets, np.float64)
-    return np.eye(task.head.outputs)[targets]
+    return np.eye(len(task.known.label_names))[targets]
 
 
 def _asking(fitted: Fitted, valid: TaskDataset) -> Callable[[], Tensor]:
