@@ -37,6 +37,7 @@ Measure = Callable[[Floats, Floats], float]
 
 _LEAST_ROWS, _BINS, _FOLDS, _DRAWS = 50, 15, 5, 400
 _RANGE = (np.log(0.02), np.log(50.0))
+_WORTHLESS = 40.0
 
 
 @final
@@ -94,6 +95,8 @@ class Calibration:
 
     def _caption(self) -> str:
         sure = "too sure" if self.temperature > 1 else "not sure enough"
+        if self.temperature > _WORTHLESS:
+            sure = "sure of nothing that these rows bear out; calibrated, its probabilities are all nearly alike"
         changed = f"; {self.changed} labels changed (ties)" if self.changed else "; no label changed"
         return f"temperature {self.temperature:.3f} from {self.rows:,} rows: it was {sure}{changed}"
 

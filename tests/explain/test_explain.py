@@ -361,6 +361,7 @@ def test_the_same_by_itself_and_among_others(knowing: FineTuner) -> None:
         (lambda tuner: explain(tuner, ("a", "joy")), DataError, "single texts"),
         (lambda tuner: explain(tuner, "a joy").save("why.pdf"), OptionError, ".html, .png or .txt"),
         (lambda tuner: summary(tuner, planted(4), n=0), OptionError, "n=0"),
+        (lambda tuner: summary(tuner, ["a joy"]), DataError, "expected a TaskDataset, found list"),
         (lambda tuner: examples(tuner, "a joy", planted(4), k=0), OptionError, "k=0"),
     ],
 )

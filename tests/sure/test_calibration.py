@@ -352,6 +352,14 @@ def test_rows_that_were_learned_are_refused(too_sure: FineTuner) -> None:
             use(VALID + noisy(96, 0))
 
 
+def test_a_model_that_knows_nothing_says_so() -> None:
+    tuner = FineTuner(tiny_model("bert", 3, 0.0), tokenizer=tiny_tokenizer(), max_steps=1, learning_rate=0.0)
+    found = tuner.fit(noisy(30, 0), progress=False).calibrate(VALID)
+    if found.temperature > 40:
+        assert "sure of nothing" in str(found)
+    assert found.rows == 300
+
+
 def test_a_model_without_a_last_layer_is_refused() -> None:
     tuner = FineTuner(_NoHead(), tokenizer=tiny_tokenizer(), task="text-classification", max_steps=1)
     tuner.fit(noisy(30, 0), progress=False)
