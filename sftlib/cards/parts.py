@@ -22,7 +22,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.splitting import keys
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.explaining import explain
-from sftlib.finetuner import FineTuner
+from sftlib.finetuner import FineTuner, fitted_of
 from sftlib.metrics import Metrics
 from sftlib.support.display import counted
 from sftlib.sure.calibration import bins_of
@@ -319,9 +319,7 @@ def limits(facts: Facts) -> Part:
     found = []
     if facts.task.label_names:
         found.append(f"It knows {len(facts.task.label_names)} labels, and gives one of them to anything it is shown.")
-    found.append(
-        f"Its longest input is {facts.settings.get('max_length') or 'as its settings say'}; what is beyond is cut."
-    )
+    found.append(f"Its longest input is {fitted_of(facts.tuner, 'report_card').encoder.limit}; what is beyond is cut.")
     if facts.one_label:
         counts = Counter(facts.references)
         few = [str(label) for label, rows in counts.items() if rows < 10]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sftlib.encoders.batch import Batch
-from sftlib.encoders.encoded import Encoded, Filed, Ragged
+from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TokenDials
@@ -114,10 +114,10 @@ class _Asked:
 
 def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explanation | PictureExplanation:
     _, encoded = fitted.read([row])
-    if any(isinstance(column, Filed) for column in encoded.inputs.values()):
+    if "pixel_values" in encoded.inputs:
         return _picture(fitted, encoded, asked)
     if "input_ids" not in encoded.inputs:
-        raise OptionError(f"explain: inputs of {fitted.task.name} are not explained yet; texts and pictures are")
+        raise OptionError(f"explain: inputs of {fitted.task.name} are not explained yet; texts, sequences and pictures are")
     return _text(fitted, row, encoded, asked)
 
 

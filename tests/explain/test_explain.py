@@ -324,6 +324,13 @@ def test_what_is_not_explained_yet_says_so() -> None:
     ).fit(rows, progress=False)
     with pytest.raises(OptionError, match="seq2seq are not explained yet"):
         explain(tuner, "a joy")
+    sounds = TaskDataset(
+        [{"audio": {"array": np.sin(np.arange(8000) * (0.1 + n % 2)), "sampling_rate": 16000}, "label": n % 2} for n in range(4)]
+    )
+    hearing = FineTuner(tiny_audio_model("wav2vec2"), inputs=Audio(processor=tiny_feature_extractor("wav2vec2")), max_steps=1)
+    hearing.fit(sounds, progress=False)
+    with pytest.raises(OptionError, match="audio-classification are not explained yet"):
+        explain(hearing, sounds)
 
 
 def test_what_the_model_never_read_is_said() -> None:
