@@ -12,11 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import Audio, FineTuner, TaskDataset
 from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.explain import PictureExplanation, examples, explain, summary
 from sftlib.explain.pieces import Text, shares, words_of
-from sftlib.testing import SENTENCES, tiny_image_model, tiny_image_processor, tiny_model, tiny_tokenizer
+from sftlib.testing import (
+    SENTENCES,
+    tiny_audio_model,
+    tiny_feature_extractor,
+    tiny_image_model,
+    tiny_image_processor,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 DECIDING = ("joy", "pain")
 FILLERS = [re.sub(r"[^a-z ]", "", sentence.lower()).split() for sentence in SENTENCES]
@@ -325,9 +333,14 @@ def test_what_is_not_explained_yet_says_so() -> None:
     with pytest.raises(OptionError, match="seq2seq are not explained yet"):
         explain(tuner, "a joy")
     sounds = TaskDataset(
-        [{"audio": {"array": np.sin(np.arange(8000) * (0.1 + n % 2)), "sampling_rate": 16000}, "label": n % 2} for n in range(4)]
+        [
+            {"audio": {"array": np.sin(np.arange(8000) * (0.1 + n % 2)), "sampling_rate": 16000}, "label": n % 2}
+            for n in range(4)
+        ]
     )
-    hearing = FineTuner(tiny_audio_model("wav2vec2"), inputs=Audio(processor=tiny_feature_extractor("wav2vec2")), max_steps=1)
+    hearing = FineTuner(
+        tiny_audio_model("wav2vec2"), inputs=Audio(processor=tiny_feature_extractor("wav2vec2")), max_steps=1
+    )
     hearing.fit(sounds, progress=False)
     with pytest.raises(OptionError, match="audio-classification are not explained yet"):
         explain(hearing, sounds)
