@@ -9,7 +9,7 @@ from typing import final
 from sftlib.support.checking import checked_fields
 from sftlib.support.values import Problem
 from sftlib.tasks.image.pictures import PictureTask
-from sftlib.tasks.labels import Labels
+from sftlib.tasks.labels import SeveralLabels
 from sftlib.tasks.multi_label import MultiLabelTask
 
 
@@ -21,10 +21,12 @@ class MultiLabelImageClassification(MultiLabelTask, PictureTask):
 
     Args:
         output_layer: of a module of your own, the name of its last layer; see `ImageClassification`.
-        learned: labels; from the training data.
+        thresholds: the probability from which a label is given: a number for all, label -> number, or ``"valid"`` for
+            those under which the F1 of each label is highest on the validation rows; one half when None.
+        learned: labels and thresholds; from the training data.
 
     Raises:
-        OptionError: there is no such option.
+        OptionError: values that they cannot have.
 
     Example:
         >>> import numpy as np
@@ -39,7 +41,7 @@ class MultiLabelImageClassification(MultiLabelTask, PictureTask):
     auto_class = "AutoModelForImageClassification"
     usual_metrics = ("map", "subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
 
-    learned: Labels | None = None
+    learned: SeveralLabels | None = None
 
     def problems(self) -> Iterable[Problem]:
         return [*super().problems(), self.layer_problem()]
