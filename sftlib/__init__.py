@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
+    from sftlib.audits import audit
     from sftlib.data import DataReport, TaskDataset
     from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
@@ -85,6 +86,7 @@ __all__ = [
     "TextRegression",
     "TokenClassification",
     "__version__",
+    "audit",
 ]
 
 _HOME = {
@@ -123,6 +125,7 @@ _HOME = {
     "TextEmbedding": "sftlib.tasks",
     "TextRegression": "sftlib.tasks",
     "TokenClassification": "sftlib.tasks",
+    "audit": "sftlib.audits",
 }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 from torch import nn
@@ -55,6 +55,10 @@ from sftlib.tasks.labels import ClassWeights
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
 from sftlib.train.comm import open_comm, together
 from sftlib.train.history import History
+
+if TYPE_CHECKING:
+    from sftlib.audits import Audit
+    from sftlib.sure import Calibration, Conformal, Decision
 
 _SHOWN_WHOLE = (
     str,
@@ -159,6 +163,9 @@ class FineTuner:
     ) -> None:
         self._fitted: Fitted | None = None
         self._untuned: Fitted | None = None  # a model with the head that it came with, used before any fit
+
+        self._learned_rows: TaskDataset | None = None  # of the last `fit`: not to be decided on
+        self._named_tests: set[str] = set()
         self._source: ModelSource
         self._store = PrefixStore()
         self._encodings = Encodings()
@@ -253,6 +260,7 @@ class FineTuner:
         )
         with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
             fitting = prepare(call, run)
+            self._learned_rows = train
             self._fitted = fitting.fitted  # which callbacks use meanwhile
             try:
                 fitting.go()
@@ -347,7 +355,15 @@ class FineTuner:
 
     @partial(checked, moved=PREDICT)
     @together
-    def predict(self, inputs: Any, *, batch_size: int | None = None, generation: Generation | None = None) -> Any:
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | None = None,
+        generation: Generation | None = None,
+        abstain_below: float | None = None,
+        sets: bool = False,
+    ) -> Any:
         """Predictions in the order of the inputs; no batch size changes them.
 
         Args:
@@ -355,6 +371,8 @@ class FineTuner:
                 `TaskDataset`, labelled or not.
             batch_size: rows of one pass.
             generation: how answers are generated; as the tuner was told when None.
+            abstain_below: a probability; predictions that are less sure say ``abstained``, and keep their label.
+            sets: whether to add what `conform` promised of: ``labels``, or ``low`` and ``high``.
 
         Returns:
             One prediction for one input, a list for a list.
@@ -362,9 +380,11 @@ class FineTuner:
         Raises:
             NotFittedError: before ``fit`` or ``load``, of a model without a head that says what its outputs are.
             DataError: an input of another shape, with its row.
+            OptionError: probabilities or sets of a task that has none, or sets before `conform`.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._usable("predict", inputs)
+        saying = _saying_more(fitted, abstain_below=abstain_below, sets=sets)
         one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
@@ -374,8 +394,114 @@ class FineTuner:
         answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
-        found = fitted.predict(data, encoded, batch_size)
+        found = saying(fitted.predict(data, encoded, batch_size))
         return found[0] if one else found
+
+    # How sure it is: see `sftlib.sure`.
+
+    @checked
+    def calibrate(self, valid: TaskDataset, *, method: str = "temperature") -> Calibration:
+        """Make probabilities say how often the model is right: one temperature, folded into its last layer.
+
+        Labels and their order stay; what is saved gives the calibrated scores everywhere. What `conform` found before
+        is forgotten, since it was found on other probabilities.
+
+        Args:
+            valid: at least 50 labelled rows that the model did not learn from.
+            method: ``"temperature"``, one number for all labels (Guo et al., 2017).
+
+        Returns:
+            The temperature, and calibration error, Brier score and log loss before and after.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: too few rows, or rows that the model learned from.
+            OptionError: a task without probabilities, or a model without a last linear layer.
+        """
+        from sftlib.sure.calibration import calibrate
+
+        found, self._fitted = calibrate(self._ready("calibrate"), valid, self._learned_rows, method=method)
+        return found
+
+    @checked
+    def conform(self, valid: TaskDataset, *, level: float = 0.9, per_label: bool = False) -> Conformal:
+        """Find what it takes for ``predict(..., sets=True)`` to hold what is true in a promised share of rows.
+
+        Args:
+            valid: labelled rows that the model did not learn from, drawn like those to come.
+            level: the promised share.
+            per_label: whether it is promised of the rows of each label by itself.
+
+        Returns:
+            Threshold, and coverage and size of the sets (or intervals) on these rows.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: too few rows, or rows that the model learned from.
+            OptionError: a task without single labels or numbers.
+        """
+        from sftlib.sure.conformal import conform
+
+        fitted = self._ready("conform")
+        found, self._fitted = conform(fitted, valid, self._learned_rows, level=level, per_label=per_label)
+        return found
+
+    @checked
+    def decide(self, valid: TaskDataset, *, accuracy: float = 0.95, confidence: float = 0.95) -> Decision:
+        """Find from which probability on answers are right as often as promised; `predict` takes the threshold.
+
+        Args:
+            valid: labelled rows that the model did not learn from, drawn like those to come.
+            accuracy: the promised share of right answers among those given.
+            confidence: with which the promise holds.
+
+        Returns:
+            The threshold for ``predict(..., abstain_below=found.threshold)``, and how many rows are answered then.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: too few rows, or rows that the model learned from.
+            OptionError: a task without one label a row.
+        """
+        from sftlib.sure.deciding import decide
+
+        fitted = self._ready("decide")
+        return decide(fitted, valid, self._learned_rows, accuracy=accuracy, confidence=confidence)
+
+    @checked
+    def report_card(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        test: TaskDataset,
+        train: TaskDataset | None = None,
+        audit: Audit | None = None,
+        explain: int = 8,
+    ) -> None:
+        """Write what a person who answers for the model must know into one HTML file, which loads nothing else.
+
+        Args:
+            path: of the file, ending in ``.html``.
+            test: labelled rows that the model has not learned from; `sftlib.audit` knows them as such from then on.
+            train: the rows that it learned from, to describe them; those of the last ``fit`` when None.
+            audit: what `sftlib.audit` found in the training rows; left out when None.
+            explain: how many of the errors are explained, the surest first; 0 for none.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: unlabelled rows, or rows that the model learned from.
+            OptionError: another ending, or a number that cannot be.
+        """
+        from sftlib.cards.report import write_report
+
+        raise_together([whole_number("explain", explain, at_least=0)])
+        self._ready("report_card")
+        write_report(self, path, test=test, train=train or self._learned_rows, audit=audit, errors=explain)
+        self._named_tests.add(test.fingerprint())
+
+    def is_named_test(self, data: TaskDataset) -> bool:
+        """Whether these rows were given to `report_card` for testing."""
+        return bool(self._named_tests) and data.fingerprint() in self._named_tests
 
     @checked
     def preview(self, data: TaskDataset, row: int = 0) -> Any:
@@ -610,3 +736,34 @@ class FineTuner:
         return NotFittedError(
             f"{use}: this FineTuner holds no model yet{why}; call fit(train), or FineTuner.load(path)"
         )
+
+
+def _saying_more(fitted: Fitted, *, abstain_below: float | None, sets: bool) -> Callable[[list[Any]], list[Any]]:
+    """A function that adds to predictions what is asked for beside; refuses what cannot be."""
+    if abstain_below is None and sets is False:
+        return list
+    from sftlib.sure.answers import check_answers, saying_more
+
+    check_answers(fitted.task, fitted.settings, abstain_below=abstain_below, sets=sets)
+    return partial(saying_more, settings=fitted.settings, abstain_below=abstain_below, sets=sets)
+
+
+def fitted_of(tuner: FineTuner, use: str) -> Fitted:
+    """What a tuner holds, for the rooms above: whoever looks into a model rather than at its answers.
+
+    Raises:
+        NotFittedError: before ``fit`` or ``load``.
+    """
+    return tuner._ready(use)
+
+
+def origin_of(tuner: FineTuner, data: TaskDataset) -> Fitted:
+    """The model as it was before any tuning, under a fresh head for this data; the tuner is not changed.
+
+    Raises:
+        DataError: rows that ``fit`` would refuse.
+        OptionError: options that do not go with the data or the model.
+        ArtifactError: a model or a tokenizer that cannot be opened.
+    """
+    task = choose_task(tuner._arguments, data, None)
+    return replace(assemble(tuner._arguments, tuner._source, task), encodings=tuner._encodings)

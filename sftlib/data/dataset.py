@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, final
@@ -18,6 +19,7 @@ from sftlib.data.kinds.sequences import SequenceRole
 from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.look.duplicates import Inputs
 from sftlib.data.look.report import DataReport, check_other, comparable
+from sftlib.data.look.suspects import Suspects
 from sftlib.data.plain import plain_json
 from sftlib.data.problems import Findings, brief, raise_findings
 from sftlib.data.roles.resolve import Assignment, resolve
@@ -39,7 +41,10 @@ from sftlib.data.splitting import (
 from sftlib.data.store import Store, build
 from sftlib.data.targets import gathered
 from sftlib.errors import DataError, OptionError
-from sftlib.support.checking import checked, choice, raise_together
+from sftlib.support.checking import checked, choice, raise_together, real_number
+from sftlib.support.display import counted
+
+_LOG = logging.getLogger("sftlib")
 
 #: What `TaskDataset.split` groups molecules by.
 SCAFFOLD = "scaffold"
@@ -342,6 +347,41 @@ class TaskDataset(FromFiles):
         return self.select(kept_rows(policy, len(self), found))
 
     @checked
+    def drop(self, audit: Suspects, *, at_least: float = 0.9) -> Self:
+        """The rows without those whose label an audit doubts; the logger ``sftlib`` says which.
+
+        Args:
+            audit: what `sftlib.audit` found in these very rows.
+            at_least: the least score of an issue that counts.
+
+        Raises:
+            DataError: other rows than those that were audited, or rows for testing, which a model must not choose.
+        """
+        found = _suspected("drop", self, audit, at_least)
+        _LOG.info("drop: %s left out: %s", counted(len(found), "row"), brief(sorted(found), 200))
+        return self.select(row for row in range(len(self)) if row not in found)
+
+    @checked
+    def relabel(self, audit: Suspects, *, at_least: float = 0.9) -> Self:
+        """The rows with the labels that an audit suggests; the logger ``sftlib`` says which were changed.
+
+        Args:
+            audit: what `sftlib.audit` found in these very rows.
+            at_least: the least score of an issue that counts.
+
+        Raises:
+            DataError: other rows than those that were audited, or rows for testing, which a model must not label.
+        """
+        found = _suspected("relabel", self, audit, at_least)
+        _LOG.info("relabel: %s: %s", counted(len(found), "label"), brief(dict(sorted(found.items())), 200))
+        (role,) = self.targets
+        values = {name: list(self.view(name)) if name == role else self.view(name) for name in self._store.values}
+        values[role] = [found.get(row, label) for row, label in enumerate(values[role])]
+        others = {name: self.view(name) for name in self._store.others}
+        store = Store(self._store.assignment, values, others)
+        return self._of(store, np.arange(len(self), dtype=np.int64), self._label_names)
+
+    @checked
     def report(self, other: TaskDataset | None = None, *, other_name: str = "valid") -> DataReport:
         """What can be known without a tokenizer: blanks, duplicates, conflicts, leakage, lengths, classes.
 
@@ -405,3 +445,11 @@ def _positions(indices: Any, count: int) -> Index:
     if len(outside):
         raise IndexError(f"select(): position {outside[0]} is outside the data, there are {count:,} rows")
     return np.where(array < 0, array + count, array).astype(np.int64)
+
+
+def _suspected(method: str, data: TaskDataset, audit: object, at_least: object) -> dict[int, Label]:
+    """Row -> suggested label of the issues that count."""
+    raise_together([real_number("at_least", at_least, 0, 1, expected="a score from 0 to 1")])
+    if not isinstance(audit, Suspects):
+        raise OptionError(f"{method}({brief(audit)}): expected what sftlib.audit(tuner, data) found")
+    return dict(audit.suspects(data, method, at_least=float(at_least)))  # type: ignore[arg-type]

@@ -185,6 +185,7 @@ def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None 
         rows: the only ones to look at, by number; all of them when None.
     """
     found = []
+    alone = data.is_labelled and not data.targets  # rows that supervise themselves: what is read is learned
     for learned in (True, False):
         for role, kind in data.kinds.items():
             if not kind.holds_texts:
@@ -193,7 +194,9 @@ def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None 
             pairs = enumerate(view) if rows is None else ((row, view[row]) for row in rows)
             pick = kind.learned_texts if learned else kind.texts
             texts = ((row, text) for row, value in pairs for text in pick(value))
-            found.append(fitted.encoder.unknown(role, texts, learned=learned, of=len(data)))
+            name = f"{role} (learned)" if learned and kind.may_lack_target else role
+            is_learned = learned or (alone and not kind.may_lack_target)
+            found.append(fitted.encoder.unknown(name, texts, learned=is_learned, of=len(data)))
     return tuple(signs for signs in found if signs is not None)
 
 

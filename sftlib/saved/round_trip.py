@@ -19,6 +19,7 @@ from sftlib.models.language.output_layers import Hidden
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, resolve_precision
 from sftlib.models.sources import open_source
+from sftlib.models.tempered import temper
 from sftlib.models.ties import newly_apart
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
@@ -71,6 +72,8 @@ def opened(contents: artifact.Contents, arguments: Arguments, encodings: Encodin
     """
     device = resolve_device("auto")
     model = contents.model.to(device).eval()
+    if "tempered" in contents.settings:  # its weights are divided already
+        temper(model, str(contents.settings["tempered"]), float(contents.settings["temperature"]))
     return Fitted(
         task=contents.task,
         model=model,

@@ -36,14 +36,20 @@ class Classification:
         label: the most probable label, of the labels' own type.
         probability: its probability, 0 to 1.
         probabilities: label -> probability, summing to 1.
+        abstained: whether the probability is below what ``predict(..., abstain_below=...)`` asked for.
+        labels: of ``predict(..., sets=True)`` the labels that may be true, the most probable first; else None.
     """
 
     label: Label
     probability: float
     probabilities: Mapping[Label, float] = field(repr=False, compare=False)
+    abstained: bool = False
+    labels: tuple[Label, ...] | None = None
 
     def __repr__(self) -> str:
-        return f"Prediction(label={self.label!r}, probability={self.probability:.4g})"
+        more = ", abstained=True" if self.abstained else ""
+        more += "" if self.labels is None else f", labels={self.labels!r}"
+        return f"Prediction(label={self.label!r}, probability={self.probability:.4g}{more})"
 
 
 @final

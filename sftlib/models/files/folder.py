@@ -149,6 +149,8 @@ def read_model(
             _check_more(built, head)
             with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
                 shapes = _from_config(built, head)
+                if isinstance(shapes, transformers.PreTrainedModel):
+                    shapes.tie_weights()  # which transformers 5.0 leaves out here
                 loosen_as_stored(shapes, stored)
                 check_weights_fit(shapes, _without(stored, attached))
         with told(f"{CONFIG} cannot be used"):
