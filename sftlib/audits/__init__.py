@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from sftlib.audits.auditing import audit
-from sftlib.audits.report import Audit, Issue, Slice, Twins
+from sftlib.audits.report import Audit, Issue, Twins
+from sftlib.audits.slices import Slice
 
 __all__ = ["Audit", "Issue", "Slice", "Twins", "audit"]

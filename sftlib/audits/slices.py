@@ -89,18 +89,18 @@ def wilson(good: int, count: int, *, z: float = 1.959964) -> tuple[float, float]
 
 def _groups(data: TaskDataset, columns: Sequence[str] | None) -> Iterator[tuple[str, Mask]]:
     for role in data.targets:
-        yield from _values(data.roles[role], data.column(role))
+        yield from _values(data.roles[role], data.column(role), most=len(data))
     yield from _lengths(data)
     others = [name for name in data.columns if name not in data.roles]
     for name in others if columns is None else columns:
         yield from _values(name, data.column(name))
 
 
-def _values(name: str, values: Sequence[Any]) -> Iterator[tuple[str, Mask]]:
+def _values(name: str, values: Sequence[Any], *, most: int = _MOST_VALUES) -> Iterator[tuple[str, Mask]]:
     if any(isinstance(value, float | list | tuple | dict) for value in values[:100]):
         return
     different = set(map(str, values))
-    if len(different) > max(_MOST_VALUES, len(values) // (4 * _LEAST_ROWS)):
+    if len(different) > most:  # names of rows rather than of groups
         return
     shown = np.array(list(map(str, values)), dtype=object)
     for value in sorted(different):
@@ -113,13 +113,11 @@ def _lengths(data: TaskDataset) -> Iterator[tuple[str, Mask]]:
         if not all(isinstance(value, str) for value in values):
             continue
         lengths = np.array([len(value.split()) for value in values])
-        limits = np.unique(np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]))
-        for number, (low, high) in enumerate(itertools.pairwise(limits)):
-            last = number == len(limits) - 2
-            yield (
-                f"{low:.0f} to {high:.0f} words of {data.roles[role]}",
-                (lengths >= low) & ((lengths <= high) if last else (lengths < high)),
-            )
+        quarters = np.quantile(lengths, [0.25, 0.5, 0.75]).round().astype(int).tolist()
+        limits = sorted({int(lengths.min()), *quarters, int(lengths.max()) + 1})
+        for low, end in itertools.pairwise(limits):
+            shown = f"{low}" if end == low + 1 else f"{low} to {end - 1}"
+            yield f"{shown} words of {data.roles[role]}", (lengths >= low) & (lengths < end)
 
 
 def _tested(here: Mask, there: Mask) -> float:

@@ -22,7 +22,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.splitting import keys
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.explaining import explain
-from sftlib.finetuner import FineTuner
+from sftlib.finetuner import FineTuner, fitted_of
 from sftlib.metrics import Metrics
 from sftlib.support.display import counted
 from sftlib.sure.calibration import bins_of
@@ -155,13 +155,11 @@ def by_label(facts: Facts) -> Part | None:
     values = {
         str(label): (right[label] / counts[label], *wilson(right[label], counts[label])) for label in worst[:_ROWS]
     }
-    lines = [
-        [str(label), *(row[name] for name in ("precision", "recall", "f1", "support"))] for label, row in found.items()
-    ]
-    lines.sort(key=lambda line: float(line[3]))
-    shown = table(
-        ["label", "precision", "recall", "F1", "rows"], [[*line[:4], int(line[4])] for line in lines[:_LABELS]]
+    lines = sorted(
+        ([str(label), row["precision"], row["recall"], row["f1"], int(row["support"])] for label, row in found.items()),
+        key=lambda line: float(str(line[3])),
     )
+    shown = table(["label", "precision", "recall", "F1", "rows"], lines[:_LABELS])
     return Part("By label", beside(bars("Recall of the worst labels, with 95 % intervals", values)) + shown)
 
 
@@ -321,9 +319,7 @@ def limits(facts: Facts) -> Part:
     found = []
     if facts.task.label_names:
         found.append(f"It knows {len(facts.task.label_names)} labels, and gives one of them to anything it is shown.")
-    found.append(
-        f"Its longest input is {facts.settings.get('max_length') or 'as its settings say'}; what is beyond is cut."
-    )
+    found.append(f"Its longest input is {fitted_of(facts.tuner, 'report_card').encoder.limit}; what is beyond is cut.")
     if facts.one_label:
         counts = Counter(facts.references)
         few = [str(label) for label, rows in counts.items() if rows < 10]

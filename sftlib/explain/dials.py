@@ -9,7 +9,7 @@ Letters: ``B`` settings of the dials, ``P`` pieces, ``T`` tokens, ``H`` width, `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, final
@@ -68,7 +68,7 @@ class Dials(ABC):
         """
         parts = []
         with torch.no_grad():
-            for some in dials.split(self._rows):
+            for some in torch.split(dials, self._rows):
                 outputs, batch = self._answer(some)
                 parts.append([read(outputs, batch).double().cpu() for read in reads])
         return [torch.cat(column) for column in zip(*parts, strict=True)]
@@ -77,7 +77,7 @@ class Dials(ABC):
         """(B, P) how what is read changes with each dial, in double precision."""
         found = []
         with torch.enable_grad():
-            for some in dials.split(self._rows):
+            for some in torch.split(dials, self._rows):
                 turned = some.detach().clone().requires_grad_(True)
                 outputs, batch = self._answer(turned)
                 (slope,) = torch.autograd.grad(read(outputs, batch).sum(), turned)
@@ -86,14 +86,17 @@ class Dials(ABC):
 
     def _answer(self, dials: Tensor) -> tuple[Any, Batch]:
         count = len(dials)
+
+        def so_often(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.expand(count, *value.shape[1:]) for name, value in columns.items()}
+
         batch = replace(
             self.batch,
             rows=self.batch.rows.expand(count),
             cost=self.batch.cost.expand(count),
-            **{
-                part: {name: value.expand(count, *value.shape[1:]) for name, value in getattr(self.batch, part).items()}
-                for part in ("inputs", "targets", "notes")
-            },
+            inputs=so_often(self.batch.inputs),
+            targets=so_often(self.batch.targets),
+            notes=so_often(self.batch.notes),
         )
         dials = dials.to(self.batch.rows.device, torch.float32)
         with self._forward.prepared(), self.turned(batch, dials) as seen:
@@ -145,7 +148,8 @@ class TokenDials(Dials):
 
     @contextmanager
     def turned(self, batch: Batch, dials: Tensor) -> Iterator[Batch]:
-        ids, done = batch.inputs["input_ids"], []
+        ids = batch.inputs["input_ids"]
+        done: list[bool] = []
 
         def move(module: nn.Module, args: tuple[Any, ...], found: Tensor) -> Tensor:
             if done or args[0].shape != ids.shape:

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from sftlib.encoders.batch import Batch
-from sftlib.encoders.encoded import Encoded, Filed, Ragged
+from sftlib.encoders.encoded import Encoded, Ragged
+from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TokenDials
 from sftlib.explain.explanation import Explanation, PictureExplanation, Word
 from sftlib.explain.faithful import faithfulness
 from sftlib.explain.methods import METHODS, IntegratedGradients, LeaveOneOut, Method
-from sftlib.explain.pieces import Piece, Places, Text, placed, shares, texts_of
+from sftlib.explain.pieces import Piece, Places, Text, placed, sequence_of, shares, texts_of
 from sftlib.explain.questions import Question, question_of
 from sftlib.finetuner import FineTuner, fitted_of
 from sftlib.run.fitted import Fitted
@@ -113,17 +114,24 @@ class _Asked:
 
 def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explanation | PictureExplanation:
     _, encoded = fitted.read([row])
-    if any(isinstance(column, Filed) for column in encoded.inputs.values()):
+    if "pixel_values" in encoded.inputs:
         return _picture(fitted, encoded, asked)
     if "input_ids" not in encoded.inputs:
-        raise OptionError(f"explain: inputs of {fitted.task.name} are not explained yet; texts and pictures are")
+        raise OptionError(
+            f"explain: inputs of {fitted.task.name} are not explained yet; texts, sequences and pictures are"
+        )
     return _text(fitted, row, encoded, asked)
 
 
 def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Asked) -> Explanation:
     if len(encoded) != 1:
         raise OptionError(f"explain: this input is read in {counted(len(encoded), 'window')}; give a shorter one")
-    texts, column = texts_of(row, fitted.task.reads), encoded.inputs["input_ids"]
+    column = encoded.inputs["input_ids"]
+    texts = (
+        [sequence_of(role, row[role], fitted.encoder) for role in fitted.task.reads]
+        if isinstance(fitted.encoder, SequenceEncoder)
+        else texts_of(row, fitted.task.reads)
+    )
     assert isinstance(column, Ragged)
     pieces: list[Piece] = [piece for number, text in enumerate(texts) for piece in text.pieces(number)]
     if not pieces:
@@ -164,7 +172,7 @@ def _picture(fitted: Fitted, encoded: Encoded, asked: _Asked) -> PictureExplanat
     low, high = float(pixels.min()), float(pixels.max())
     return PictureExplanation(
         heat=scores.reshape(_GRID),
-        picture=(pixels - low) / max(high - low, 1e-6),
+        picture=np.asarray((pixels - low) / max(high - low, 1e-6), np.float32),
         target=question.target,
         **facts,
     )

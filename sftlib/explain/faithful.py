@@ -60,7 +60,7 @@ def faithfulness(
     chosen = [np.argsort(-scores, kind="stable")[:count]]
     chosen += [generator.permutation(len(scores))[:count] for _ in range(_DRAWS)]
     named = np.stack([(groups[rows] > 0).any(axis=0) for rows in chosen])  # (1 + R, P)
-    free = (groups > 0).any(axis=0)  # dials that belong to any group
+    free = np.asarray((groups > 0).any(axis=0))  # dials that belong to any group
     stands = np.concatenate([np.ones((1, len(free))), ~named, named | ~free]).astype(np.float32)
     (values,) = dials.values(torch.from_numpy(stands), chance)
     lost = float(values[0]) - values[1:].numpy()

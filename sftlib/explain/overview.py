@@ -122,6 +122,7 @@ def summary(tuner: FineTuner, data: TaskDataset, *, n: int = 200, steps: int = 3
         DataError: there are no rows, or they have no words.
     """
     raise_together([whole_number("n", n, at_least=1)])
+    _require_rows("summary", data)
     if not len(data):
         raise DataError("summary: the data set has no rows")
     chosen = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).astype(int))
@@ -213,6 +214,7 @@ def examples(tuner: FineTuner, input: Any, train: TaskDataset, *, k: int = 5) ->
     """
     raise_together([whole_number("k", k, at_least=1)])
     fitted = fitted_of(tuner, "examples").alone()
+    _require_rows("examples", train)
     if not len(train):
         raise DataError("examples: the data set has no rows")
     (row,) = rows_of(fitted.task, [input])
@@ -234,8 +236,13 @@ def examples(tuner: FineTuner, input: Any, train: TaskDataset, *, k: int = 5) ->
     )
 
 
+def _require_rows(use: str, data: object) -> None:
+    if not isinstance(data, TaskDataset):
+        raise DataError(f"{use}: expected a TaskDataset, found {type(data).__name__}; wrap the rows: TaskDataset(rows)")
+
+
 def _unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _shown(values: dict[str, Any]) -> Any:

@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from sftlib.encoders.sequence.encoder import SequenceEncoder
+from sftlib.errors import OptionError
+
 # Han characters and kana are written without spaces: each is a piece of its own.
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _LETTER = f"[^\\W_{_ALONE}]"
@@ -60,17 +63,20 @@ class Places(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Text:
-    """One text of an input; of a list of words their text with a space between two of them.
+    """One text of an input; of a list of words their text with a space between two of them; of a sequence its letters.
 
     Attributes:
         role: that it plays.
         text: the whole.
         words: the words that it was given as, or None where it was given as a text.
+        written: of a sequence what the tokenizer reads, and the number of the letter that each character of it is; None
+            of texts.
     """
 
     role: str
     text: str
     words: tuple[str, ...] | None = None
+    written: tuple[str, NDArray[np.int64]] | None = None
 
     def pieces(self, number: int) -> list[Piece]:
         """Its words."""
@@ -79,6 +85,8 @@ class Text:
 
     def tokens(self, encoder: Any) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
         """Its tokens, uncut, and the characters that each begins and ends with."""
+        if self.written is not None:
+            return self._letters(encoder, *self.written)
         if self.words is None:
             (chunk,) = encoder.encode_places([self.text])
             return chunk.tokens, chunk.starts, chunk.ends
@@ -86,6 +94,35 @@ class Text:
         spans = np.array(_spans(self.text, self.words), np.int64).reshape(-1, 2)
         found = np.repeat(spans, chunk.of_words, axis=0)
         return chunk.tokens, found[:, 0], found[:, 1]
+
+    def _letters(
+        self, encoder: Any, written: str, letter: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        (chunk,) = encoder.text.encode_places([written])
+        last = np.maximum(chunk.ends - 1, chunk.starts)
+        return chunk.tokens, letter[chunk.starts], letter[last] + (chunk.ends > chunk.starts)
+
+
+def sequence_of(role: str, sequence: str, encoder: SequenceEncoder) -> Text:
+    """A sequence as a text of letters.
+
+    Raises:
+        OptionError: it is read from the other strand, so that its letters are others.
+    """
+    letters, written = encoder.alphabet.written(sequence), encoder.as_text(sequence)
+    pieces = encoder.cut.pieces(letters) if encoder.spaced else [letters]
+    if " ".join(pieces) != written:
+        raise OptionError("explain: this sequence is read from the other strand, whose letters are not those given")
+    apart = "".join(pieces) == letters
+    number, start = np.full(len(written), 0, np.int64), 0
+    at = 0
+    for count, piece in enumerate(pieces):
+        # Pieces stand one after the other, or each begins one letter after the last one did.
+        start = start if not count else start + len(pieces[count - 1]) if apart else start + 1
+        number[at : at + len(piece)] = np.arange(start, start + len(piece))
+        number[at + len(piece) : at + len(piece) + 1] = start + len(piece) - 1  # the space
+        at += len(piece) + 1
+    return Text(role, letters, tuple(letters), (written, number))
 
 
 def texts_of(values: Mapping[str, Any], roles: Sequence[str]) -> list[Text]:

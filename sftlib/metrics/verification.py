@@ -9,7 +9,6 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -349,7 +348,8 @@ def _from(first: float, rest: NDArray[Any]) -> Floats:
 
 def _similarity(prediction: Any) -> float | None:
     value = getattr(prediction, "similarity", prediction)
-    return float(value) if isinstance(value, Real) and type(value) is not bool else None
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return float(value) if is_number else None
 
 
 def _vector(prediction: Any) -> Floats | None:

@@ -10,14 +10,16 @@ Letters: ``K`` outputs, ``H`` values that the last layer reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import final
 
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from sftlib.models.structure import body_of
+from sftlib.models.structure import body_of, hooked
 
 
 @final
@@ -93,6 +95,24 @@ def _last_layer(model: nn.Module, outputs: int) -> nn.Linear | None:
         and "original_module" not in name
     ]
     return found[-1] if found else None
+
+
+def exactly(model: nn.Module, outputs: int) -> AbstractContextManager[None]:
+    """Within this context the last layer of so many outputs computes in fp32, whatever the others do.
+
+    Numbers in units of the data may lie far from 0: bf16 cannot tell 1,001 from 1,002.
+    """
+    layer = _last_layer(model, outputs)
+    return hooked([] if layer is None else [layer.register_forward_hook(_in_full)])
+
+
+def _in_full(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    if output.dtype == torch.float32:
+        return None
+    assert isinstance(layer, nn.Linear)
+    bias = None if layer.bias is None else layer.bias.float()
+    with torch.autocast(output.device.type, enabled=False):
+        return functional.linear(inputs[0].float(), layer.weight.float(), bias)
 
 
 def make_plain(model: nn.Module) -> None:

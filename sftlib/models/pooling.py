@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
+from transformers.utils.hub import cached_file
 
 from sftlib.support import storage
 
@@ -48,7 +48,7 @@ def pooling_of(folder: str, *, local: bool) -> str:
 
 
 def _on_the_hub(name: str) -> Path | None:
-    found = transformers.utils.cached_file(
+    found = cached_file(
         name,
         _FILE,
         _raise_exceptions_for_missing_entries=False,

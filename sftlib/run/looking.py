@@ -32,7 +32,7 @@ def scores_of(fitted: Fitted, data: TaskDataset) -> NDArray[np.float64]:
     ready, task = settled(fitted, encoded), fitted.task
     if not isinstance(task, VectorTask):
         raise OptionError(f"{task.name} has no scores of whole rows")
-    found: NDArray[np.float64] = np.empty((len(encoded), task.head.outputs))
+    found: NDArray[np.float64] = np.empty((len(encoded), task.head.outputs or 0))
     forward = ready.forward()
     fitted.model.eval()
     with forward.prepared(), torch.inference_mode():

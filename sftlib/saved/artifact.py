@@ -101,8 +101,10 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
         )
     try:
         with storage.written_whole(target) as folder:
-            write = write_adapter if contents.has_adapter else write_model
-            write(contents.model, folder)
+            if contents.has_adapter:
+                write_adapter(contents.model, folder)
+            else:
+                write_model(contents.model, folder, contents.task.attached)
             contents.encoder.save(folder)
             storage.write_json(folder / _RECORD, _record(contents))
             (folder / _CARD).write_text(_card(contents), encoding="utf-8")
@@ -152,7 +154,7 @@ def load(
         attach = partial(task.attach, encoder=encoder, seed=record["settings"]["seed"])
         if isinstance(model, nn.Module):
             attach(model)
-            fill_model(model, folder)
+            fill_model(model, folder, task.attached)
             loaded = model
         elif record["self_contained"]:
             loaded = read_model(folder, task.head, attach, task.attached)

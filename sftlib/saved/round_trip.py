@@ -143,6 +143,12 @@ def base_in_full(fitted: Fitted, arguments: Arguments) -> nn.Module:
 
 
 def _predictions(fitted: Fitted, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """With short answers: enough to see whether two models agree."""
-    data, encoded = fitted.read(rows)
-    return replace(settled(fitted, encoded), task=fitted.task.brief()).predict(data, encoded)
+    """With short answers: enough to see whether two models agree; rows of one kind at a time."""
+    kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(tuple(row), []).append(row)
+    found = []
+    for alike in kinds.values():
+        data, encoded = fitted.read(alike)
+        found += replace(settled(fitted, encoded), task=fitted.task.brief()).predict(data, encoded)
+    return found

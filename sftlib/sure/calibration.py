@@ -37,6 +37,7 @@ Measure = Callable[[Floats, Floats], float]
 
 _LEAST_ROWS, _BINS, _FOLDS, _DRAWS = 50, 15, 5, 400
 _RANGE = (np.log(0.02), np.log(50.0))
+_WORTHLESS = 40.0
 
 
 @final
@@ -94,6 +95,8 @@ class Calibration:
 
     def _caption(self) -> str:
         sure = "too sure" if self.temperature > 1 else "not sure enough"
+        if self.temperature > _WORTHLESS:
+            sure = "sure of nothing that these rows bear out; calibrated, its probabilities are all nearly alike"
         changed = f"; {self.changed} labels changed (ties)" if self.changed else "; no label changed"
         return f"temperature {self.temperature:.3f} from {self.rows:,} rows: it was {sure}{changed}"
 
@@ -148,7 +151,7 @@ def calibrate(
     require_held_out(task, valid, learned, use="calibrate", at_least=_LEAST_ROWS)
     several = isinstance(task, MultiLabelTask)
     scores, truth = scores_of(fitted, valid), _truth(task, valid)
-    name, layer = last_layer(fitted.model, _asking(fitted, valid), task.head.outputs)
+    name, layer = last_layer(fitted.model, _asking(fitted, valid), scores.shape[1])
     temperature = best_temperature(scores, truth, several=several)
     total = temperature * float(fitted.settings.get("temperature", 1.0))
     fold(layer, temperature)
@@ -186,7 +189,7 @@ def probabilities(scores: Floats, *, several: bool) -> Floats:
     """(N, K) of scores: of each label for itself, or of all together."""
     if several:
         positive = np.exp(-np.abs(scores))
-        return np.where(scores >= 0, 1.0, positive) / (1 + positive)
+        return np.asarray(np.where(scores >= 0, 1.0, positive) / (1 + positive))
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
@@ -245,7 +248,7 @@ def _truth(task: OneLabelTask | MultiLabelTask, valid: TaskDataset) -> Floats:
     targets = task.targets(valid)
     if isinstance(task, MultiLabelTask):
         return np.asarray(targets, np.float64)
-    return np.eye(task.head.outputs)[targets]
+    return np.eye(len(task.known.label_names))[targets]
 
 
 def _asking(fitted: Fitted, valid: TaskDataset) -> Callable[[], Tensor]:

@@ -364,7 +364,8 @@ class IdentityTask(Task):
     def loss(self, outputs: Seen, batch: Batch) -> LossSum:
         """Summed; over rows of known identities, over pairs, or over what `triplet` and `contrastive` say."""
         if "same" in batch.targets:
-            return _of_verdicts(*outputs.embeddings.chunk(2), batch.targets["same"], self._margin)
+            first, second = outputs.embeddings.chunk(2)
+            return _of_verdicts(first, second, batch.targets["same"], self._margin)
         target = batch.targets["target"]
         if self._objective == "triplet":
             return triplet(outputs.embeddings, target, margin=self._margin)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class MultiLabelTask(VectorTask):
             those under which the F1 of each label is highest on the validation rows, chosen when a run is over.
     """
 
-    usual_metrics = ("subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
+    usual_metrics: ClassVar[tuple[str, ...]] = ("subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
     family = MultiLabelMetrics
 
     thresholds: Thresholds = None

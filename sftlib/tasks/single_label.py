@@ -5,7 +5,7 @@ Letters: ``B`` rows, ``K`` labels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, final
@@ -165,9 +165,6 @@ class OneLabelTask(VectorTask):
 
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=WeightedLabels(**SingleLabel.learned_from(data, self.class_weights)))
-
-    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
-        return replace(self, learned=WeightedLabels(**SingleLabel.brought(names, self.class_weights)))
 
     @cached_property
     def _labels(self) -> SingleLabel:

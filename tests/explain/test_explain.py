@@ -12,11 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sftlib import FineTuner, TaskDataset
+from sftlib import Audio, FineTuner, TaskDataset
 from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.explain import PictureExplanation, examples, explain, summary
 from sftlib.explain.pieces import Text, shares, words_of
-from sftlib.testing import SENTENCES, tiny_image_model, tiny_image_processor, tiny_model, tiny_tokenizer
+from sftlib.testing import (
+    SENTENCES,
+    tiny_audio_model,
+    tiny_feature_extractor,
+    tiny_image_model,
+    tiny_image_processor,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 DECIDING = ("joy", "pain")
 FILLERS = [re.sub(r"[^a-z ]", "", sentence.lower()).split() for sentence in SENTENCES]
@@ -291,6 +299,32 @@ def test_answers_in_a_context() -> None:
         explain(tuner, asked, target="a loud film")
 
 
+def test_letters_of_a_sequence() -> None:
+    """A motif decides: its letters are named, by single letters and by overlapping words of three."""
+    from sftlib import Sequence
+
+    draw, rows = np.random.default_rng(0), []
+    for number in range(192):
+        letters = draw.choice(list("ACGT"), 14)
+        label = ("first", "second", "none")[number % 3]
+        if label != "none":
+            letters[5:9] = list({"first": "AAAA", "second": "CCCC"}[label])
+        rows.append({"sequence": "".join(letters), "label": label})
+    data = TaskDataset(rows)
+    for form in ("char", "kmer:3/1"):
+        tuner = FineTuner(
+            "new:encoder", inputs=Sequence(alphabet="dna", tokens=form), max_steps=150, learning_rate=2e-3
+        )
+        tuner.fit(data, progress=False)
+        assert tuner.evaluate(data)["accuracy"] > 0.95
+        row = rows[0]["sequence"]
+        why = explain(tuner, row)
+        assert [word.text for word in why.words] == list(row)
+        assert [word.start for word in why.words] == list(range(14))
+        best = sorted(range(14), key=lambda place: -why.words[place].score)[:3]
+        assert set(best) <= set(range(4, 10))
+
+
 def test_what_is_not_explained_yet_says_so() -> None:
     rows = TaskDataset({"source": ["a joy", "a pain"] * 4, "target": ["yes", "no"] * 4})
     tuner = FineTuner(
@@ -298,6 +332,18 @@ def test_what_is_not_explained_yet_says_so() -> None:
     ).fit(rows, progress=False)
     with pytest.raises(OptionError, match="seq2seq are not explained yet"):
         explain(tuner, "a joy")
+    sounds = TaskDataset(
+        [
+            {"audio": {"array": np.sin(np.arange(8000) * (0.1 + n % 2)), "sampling_rate": 16000}, "label": n % 2}
+            for n in range(4)
+        ]
+    )
+    hearing = FineTuner(
+        tiny_audio_model("wav2vec2"), inputs=Audio(processor=tiny_feature_extractor("wav2vec2")), max_steps=1
+    )
+    hearing.fit(sounds, progress=False)
+    with pytest.raises(OptionError, match="audio-classification are not explained yet"):
+        explain(hearing, sounds)
 
 
 def test_what_the_model_never_read_is_said() -> None:
@@ -335,6 +381,7 @@ def test_the_same_by_itself_and_among_others(knowing: FineTuner) -> None:
         (lambda tuner: explain(tuner, ("a", "joy")), DataError, "single texts"),
         (lambda tuner: explain(tuner, "a joy").save("why.pdf"), OptionError, ".html, .png or .txt"),
         (lambda tuner: summary(tuner, planted(4), n=0), OptionError, "n=0"),
+        (lambda tuner: summary(tuner, ["a joy"]), DataError, "expected a TaskDataset, found list"),
         (lambda tuner: examples(tuner, "a joy", planted(4), k=0), OptionError, "k=0"),
     ],
 )

@@ -112,6 +112,9 @@ _ANSWERS = {"generation": Generation(max_new_tokens=6)}  # of models that have l
 
 #: Tasks that version 0.1 did not have, so that there is nothing of it to hold them to.
 LATER = {
+    "audio-classification",
+    "audio-embedding",
+    "speech-recognition",
     "image-classification",
     "multi-label-image-classification",
     "image-regression",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -350,6 +351,15 @@ def test_rows_that_were_learned_are_refused(too_sure: FineTuner) -> None:
     for use in (too_sure.calibrate, too_sure.conform, too_sure.decide):
         with pytest.raises(DataError, match="96 of 396 rows are among those that the model learned from"):
             use(VALID + noisy(96, 0))
+
+
+def test_scores_that_say_nothing_are_told_so(tuner: FineTuner) -> None:
+    draw = np.random.default_rng(0)
+    temperature = best_temperature(5 * draw.normal(size=(4000, 3)), np.eye(3)[draw.integers(0, 3, 4000)])
+    assert temperature > 40
+    found = tuner.calibrate(VALID)
+    assert "sure of nothing" in str(replace(found, temperature=temperature))
+    assert "sure of nothing" not in str(found)
 
 
 def test_a_model_without_a_last_layer_is_refused() -> None:

@@ -348,7 +348,7 @@ def test_what_cannot_be_learned_or_asked(caplog: pytest.LogCaptureFixture) -> No
         ImageEmbedding(objective="arc", margin=-1, scale=0, rows_of_each=1, pooling="max", far=2)
     assert len(str(error.value).splitlines()) == 6
     found = tuner(inputs=STILL).fit(DATA, progress=False)
-    with pytest.raises(DataError, match="row 1: an input of image and image_pair, and row 0 is one of image"):
+    with pytest.raises(DataError, match="role 'image_pair': 1 row with a missing value: row 0"):
         found.predict([ROWS[0]["image"], (ROWS[0]["image"], ROWS[1]["image"])])
     with caplog.at_level(logging.ERROR, "sftlib"):
         assert found.self_check(DATA).holds

@@ -26,6 +26,7 @@ from sftlib.data.sounds import Samples, digest_of_value
 from sftlib.encoders.audio.augment import Augmentation, Axes, FeatureAugmentation, SampleAugmentation, window_of
 from sftlib.encoders.audio.decode import decode, length_of, resampled_length
 from sftlib.encoders.audio.pieces import Cuts, Piece, Pieces, cuts, identified
+from sftlib.encoders.audio.preview import SoundPreview
 from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded, Filed
@@ -146,7 +147,8 @@ class AudioEncoder(Encoder):
         cut = nn.Embedding(wanted, table.embedding_dim, device=table.weight.device, dtype=table.weight.dtype)
         cut.weight = nn.Parameter(table.weight.detach()[:wanted].clone(), requires_grad=table.weight.requires_grad)
         encoder.embed_positions = cut
-        for config in {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values():
+        configs: dict[int, Any] = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+        for config in configs.values():
             config.max_source_positions = wanted
         for part in model.modules():
             if "max_source_positions" in vars(part):
@@ -373,6 +375,14 @@ class AudioEncoder(Encoder):
     @property
     def limit(self) -> str:
         return f"{self.piece / self.rate:g} s at once, longer sounds in pieces"
+
+    def preview(self, encoded: Encoded) -> SoundPreview:
+        """The first piece of the first row, as it is heard in evaluation."""
+        pieces = encoded.inputs[self.name]
+        assert isinstance(pieces, Filed)
+        piece = pieces[0]
+        samples = decode(piece.sound, self.rate)[piece.start : piece.stop]
+        return SoundPreview(samples, self.rate, self.features(samples).shape)
 
     @property
     def given(self) -> dict[str, Any]:

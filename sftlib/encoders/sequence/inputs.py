@@ -12,7 +12,7 @@ from sftlib.data.alphabets import ALPHABETS, Alphabet, Letters
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.sequence.augment import ReverseComplement, SequenceAugmentation, sequence_augmentations
 from sftlib.encoders.sequence.encoder import SequenceEncoder
-from sftlib.encoders.sequence.words import Cut, cut_of, form_problem, own_tokenizer
+from sftlib.encoders.sequence.words import Cut, cut_of, form_problem, of_signs, own_tokenizer
 from sftlib.encoders.text.inputs import Text
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import ArtifactError, OptionError
@@ -106,6 +106,8 @@ class Sequence(Inputs):
         usual = "smiles" if alphabet.name == "smiles" else "char"
         told = None if tokenizer is None else _words_of(tokenizer)
         cut = cut_of(self.tokens or told or usual)
+        if tokenizer is not None and alphabet.name == "smiles" and not cut.size:
+            tokenizer = of_signs(tokenizer)
         if tokenizer is None:
             tokenizer, spaced = own_tokenizer(alphabet, cut), cut.overlaps
         else:

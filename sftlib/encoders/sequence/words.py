@@ -151,3 +151,41 @@ def _splitter(cut: Cut) -> Any:
         return pre_tokenizers.WhitespaceSplit()
     pattern = SMILES_SIGNS if not cut.size else f".{{1,{cut.size}}}"
     return pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+#: How published vocabularies of molecules cut them: whatever stands in brackets is one sign.
+_WHOLE_SIGNS = r"\[[^\[\]]*\]|%[0-9]{2}|Br|Cl|[^\[\]]"
+_MOLECULE = "CC(=O)Oc1ccccc1C(=O)NCCl"
+
+
+def of_signs(tokenizer: Any) -> Any:
+    """A tokenizer over the same vocabulary that reads SMILES sign by sign, where that was plainly meant.
+
+    Models of molecules are often published with a list of signs alone, which transformers reads as pieces of words, in
+    small letters: an aromatic carbon and any other are then the same.
+
+    Args:
+        tokenizer: of transformers, as it was opened.
+
+    Returns:
+        Another one with the same numbers; the one that was given, where it reads signs already, or has other words.
+    """
+    signs, known = re.findall(_WHOLE_SIGNS, _MOLECULE), tokenizer.get_vocab()
+    ids = tokenizer(_MOLECULE, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    roles = {name: getattr(tokenizer, f"{name}_token") for name in ("pad", "unk", "cls", "sep", "mask")}
+    lacking = any(token not in known for token in [*signs, *roles.values()])
+    if lacking or tokenizer.convert_ids_to_tokens(ids) == signs:
+        return tokenizer
+    found = Tokenizer(models.WordLevel(known, unk_token=roles["unk"]))
+    found.normalizer = normalizers.Strip()
+    found.pre_tokenizer = pre_tokenizers.Split(Regex(_WHOLE_SIGNS), "isolated")
+    first, last = roles["cls"], roles["sep"]
+    found.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", special_tokens=[(first, known[first]), (last, known[last])]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=found,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **{f"{name}_token": token for name, token in roles.items()},
+    )

@@ -18,7 +18,6 @@ from sftlib.models.files.strict import (
     AUDIO_FILES,
     GENERATION,
     IMAGE_FILES,
-    Stored,
     bounded,
     check_feature_extractor,
     check_image_processor,
@@ -41,6 +40,7 @@ from sftlib.models.ties import loosen_as_stored
 from sftlib.support import storage
 
 WEIGHTS = "model.safetensors"
+ATTACHED = "attached.safetensors"
 TOKENIZER = "tokenizer_config.json"
 
 
@@ -49,9 +49,21 @@ def is_transformers_model(model: nn.Module) -> bool:
     return isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers.")
 
 
-def write_model(model: nn.Module, folder: Path) -> None:
-    """Write weights and config; never a pickle."""
-    safetensors.torch.save_file(_once(model), str(folder / WEIGHTS), metadata={"format": "pt"})
+def write_model(model: nn.Module, folder: Path, attached: Sequence[str] = ()) -> None:
+    """Write weights and config; never a pickle.
+
+    Args:
+        model: of any make.
+        folder: to write to.
+        attached: names of children that a task gave to the model: they lie in a file of their own, so that transformers
+            finds what it expects and nothing else.
+    """
+    weights = _once(model)
+    own = {name: weight for name, weight in weights.items() if name.partition(".")[0] not in attached}
+    more = {name: weight for name, weight in weights.items() if name not in own}
+    safetensors.torch.save_file(own, str(folder / WEIGHTS), metadata={"format": "pt"})
+    if more:
+        safetensors.torch.save_file(more, str(folder / ATTACHED), metadata={"format": "pt"})
     if is_transformers_model(model):
         model.config.architectures = [type(model).__name__]  # type: ignore[union-attr]
         generating = settings_of(model)
@@ -152,22 +164,17 @@ def read_model(
                 if isinstance(shapes, transformers.PreTrainedModel):
                     shapes.tie_weights()  # which transformers 5.0 leaves out here
                 loosen_as_stored(shapes, stored)
-                check_weights_fit(shapes, _without(stored, attached))
+                check_weights_fit(shapes, stored)
         with told(f"{CONFIG} cannot be used"):
             model = _from_config(built, head)
     loosen_as_stored(model, stored)
     attach(model)
-    fill_model(model, folder)
+    fill_model(model, folder, attached)
     generating = read_generation(folder)
     if generating is not None:
         with told(f"{GENERATION} cannot be used"):
             take_settings(model, generating)
     return model
-
-
-def _without(stored: Mapping[str, Stored], attached: Sequence[str]) -> dict[str, Stored]:
-    """What a file declares, without what lies in these children: their shapes are compared when they are filled."""
-    return {name: weight for name, weight in stored.items() if name.partition(".")[0] not in attached}
 
 
 def _from_config(config: Any, head: Head) -> nn.Module:
@@ -199,12 +206,37 @@ def _check_more(config: Any, head: Head) -> None:
         raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
 
 
-def fill_model(model: nn.Module, folder: Path) -> None:
-    """Put the folder's weights into a model.
+def fill_model(model: nn.Module, folder: Path, attached: Sequence[str] = ()) -> None:
+    """Put the folder's weights into a model, and into the children that a task gave to it.
 
     Raises:
         ValueError: names or shapes do not fit.
     """
+    children = {name: child for name, child in model.named_children() if name in attached}
+    for name in children:
+        delattr(model, name)
+    try:
+        _fill_own(model, folder)
+    finally:
+        for name, child in children.items():
+            model.add_module(name, child)
+    _fill_attached(children, folder / ATTACHED)
+
+
+def _fill_attached(children: Mapping[str, nn.Module], path: Path) -> None:
+    """Put the weights of a file into children, and see that it holds theirs and nothing else."""
+    own = {f"{name}.{key}": value for name, child in children.items() for key, value in child.state_dict().items()}
+    stored = stored_weights(path) if path.is_file() else {}
+    if {k: (tuple(v.shape), v.dtype) for k, v in own.items()} != {k: (v.shape, v.dtype) for k, v in stored.items()}:
+        raise ValueError(f"{path.name} does not hold what the task added to the model: {', '.join(own) or 'nothing'}")
+    if own:
+        with told(f"{path.name} cannot be used"):
+            found = safetensors.torch.load_file(str(path))
+        for name, value in own.items():
+            value.copy_(found[name])
+
+
+def _fill_own(model: nn.Module, folder: Path) -> None:
     try:
         safetensors.torch.load_model(model, str(folder / WEIGHTS), strict=True)
     except (RuntimeError, safetensors.SafetensorError) as error:

@@ -30,7 +30,7 @@ from sftlib.models.structure import hooked
 from sftlib.support import storage
 
 #: Files that a model of transformers writes.
-MODEL_FILES = frozenset({"config.json", "model.safetensors", "generation_config.json"})
+MODEL_FILES = frozenset({"config.json", "model.safetensors", "attached.safetensors", "generation_config.json"})
 #: Files that its tokenizers write.
 TOKENIZER_FILES = frozenset(
     """tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json

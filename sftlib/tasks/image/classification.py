@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self, final
 
 from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.support.checking import checked_fields
 from sftlib.support.values import Problem
+from sftlib.tasks.base import Label
 from sftlib.tasks.image.pictures import PictureTask
 from sftlib.tasks.labels import WeightedLabels
-from sftlib.tasks.single_label import OneLabelTask
+from sftlib.tasks.single_label import OneLabelTask, SingleLabel
 
 _OF_MANY = 5  # labels beyond which it says something that the true one is among the first five
 
@@ -51,3 +52,6 @@ class ImageClassification(OneLabelTask, PictureTask):
 
     def problems(self) -> Iterable[Problem]:
         return [*super().problems(), self.layer_problem()]
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=WeightedLabels(**SingleLabel.brought(names, self.class_weights)))

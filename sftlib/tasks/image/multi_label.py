@@ -21,10 +21,12 @@ class MultiLabelImageClassification(MultiLabelTask, PictureTask):
 
     Args:
         output_layer: of a module of your own, the name of its last layer; see `ImageClassification`.
-        learned: labels; from the training data.
+        thresholds: the probability from which a label is given: a number for all, label -> number, or ``"valid"`` for
+            those under which the F1 of each label is highest on the validation rows; one half when None.
+        learned: labels and thresholds; from the training data.
 
     Raises:
-        OptionError: there is no such option.
+        OptionError: values that they cannot have.
 
     Example:
         >>> import numpy as np

@@ -5,7 +5,7 @@ Letters: ``N`` rows, ``B`` rows of a batch, ``T`` targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, final
 
@@ -20,7 +20,7 @@ from sftlib.encoders.batch import Batch
 from sftlib.errors import DataError
 from sftlib.metrics import Metrics, TargetNumbers
 from sftlib.metrics import Regression as RegressionMetrics
-from sftlib.models.output_scale import make_plain, scale_output
+from sftlib.models.output_scale import exactly, make_plain, scale_output
 from sftlib.models.sources import Head
 from sftlib.support.checking import above_zero, checked_fields, is_number, true_or_false
 from sftlib.support.values import Checked, Problem
@@ -178,6 +178,11 @@ class SequenceRegression(LetterTask):
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
         """(N, 2, T) the numbers with 0 in gaps, and 1 where they are there."""
         return with_marks(self._table(data, self.known.targets))
+
+    def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+        """What the model returns, its last layer in fp32."""
+        with exactly(model, len(self.known.targets)):
+            return call(model, inputs)
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Summed errors in deviations; the count is the number of targets that are there, or of their weights."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +200,19 @@ def test_sounds_that_are_too_short_are_named() -> None:
     tuner = FineTuner(tiny_audio_model("wav2vec2", 3), max_steps=1)
     with pytest.raises(DataError, match="row 3: fewer samples .* than the 105"):
         tuner.fit(TaskDataset(rows), progress=False)
+
+
+def test_a_sound_can_be_looked_at_and_listened_to() -> None:
+    data = sounds(3)
+    shown = FineTuner(tiny_audio_model("wav2vec2", 3)).preview(data, 1)
+    assert np.array_equal(shown.samples, data[1]["audio"]["array"])
+    assert f"{len(shown.samples) / 16_000:.2f} s at 16,000 Hz" in repr(shown)
+    page = shown._repr_html_()
+    content = page.split("base64,")[1].split('"')[0]
+    with wave.open(io.BytesIO(base64.b64decode(content))) as file:
+        read = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32767
+    assert np.abs(read - shown.samples).max() < 1e-4
+    assert page.count("<svg") == 1
 
 
 def test_whisper_is_cut_to_the_window_exactly() -> None:

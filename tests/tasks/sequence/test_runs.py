@@ -92,3 +92,19 @@ def test_targets_need_no_order() -> None:
     turned = TaskDataset({**rows, "targets": [dict(reversed(row.items())) for row in rows["targets"]]}, task=NAME)
     found = tuner(max_steps=2).fit(case_of(NAME).data(), progress=False)
     assert dict(found.evaluate(turned)) == dict(found.evaluate(case_of(NAME).data()))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_numbers_far_from_zero_keep_their_digits(precision: str) -> None:
+    """In bf16 there is no number between 1,000 and 1,004."""
+    genes = case_of(NAME).columns["sequence"]
+    data = TaskDataset({"sequence": genes, "target": [1000.0 + gene.count("G") / len(gene) for gene in genes]})
+    found = FineTuner(
+        tiny_model("bert", 1), inputs=DRAWN, **{**RUN, "precision": precision, "learning_rate": 5e-3}, max_steps=40
+    )
+    found.fit(data, progress=False)
+    assert found.precision == precision
+    values = [prediction.value for prediction in found.predict(data)]
+    assert len(set(values)) > 10
+    assert all(999.0 < value < 1002.0 for value in values)
+    assert found.history.steps[-1]["loss"] < 1.5
