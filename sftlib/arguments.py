@@ -65,6 +65,8 @@ MOVED: Mapping[str, str] = {
     "embedding_scale": f"{_TASK}, as scale: task=TextEmbedding(scale=20.0)",
     "embedding_margin": f"{_TASK}, as margin: task=TextEmbedding(margin=0.3)",
     "generation": f"{_TASK}: task=CausalLM(generation=Generation(max_new_tokens=64)), or Seq2Seq(generation=...)",
+    "thresholds": f"{_TASK}: task=MultiLabelClassification(thresholds='valid')",
+    "pooling": f"{_MODEL}: model=Pretrained('folder', pooling='mean')",
     "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }

@@ -177,7 +177,8 @@ def check_vocabulary(
         shown = ", ".join(repr(token) for token in beyond[:5])
         raise OptionError(
             f"the tokenizer has tokens that were added to it ({shown}), and the model {type(model).__name__} has no "
-            f"embeddings for them (it knows {size:,} tokens): open the model yourself, call "
+            f"embeddings for them (it knows {size:,} tokens): name them, inputs=Text(add_tokens=[...]), which makes "
+            "room for them and trains them, also under an adapter; or open the model yourself, call "
             "model.resize_token_embeddings(len(tokenizer)), and give FineTuner(model, tokenizer=tokenizer); the new "
             "embeddings are then trained with the model, and under an adapter stay as they were drawn unless that "
             "trains the embeddings too"

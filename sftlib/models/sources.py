@@ -89,11 +89,13 @@ class ModelSource(ABC):
     Attributes:
         drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
         told: what is to be said of the last `build` before the first step.
+        lost: of that, what says that something trained is not used: said also where nothing else is shown.
         usual_rate: the learning rate that its models usually want, where that is another than of pretrained ones.
     """
 
     drawn: frozenset[str] = frozenset()
     told: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     usual_rate: float | None = None
 
     @property
@@ -205,7 +207,7 @@ class PretrainedSource(ModelSource):
         )
         self.drawn = self.drawn | new
         read = self._pool(model, head) if pooled else ""
-        self.told = tuple(line for line in (said, read) if line)
+        self.told, self.lost = tuple(line for line in (said, read) if line), (said,) if new else ()
         return model  # type: ignore[no-any-return]
 
     def _pool(self, model: Any, head: Head) -> str:
@@ -299,7 +301,7 @@ class ObjectSource(ModelSource):
             old=lambda: weights,
             fresh=lambda: _drawn(head, config, seed),
         )
-        self.drawn, self.told = self.drawn | new, (said,) if said else ()
+        self.drawn, self.told, self.lost = self.drawn | new, (said,) if said else (), (said,) if new else ()
         if all(getattr(one, "generation_config", None) is not None for one in (self._model, model)):
             model.generation_config = copy.deepcopy(self._model.generation_config)  # its config does not hold it
         return model  # type: ignore[no-any-return]
@@ -413,7 +415,8 @@ class AdaptedSource(ModelSource):
 
     def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         model = self._origin.build(head, dropout=dropout, seed=seed, pooled=pooled)
-        self.drawn, self.told = self._origin.drawn - _copy_weights(self._model, model), self._origin.told
+        self.drawn = self._origin.drawn - _copy_weights(self._model, model)
+        self.told, self.lost = self._origin.told, self._origin.lost
         return model
 
 

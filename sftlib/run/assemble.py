@@ -86,6 +86,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         settings,
         drawn=drawn,
         told=[*source.told, *([moved] if moved else [])],
+        lost=[*source.lost, *([moved] if moved else [])],
         comm=open_comm(),
     )
 

@@ -51,6 +51,7 @@ class Fitted:
         metrics: of the last evaluation, for the model card.
         drawn: names of the weights that its source did not hold.
         told: what is to be said of the model before the first step.
+        lost: of that, what says that something trained is not used.
         samples: a few inputs of its kind, to compare predictions after saving.
         encodings: columns made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
@@ -68,6 +69,7 @@ class Fitted:
     metrics: Mapping[str, float] = field(default_factory=dict)
     drawn: frozenset[str] = frozenset()
     told: Sequence[str] = ()
+    lost: Sequence[str] = ()
     samples: Sequence[Mapping[str, Any]] = ()
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None

@@ -177,9 +177,11 @@ def prepare(call: Call, run: Run) -> Fitting:
     # The loop, and whoever watches it; whoever saves comes last, when all others have seen the step.
     training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch)
     opening = opening_lines(fitted, call.train, whole, training.steps, call.valid) if call.progress else []
-    remarks = [*fitted.told, *([call.task.unsettled] if call.valid is None and call.task.unsettled else [])]
-    notes = [*remarks, *(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
-    shown: list[Progress | Unshown] = [Progress([*opening, *notes])] if call.progress else [Unshown(remarks)]
+    unsettled = [call.task.unsettled] if call.valid is None and call.task.unsettled else []
+    notes = [*fitted.told, *unsettled, *(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
+    shown: list[Progress | Unshown] = (
+        [Progress([*opening, *notes])] if call.progress else [Unshown([*fitted.lost, *unsettled])]
+    )
     reporters = shown if call.comm.rank == 0 else []
     members = [*watchers(arguments), *call.callbacks]
     savers = run.begin(training, fitted, feed, members)

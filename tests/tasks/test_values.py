@@ -273,7 +273,8 @@ def test_options_of_a_value_can_be_searched() -> None:
     tuner = tuner_for("question-answering", task=task, inputs=Text(max_length=40))
     deep = tuner.get_params()
     assert deep["task"] is task
-    own = {"task__stride": 16, "task__max_answer_length": 30, "inputs__tokenizer": None, "inputs__max_length": 40}
+    own = {"task__stride": 16, "task__max_answer_length": 30}
+    own |= {"inputs__tokenizer": None, "inputs__max_length": 40, "inputs__add_tokens": ()}
     assert {name: value for name, value in deep.items() if "__" in name} == own
     assert not [name for name in tuner.get_params(deep=False) if "__" in name]
     tuner.set_params(task__stride=3, inputs__max_length=24, epochs=1)
