@@ -117,7 +117,9 @@ def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explana
     if "pixel_values" in encoded.inputs:
         return _picture(fitted, encoded, asked)
     if "input_ids" not in encoded.inputs:
-        raise OptionError(f"explain: inputs of {fitted.task.name} are not explained yet; texts, sequences and pictures are")
+        raise OptionError(
+            f"explain: inputs of {fitted.task.name} are not explained yet; texts, letters and pictures are"
+        )
     return _text(fitted, row, encoded, asked)
 
 
