@@ -16,6 +16,7 @@ from sftlib.errors import OptionError
 from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
+from sftlib.models.pooling import HEAD
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import NEW
 from sftlib.support.checking import (
@@ -272,6 +273,11 @@ class Arguments:
             )
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
+        if self.adapter is not None and self.pretrained is not None and self.pretrained.pooling not in (None, HEAD):
+            return (
+                f"pooling={self.pretrained.pooling!r} and adapter= do not go together: an adapter stands on the model "
+                "as it lies elsewhere, to which no layer is added"
+            )
         if self.adapter is None or self.freeze != BACKBONE:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"

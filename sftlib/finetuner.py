@@ -45,6 +45,7 @@ from sftlib.run.inputs import rows_of
 from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, prepare
 from sftlib.run.settle import settled
+from sftlib.run.untuned import as_it_came, task_of
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.support.checking import checked, raise_together, true_or_false, whole_number
@@ -161,6 +162,8 @@ class FineTuner:
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._fitted: Fitted | None = None
+        self._untuned: Fitted | None = None  # a model with the head that it came with, used before any fit
+
         self._learned_rows: TaskDataset | None = None  # of the last `fit`: not to be decided on
         self._named_tests: set[str] = set()
         self._source: ModelSource
@@ -307,6 +310,7 @@ class FineTuner:
             "batch_size": batch_size,
         }
         self._source = adapted(self, self._source, texts, options, mask_probability=mask_probability, progress=progress)
+        self._untuned = None
         return self
 
     @checked
@@ -334,18 +338,20 @@ class FineTuner:
     def evaluate(self, data: TaskDataset, *, batch_size: int | None = None) -> Metrics:
         """Metrics over labelled rows; no batch size changes them.
 
+        Before ``fit`` a model that was tuned elsewhere is judged as it came, if its head names its labels.
+
         Raises:
-            NotFittedError: before ``fit`` or ``load``.
+            NotFittedError: before ``fit`` or ``load``, of a model without such a head.
             DataError: unlabelled or empty data, or another task's.
             LabelError: labels that the model does not know.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
-        fitted = self._ready("evaluate")
+        fitted = self._usable("evaluate", data)
         require_labelled(data, "evaluate", fitted.task.name)
         check_data(fitted.task, data, "evaluate")
         encoded = fitted.encode(data)
         names = metric_names(self._arguments, fitted.task)
-        return self._settled(encoded).evaluate(data, encoded, names, batch_size)
+        return self._settled(fitted, encoded).evaluate(data, encoded, names, batch_size)
 
     @partial(checked, moved=PREDICT)
     @together
@@ -372,19 +378,19 @@ class FineTuner:
             One prediction for one input, a list for a list.
 
         Raises:
-            NotFittedError: before ``fit`` or ``load``.
+            NotFittedError: before ``fit`` or ``load``, of a model without a head that says what its outputs are.
             DataError: an input of another shape, with its row.
             OptionError: probabilities or sets of a task that has none, or sets before `conform`.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
-        fitted = self._ready("predict")
+        fitted = self._usable("predict", inputs)
         saying = _saying_more(fitted, abstain_below=abstain_below, sets=sets)
         one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []
         data, encoded = fitted.read(rows)
-        fitted = self._settled(encoded)
+        fitted = self._settled(fitted, encoded)
         answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
@@ -678,7 +684,7 @@ class FineTuner:
         arguments.check()
         self._source = open_source(arguments.model)  # may refuse, and then nothing has changed
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
-        self._fitted = None
+        self._fitted = self._untuned = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
 
     def _chosen(self, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()) -> Task:
@@ -692,17 +698,44 @@ class FineTuner:
             return self._fitted
         return replace(assemble(self._arguments, self._source, task), encodings=self._encodings)
 
-    def _settled(self, encoded: Encoded) -> Fitted:
+    def _usable(self, use: str, inputs: object) -> Fitted:
+        """What was fitted; before that, a model that comes with a head which says what its outputs are.
+
+        Raises:
+            NotFittedError: there is neither.
+        """
+        if self._fitted is not None:
+            return self._fitted
+        try:
+            task = task_of(self._arguments, self._source, inputs)
+            if self._untuned is None or self._untuned.task != task:
+                found = as_it_came(self._arguments, self._source, task)
+                self._untuned = replace(found, encodings=self._encodings)
+        except OptionError as error:
+            raise self._not_fitted(use, f", and {error}") from error
+        return self._untuned
+
+    def _settled(self, fitted: Fitted, encoded: Encoded) -> Fitted:
         """What is ready for use, its layout tried on these rows if it had none."""
-        self._fitted = settled(self._ready("use"), encoded)
-        return self._fitted
+        found = settled(fitted, encoded)
+        if fitted is self._fitted:
+            self._fitted = found
+        else:
+            self._untuned = found
+        return found
 
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:
-            from sftlib.errors import NotFittedError  # scikit-learn's comes with it: most of a second
-
-            raise NotFittedError(f"{use}: this FineTuner holds no model yet; call fit(train), or FineTuner.load(path)")
+            raise self._not_fitted(use)
         return self._fitted
+
+    @staticmethod
+    def _not_fitted(use: str, why: str = "") -> Exception:
+        from sftlib.errors import NotFittedError  # scikit-learn's comes with it: most of a second
+
+        return NotFittedError(
+            f"{use}: this FineTuner holds no model yet{why}; call fit(train), or FineTuner.load(path)"
+        )
 
 
 def _saying_more(fitted: Fitted, *, abstain_below: float | None, sets: bool) -> Callable[[list[Any]], list[Any]]:

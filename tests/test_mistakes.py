@@ -53,6 +53,9 @@ MISTAKES = (
     Mistake("A model folder that does not exist", 'FineTuner("./bert-base-uncasd")'),
     Mistake("A folder that is no model", 'FineTuner("notes")'),
     Mistake("A folder of checkpoints instead of one of them", 'FineTuner("checkpoints")'),
+    Mistake("A checkpoint of a run instead of a model", 'FineTuner("runs/first/step-00000004")'),
+    Mistake("The output_dir of a run instead of a model", 'FineTuner.load("runs/first")'),
+    Mistake("An adapter instead of a model", 'FineTuner("my-adapter")'),
     Mistake("A model without its tokenizer", f'{DATA}\nFineTuner("bert-without-tokenizer").fit(data)'),
     Mistake("A module without a tokenizer", f"{DATA}\nFineTuner(torch.nn.Embedding(100, 2)).fit(data)"),
     Mistake(
@@ -271,6 +274,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "notes").mkdir()
     (place / "notes" / "thesis.txt").write_text("Chapter 1\n", encoding="utf-8")
     shutil.copytree(place / "bert-base-uncased", place / "checkpoints" / "step-00000010")
+    (place / "runs" / "first" / "step-00000004").mkdir(parents=True)
+    (place / "runs" / "first" / "step-00000004" / "manifest.json").write_text("{}", encoding="utf-8")
+    (place / "my-adapter").mkdir()
+    for name in ("adapter_config.json", "sftlib.json"):
+        (place / "my-adapter" / name).write_text("{}", encoding="utf-8")
     without = [*(place / "bert-base-uncased").glob("tokenizer*")]
     shutil.copytree(
         place / "bert-base-uncased",

@@ -200,6 +200,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
@@ -207,7 +209,15 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, or lines that are no JSON object (all of them counted), and as for `TaskDataset`.
         """
-        return cls._of_table(readers.read_jsonl(path), roles, task=task, label_names=label_names, on_invalid=on_invalid)
+        return cls._of_table(
+            readers.read_jsonl(path),
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @classmethod
     @checked
@@ -218,6 +228,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
@@ -227,7 +239,13 @@ class FromFiles(Rows):
             DataError: no such file, or no Parquet, and as for `TaskDataset`.
         """
         return cls._of_table(
-            readers.read_parquet(path), roles, task=task, label_names=label_names, on_invalid=on_invalid
+            readers.read_parquet(path),
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
         )
 
     @classmethod
@@ -242,6 +260,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
@@ -254,6 +274,8 @@ class FromFiles(Rows):
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
             on_invalid: as for `TaskDataset`.
+            separator: as for `TaskDataset`.
+            sentence: as for `TaskDataset`.
             **roles: as for `TaskDataset`.
 
         Raises:
@@ -261,7 +283,15 @@ class FromFiles(Rows):
             DataError: it cannot be loaded, and as for `TaskDataset`.
         """
         rows = readers.read_hub(name, split=split, config=config, revision=revision)
-        return cls._of_table(rows, roles, task=task, label_names=label_names, on_invalid=on_invalid)
+        return cls._of_table(
+            rows,
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @overload
     @classmethod
@@ -383,6 +413,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON file that holds an array of objects, in UTF-8.
@@ -390,7 +422,15 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line) or no array of objects, and as for `TaskDataset`.
         """
-        return cls._of_table(read_json(path), roles, task=task, label_names=label_names, on_invalid=on_invalid)
+        return cls._of_table(
+            read_json(path),
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @classmethod
     @checked

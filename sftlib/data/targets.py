@@ -41,8 +41,7 @@ def gathered(
         ({'smiles': ['C'], 'targets': [{'toxic': 1, 'bitter': None}]}, {'targets': 'targets'}, \
 'multi-label-sequence-classification')
     """
-    several = [role for role, given in roles.items() if isinstance(given, list | tuple)]
-    if TARGETS not in several:
+    if not isinstance(roles.get(TARGETS), list | tuple):
         return table, dict(roles), task
     names = list(roles[TARGETS])
     _check_names(names, table)

@@ -122,6 +122,10 @@ class Encoder(ABC):
             OptionError: they cannot agree.
         """
 
+    def missing(self, markers: Sequence[str]) -> list[str]:
+        """Those signs of a task that it does not know yet."""
+        return list(markers)
+
     @abstractmethod
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         """Refuse rows that the model cannot read.

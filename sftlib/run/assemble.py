@@ -12,7 +12,7 @@ from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
 from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described
+from sftlib.models.adapters import adapt, described, following
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -42,15 +42,18 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     """
     encoder = arguments.reading(task).open(source)
     source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
-    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
+    # An adapter stands on the model as it lies elsewhere, to which no layer may be added.
+    alone = arguments.adapter is None
+    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed, pooled=alone)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
     drawn = frozenset(task.attach(model, encoder, seed=arguments.seed)) | source.drawn
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
+    adapter, moved = following(arguments.adapter, model, task.head)
     adapt(
         model,
-        arguments.adapter,
+        adapter,
         head=task.head.auto_class,
         drawn=drawn,
         new_rows=new_rows,
@@ -75,7 +78,15 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         }
     )
     return Fitted(
-        task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
+        task,
+        model if arguments.quantize else model.to(device),
+        encoder,
+        precision,
+        device,
+        settings,
+        drawn=drawn,
+        told=[*source.told, *([moved] if moved else [])],
+        comm=open_comm(),
     )
 
 
@@ -174,6 +185,7 @@ def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None 
         rows: the only ones to look at, by number; all of them when None.
     """
     found = []
+    alone = data.is_labelled and not data.targets  # rows that supervise themselves: what is read is learned
     for learned in (True, False):
         for role, kind in data.kinds.items():
             if not kind.holds_texts:
@@ -182,7 +194,9 @@ def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None 
             pairs = enumerate(view) if rows is None else ((row, view[row]) for row in rows)
             pick = kind.learned_texts if learned else kind.texts
             texts = ((row, text) for row, value in pairs for text in pick(value))
-            found.append(fitted.encoder.unknown(role, texts, learned=learned, of=len(data)))
+            name = f"{role} (learned)" if learned and kind.may_lack_target else role
+            is_learned = learned or (alone and not kind.may_lack_target)
+            found.append(fitted.encoder.unknown(name, texts, learned=is_learned, of=len(data)))
     return tuple(signs for signs in found if signs is not None)
 
 

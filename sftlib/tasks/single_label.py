@@ -5,7 +5,7 @@ Letters: ``B`` rows, ``K`` labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, final
@@ -83,6 +83,16 @@ class SingleLabel:
             )
         return {"label_names": names, "class_weights": label_weights(class_weights, labels, names)}
 
+    @staticmethod
+    def brought(names: Sequence[Label], class_weights: ClassWeights) -> dict[str, Any]:
+        """The fields of `WeightedLabels` for a model that has its labels; without rows none is rarer than another.
+
+        Raises:
+            OptionError: weights that do not fit the labels.
+        """
+        given = class_weights if isinstance(class_weights, Mapping) else None
+        return {"label_names": tuple(names), "class_weights": label_weights(given, (), names)}
+
     def head(self, auto_class: str) -> Head:
         """A classification head of a model that transformers opens by this class."""
         return Head(
@@ -155,6 +165,9 @@ class OneLabelTask(VectorTask):
 
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=WeightedLabels(**SingleLabel.learned_from(data, self.class_weights)))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=WeightedLabels(**SingleLabel.brought(names, self.class_weights)))
 
     @cached_property
     def _labels(self) -> SingleLabel:

@@ -312,6 +312,23 @@ def test_a_word_a_row_of_any_make() -> None:
         assert data.column("tags") == [["B-X", "O"], ["B-X"]]
 
 
+@pytest.mark.parametrize("reader", ["from_jsonl", "from_json", "from_parquet"])
+def test_every_reader_of_rows_knows_words_in_rows_and_separators(reader: str, tmp_path: Path) -> None:
+    rows = [{"id": 1, "w": "Ada", "t": "B-X"}, {"id": 1, "w": "slept", "t": "O"}, {"id": 2, "w": "Rome", "t": "B-X"}]
+    labels = [{"text": "a", "labels": "x|y"}, {"text": "b", "labels": ""}]
+
+    def written(rows: list[dict[str, Any]]) -> Path:
+        if reader == "from_parquet":
+            path = tmp_path / "rows.parquet"
+            pytest.importorskip("pandas").DataFrame(rows).to_parquet(path)
+            return path
+        return write(tmp_path, json.dumps(rows) if reader == "from_json" else "\n".join(map(json.dumps, rows)))
+
+    read = getattr(TaskDataset, reader)
+    assert read(written(rows), tokens="w", tags="t", sentence="id").column("tokens") == [["Ada", "slept"], ["Rome"]]
+    assert read(written(labels), separator="|").column("labels") == [["x", "y"], []]
+
+
 @pytest.mark.parametrize(
     ("ids", "match"),
     [
@@ -401,6 +418,15 @@ def test_spans_with_blanks_and_rows_that_were_rejected(caplog: pytest.LogCapture
     assert data.column("tags") == [["B-PER", "O", "O"], ["O", "O"]]
     assert "1 row marked as rejected or ignored passed over" in caplog.text
     assert "1 span taken without the white space at its ends" in caplog.text
+
+
+def test_tasks_that_nobody_has_marked_are_no_texts_without_entities(caplog: pytest.LogCaptureFixture) -> None:
+    done = {"data": {"text": "Ada slept."}, "annotations": [{"result": []}]}
+    cancelled = {"data": {"text": "Bob slept."}, "annotations": [{"result": [], "was_cancelled": True}]}
+    with caplog.at_level(logging.WARNING, logger="sftlib"):
+        data = TaskDataset.from_entities([done, cancelled, done | {"annotations": []}], label_names=["O", "B-PER"])
+    assert data.column("tags") == [["O", "O", "O"]]
+    assert "2 rows passed over that nobody has marked yet" in caplog.text
 
 
 @pytest.mark.parametrize(

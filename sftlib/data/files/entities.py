@@ -46,6 +46,10 @@ class _OddError(Exception):
     """A row that cannot be used; the message says why."""
 
 
+class _UnmarkedError(Exception):
+    """A row that nobody has marked yet: nothing is known of it, and it is no row without entities."""
+
+
 def read_entities(
     source: Any,
     *,
@@ -91,13 +95,16 @@ class _Conversion:
         self._entities = _ENTITIES if entities is None else (entities,)
         self._count = 0
         self._shown: list[str] = []
-        self._rejected = self._trimmed = 0
+        self._rejected = self._trimmed = self._unmarked = 0
 
     def rows(self, rows: Any) -> Iterator[dict[str, Any]]:
         """Those that can be used, as words with tags."""
         for number, row in enumerate(rows):
             try:
                 found = self._row(row)
+            except _UnmarkedError:
+                self._unmarked += 1
+                continue
             except _OddError as error:
                 self._count += 1
                 if self._count <= SHOWN:
@@ -141,6 +148,8 @@ class _Conversion:
         log = logging.getLogger("sftlib")
         if self._rejected:
             log.warning("%s: %s marked as rejected or ignored passed over", where, counted(self._rejected, "row"))
+        if self._unmarked:
+            log.warning("%s: %s passed over that nobody has marked yet", where, counted(self._unmarked, "row"))
         if self._trimmed:
             log.warning("%s: %s taken without the white space at its ends", where, counted(self._trimmed, "span"))
         if not self._count:
@@ -185,10 +194,12 @@ def _label_studio(row: Mapping[str, Any]) -> tuple[str, list[Span], dict[str, An
     if text is None:
         raise _OddError("'data' has no 'text'")
     done = [entry for entry in as_list(row.get("annotations", row.get("completions"))) or () if _counts(entry)]
+    if not done:
+        raise _UnmarkedError
     if len(done) > 1 and any(_marks(entry) != _marks(done[0]) for entry in done[1:]):
         raise _OddError(f"{len(done)} annotations that differ; keep one")
     others = {"id": row["id"]} if "id" in row else {}
-    return _text(text), _spans(_marks(done[0]) if done else []), others
+    return _text(text), _spans(_marks(done[0])), others
 
 
 def _counts(entry: Any) -> bool:

@@ -66,6 +66,7 @@ class AudioEncoder(Encoder):
     """
 
     unit = "frame"
+    hands = "samples (rows, samples), or a spectrogram, with the feature extractor's own name"
     slow = True
 
     def __init__(
@@ -92,7 +93,6 @@ class AudioEncoder(Encoder):
         self.name = str(extractor.model_input_names[0])
         short, long = (self.features(np.zeros(self.rate // part, np.float32)).shape for part in (2, 1))
         self.fixed = short == long
-        self.hands = f"{self.name} (rows, {'*' if self.fixed else 'samples'}) at {self.rate:,} samples a second"
         most = _most_samples(extractor) if self.fixed else None
         asked = round(self.longest * self.rate)
         self.piece = asked if most is None else min(most, asked)
@@ -149,8 +149,8 @@ class AudioEncoder(Encoder):
         for config in {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values():
             config.max_source_positions = wanted
         for part in model.modules():
-            if hasattr(part, "max_source_positions"):
-                part.max_source_positions = wanted
+            if "max_source_positions" in vars(part):
+                setattr(part, "max_source_positions", wanted)  # noqa: B010 - mypy takes it for a weight
 
     def agree(self, model: nn.Module) -> None:
         self._steps = _convolutions(model)
@@ -242,7 +242,8 @@ class AudioEncoder(Encoder):
         left = samples if self.seconds is None else np.minimum(samples, round(self.seconds * self.rate))
         for step in self.augment:
             left = np.floor(left * step.shortest).astype(np.int64)
-        return self._frames(left).tolist()
+        found: list[int] = self._frames(left).tolist()
+        return found
 
     def _say_rates(self, rates: Sequence[int]) -> None:
         """Say once that sounds are resampled: telephone speech has lost what a model of 16 kHz listens for."""
@@ -388,7 +389,7 @@ class AudioEncoder(Encoder):
         return {"inputs": inputs}
 
     def is_one(self, given: object) -> bool:
-        return isinstance(given, str | PathLike | bytes)
+        return isinstance(given, str | PathLike | bytes | np.ndarray)  # the last is refused, but as one sound
 
 
 def _most_samples(extractor: Any) -> int | None:

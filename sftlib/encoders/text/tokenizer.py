@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
+from sftlib.encoders.base import Call, Draws, Encoder, Inputs, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Ragged, pad_together
-from sftlib.encoders.text.agreement import add_tokens, longest_input, settle_padding
+from sftlib.encoders.text.agreement import NO_LIMIT, add_tokens, add_words, limits_of, settle_padding
 from sftlib.encoders.text.preview import Preview
 from sftlib.encoders.text.unknown import UnknownSigns, unknown_in
 from sftlib.encoders.writer import Writer
@@ -122,6 +122,8 @@ class TextEncoder(Encoder):
         max_length: tokens of a row, control tokens included; what is beyond is cut and counted. What the model can take
             when None, as soon as `settle` knows it.
         longest: tokens that the model takes at most, prompt and answer together; ``max_length`` when None.
+        words: that become a token each.
+        inputs: under which they were asked for.
 
     Raises:
         OptionError: there is no tokenizer.
@@ -130,11 +132,20 @@ class TextEncoder(Encoder):
     unit = "token"
     hands = "input_ids and attention_mask (rows, tokens)"
 
-    def __init__(self, tokenizer: Any, max_length: int | None, longest: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int | None,
+        longest: int | None = None,
+        *,
+        words: Sequence[str] = (),
+        inputs: Inputs | None = None,
+    ) -> None:
         if not callable(tokenizer):
             raise OptionError("this model needs tokenizer=: a transformers tokenizer, or the folder or name of one")
         self.tokenizer = copy.deepcopy(tokenizer)
         self._asked = max_length
+        self._words, self._inputs = tuple(words), inputs
         self.max_length = max_length or 0
         self.longest = longest or self.max_length
         self._digest: str | None = None
@@ -144,16 +155,27 @@ class TextEncoder(Encoder):
     def settle(self, model: nn.Module, *, markers: Sequence[str], seed: int) -> Sequence[int]:
         settle_padding(model, self.tokenizer)
         settle_decoder(model, self.tokenizer)
-        new = add_tokens(model, self.tokenizer, markers, seed=seed)
+        new = add_words(model, self.tokenizer, self._words, seed=seed)
+        new += add_tokens(model, self.tokenizer, markers, seed=seed)
         self._digest = None
         self.measure(model)
-        if self.max_length > self.longest:
-            raise OptionError(f"max_length={self.max_length}: this model takes at most {self.longest} tokens")
         return new
 
     def measure(self, model: nn.Module) -> None:
-        self.longest = longest_input(model, self.tokenizer)
-        self.max_length = self._asked or self.longest
+        """Settle the limits.
+
+        Raises:
+            OptionError: rows are asked for that are longer than the model can take.
+        """
+        usual, most = limits_of(model, self.tokenizer)
+        self.max_length = self._asked or usual
+        if self.max_length > most:
+            raise OptionError(f"max_length={self.max_length}: this model takes at most {most} tokens")
+        self.longest = most if most < NO_LIMIT else max(usual, self.max_length)
+
+    def missing(self, markers: Sequence[str]) -> list[str]:
+        known = self.tokenizer.get_vocab()
+        return [marker for marker in markers if marker not in known]
 
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         ids = encoded.inputs["input_ids"]
@@ -163,10 +185,10 @@ class TextEncoder(Encoder):
 
     def agree(self, model: nn.Module) -> None:
         check_vocabulary(model, np.array([self.fill["input_ids"]]))
-        longest = longest_input(model, self.tokenizer)
-        if self.max_length > longest:
-            raise ValueError(f"max_length={self.max_length}: this model takes at most {longest} tokens")
-        self.longest = longest
+        usual, most = limits_of(model, self.tokenizer)
+        if self.max_length > most:
+            raise ValueError(f"max_length={self.max_length}: this model takes at most {most} tokens")
+        self.longest = most if most < NO_LIMIT else max(usual, self.max_length)
 
     def narrowed(
         self, model: nn.Module, seen: Sequence[Encoded] | None, decays: Callable[[], Sequence[float]]
@@ -231,11 +253,14 @@ class TextEncoder(Encoder):
         return None if digest is None else {"tokenizer": digest, "max_length": self.max_length}
 
     def save(self, folder: Path) -> None:
-        write_tokenizer(self.tokenizer, folder)
+        """Write the tokenizer, which knows the limit of these rows: whoever has it cut a text gets what was learned."""
+        known = copy.deepcopy(self.tokenizer)
+        known.model_max_length = self.max_length
+        write_tokenizer(known, folder)
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"max_length": self.max_length}
+        return {"max_length": self.max_length, **({"add_tokens": list(self._words)} if self._words else {})}
 
     @property
     def limit(self) -> str:
@@ -264,7 +289,7 @@ class TextEncoder(Encoder):
 
     @property
     def given(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer}
+        return {"tokenizer": self.tokenizer, **({"inputs": self._inputs} if self._words else {})}
 
     @property
     def vocabulary(self) -> int:

@@ -91,7 +91,8 @@ class Unwritten:
         whole = texts([talks[row] for row, _ in wanted])
         others = iter(texts([part.without for some in parts for _, part in some]))
         for (row, kinds), some, text in zip(wanted, parts, whole, strict=True):
-            lost = [(kind, part) for kind, part in some if next(others) == text]
+            written = {(kind, part.part) for kind, part in some if next(others) != text}
+            lost = [(kind, part) for kind, part in some if (kind, part.part) not in written]
             if text is None:  # refused, and told as such
                 self._seen.difference_update(kinds)
             elif lost:
@@ -200,6 +201,7 @@ def _changes(turn: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
     content = turn["content"]
     if content.strip():
         yield _CONTENT, {**turn, "content": f"{content.rstrip()}x"}
+        yield _CONTENT, {**turn, "content": f"x{content.lstrip()}"}
     if _THOUGHT in content:
         yield f"what stands before {_THOUGHT}", {**turn, "content": content.replace(_THOUGHT, f"x{_THOUGHT}", 1)}
     for key in turn:

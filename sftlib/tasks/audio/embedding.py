@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.audio.encoder import MASK
 from sftlib.encoders.audio.inputs import Audio
+from sftlib.errors import OptionError
+from sftlib.models.language.encoder_decoder import is_encoder_decoder
 from sftlib.support.checking import checked_fields
 from sftlib.tasks.audio.sounds import example_sounds, sound_in
 from sftlib.tasks.identities import Embedded, IdentityTask, Seen
@@ -61,6 +63,13 @@ class AudioEmbedding(IdentityTask):
     def examples(self) -> list[object]:
         return example_sounds()
 
+    def check_model(self, model: nn.Module, name: str) -> None:
+        if is_encoder_decoder(model):
+            raise OptionError(
+                f"model={name!r}: {type(model).__name__} cannot listen without writing; {self.name} needs an encoder "
+                "of sounds: wav2vec2, HuBERT, WavLM, AST, or a module of your own"
+            )
+
     def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Seen:
         own: Any = getattr(model, "_get_feat_extract_output_lengths", None)
         if own is None or MASK not in inputs:
@@ -76,7 +85,8 @@ class AudioEmbedding(IdentityTask):
         if frames is None:
             return states.mean(dim=1)
         inside = torch.arange(states.shape[1], device=states.device) < frames[:, None]  # (B, places)
-        return (states * inside[..., None]).sum(dim=1) / inside.sum(dim=1, keepdim=True)
+        mean: Tensor = (states * inside[..., None]).sum(dim=1) / inside.sum(dim=1, keepdim=True)
+        return mean
 
     def complete(self, data: TaskDataset, row: int, pieces: Sequence[Any]) -> Any:
         if len(pieces) == 1:

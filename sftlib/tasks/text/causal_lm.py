@@ -6,7 +6,7 @@ Letters: ``B`` rows of a micro-batch, ``T`` positions, ``S`` supervised position
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -37,7 +37,7 @@ from sftlib.models.language.output_layers import Hidden, OutputLayers
 from sftlib.models.outputs import logits
 from sftlib.support.checking import checked_fields, choice
 from sftlib.support.values import Checked, Problem
-from sftlib.tasks.base import Asked, LossSum
+from sftlib.tasks.base import Asked, Label, LossSum
 from sftlib.tasks.text.writing import WITHOUT_TEXT, WritingTask
 
 #: What data is made of; decides what a plain string means to `predict`.
@@ -125,6 +125,9 @@ class CausalLM(WritingTask):
 
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=Learned(form=next(form for form in FORMS if form in data.inputs)))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=Learned(form=next((form for form in FORMS if form in roles), FORMS[-1])))
 
     def generating(self, generation: Generation) -> Self:
         twin = super().generating(generation)

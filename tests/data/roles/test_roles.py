@@ -165,6 +165,13 @@ def test_the_registry() -> None:
         "image-classification",
         "multi-label-image-classification",
         "image-regression",
+        "sequence-classification",
+        "multi-label-sequence-classification",
+        "sequence-regression",
+        "residue-classification",
+        "audio-classification",
+        "audio-embedding",
+        "speech-recognition",
         "image-embedding",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3

@@ -261,6 +261,12 @@ def test_thoughts_that_are_cut_from_earlier_turns(caplog: pytest.LogCaptureFixtu
     assert warned(caplog, [USER, thought], cut) == ""
 
 
+def test_words_that_are_cut_at_one_end_are_not_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    for cut in ("{{ m.content.split('</answer>')[0] }}", "{{ m.content.split('<answer>')[-1] }}"):
+        said = {"role": "assistant", "content": "<answer>Hello.</answer>"}
+        assert warned(caplog, [USER, said], CHATML.replace("{{ m.content }}", cut)) == ""
+
+
 def test_a_model_without_a_template_reads_tools_and_calls(caplog: pytest.LogCaptureFixture) -> None:
     data = TaskDataset([{"messages": asked({"city": "Bonn"}, content="I look."), "tools": [TOOL]}])
     with caplog.at_level(logging.WARNING, logger="sftlib"):

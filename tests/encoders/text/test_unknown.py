@@ -60,7 +60,17 @@ def test_words_pairs_and_conversations() -> None:
         tiny_model("llama", auto_class="AutoModelForCausalLM"), tokenizer=tiny_tokenizer("llama"), max_steps=1
     )
     found = speaker.report(TaskDataset({"messages": talks})).unknown
-    assert [(s.role, s.learned, s.row_numbers) for s in found] == [("messages", True, (1,)), ("messages", False, (0,))]
+    assert [(s.role, s.learned, s.row_numbers) for s in found] == [
+        ("messages (learned)", True, (1,)),
+        ("messages", False, (0,)),
+    ]
+
+
+def test_texts_that_supervise_themselves_are_learned(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = TaskDataset({"text": ["a card"] * 199 + ["a ☃"]}, task="causal-lm")
+    model = tiny_model("llama", auto_class="AutoModelForCausalLM")
+    tuner = FineTuner(model, tokenizer=tiny_tokenizer("llama"), max_steps=1)
+    assert "text: the tokenizer does not know 1 sign or word in 1 row (0.5%)" in lines(tuner, texts, capsys)
 
 
 def test_what_vanishes_without_a_trace() -> None:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel
 
 from sftlib import Audio, AudioEmbedding, FineTuner, TaskDataset
+from sftlib.errors import OptionError
 from sftlib.testing import tiny_audio_model, tiny_feature_extractor, waves
 
 RAW = ("wav2vec2", "hubert", "wavlm")
@@ -91,6 +92,11 @@ def test_pairs_with_verdicts() -> None:
     assert tuner.evaluate(pairs)["roc_auc"] >= 0
     alone, together = tuner.predict(pairs, batch_size=1), tuner.predict(pairs, batch_size=25)
     assert max(abs(a.similarity - b.similarity) for a, b in zip(alone, together, strict=True)) <= 1e-6
+
+
+def test_a_model_that_only_writes_is_refused() -> None:
+    with pytest.raises(OptionError, match="WhisperModel cannot listen without writing"):
+        tuner_of("whisper").fit(voices(6), progress=False)
 
 
 def test_long_sounds_are_the_mean_of_their_pieces() -> None:
