@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.splitting import keys, numbered
 from sftlib.finetuner import FineTuner
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.sure.calibration import best_temperature, probabilities
 
 if TYPE_CHECKING:
