@@ -118,7 +118,7 @@ def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explana
         return _picture(fitted, encoded, asked)
     if "input_ids" not in encoded.inputs:
         raise OptionError(
-            f"explain: inputs of {fitted.task.name} are not explained yet; texts, sequences and pictures are"
+            f"explain: inputs of {fitted.task.name} are not explained yet; texts, letters and pictures are"
         )
     return _text(fitted, row, encoded, asked)
 
