@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sftlib.models.adapters import LoRA
     from sftlib.models.language.generation import Generation
     from sftlib.models.pretrained import Pretrained
+    from sftlib.selection import Range, compare, cross_validate, search
     from sftlib.tasks import (
         CausalLM,
         ImageClassification,
@@ -52,6 +53,7 @@ __all__ = [
     "MultiLabelClassification",
     "Pretrained",
     "QuestionAnswering",
+    "Range",
     "RelationExtraction",
     "Seq2Seq",
     "TaskDataset",
@@ -60,6 +62,9 @@ __all__ = [
     "TextEmbedding",
     "TextRegression",
     "TokenClassification",
+    "compare",
+    "cross_validate",
+    "search",
     "__version__",
 ]
 
@@ -79,6 +84,7 @@ _HOME = {
     "MultiLabelClassification": "sftlib.tasks",
     "Pretrained": "sftlib.models.pretrained",
     "QuestionAnswering": "sftlib.tasks",
+    "Range": "sftlib.selection",
     "RelationExtraction": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
@@ -87,6 +93,9 @@ _HOME = {
     "TextEmbedding": "sftlib.tasks",
     "TextRegression": "sftlib.tasks",
     "TokenClassification": "sftlib.tasks",
+    "compare": "sftlib.selection",
+    "cross_validate": "sftlib.selection",
+    "search": "sftlib.selection",
 }
 
 

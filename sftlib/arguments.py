@@ -80,7 +80,7 @@ class Arguments:
     tokenizer: Any
     epochs: int
     max_steps: int | None
-    learning_rate: float | None
+    learning_rate: float | str | None
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
@@ -93,6 +93,7 @@ class Arguments:
     dropout: float | None
     freeze: Freeze
     adapter: Any
+    few_shot: bool | str | None
     padding_free: bool | str
     checkpointing: bool | str
     precision: str
@@ -214,8 +215,10 @@ class Arguments:
         return [
             whole_number("epochs", self.epochs, at_least=1),
             self.max_steps is not None and whole_number("max_steps", self.max_steps, at_least=1),
-            self.learning_rate is not None
-            and real_number("learning_rate", self.learning_rate, 0, expected="a finite number of at least 0"),
+            self.learning_rate not in (None, "find")
+            and real_number(
+                "learning_rate", self.learning_rate, 0, expected="a finite number of at least 0, 'find', or None"
+            ),
             whole_number("batch_size", self.batch_size, at_least=1),
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
@@ -238,6 +241,7 @@ class Arguments:
             adapter_problem(self.adapter),
             quantize_problem(self.quantize, adapter=self.adapter, device=self.device),
             self._check_what_is_trained(),
+            self._check_few_shot(),
             one_of_types("inputs", self.inputs, Inputs | None, "such as Text(max_length=256), or None"),
             _switch("padding_free", self.padding_free),
             _switch("checkpointing", self.checkpointing),
@@ -266,6 +270,11 @@ class Arguments:
         if self.adapter is None or self.freeze != BACKBONE:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"
+
+    def _check_few_shot(self) -> str | None:
+        if self.few_shot is None or isinstance(self.few_shot, bool):
+            return None
+        return choice("few_shot", self.few_shot, ["contrast"])
 
     def _check_warmup(self) -> str | None:
         if isinstance(self.warmup, int) and not isinstance(self.warmup, bool):

@@ -27,6 +27,7 @@ CURATED = {
     "MultiLabelClassification",
     "Pretrained",
     "QuestionAnswering",
+    "Range",
     "RelationExtraction",
     "Seq2Seq",
     "TaskDataset",
@@ -36,6 +37,9 @@ CURATED = {
     "TextRegression",
     "TokenClassification",
     "__version__",
+    "compare",
+    "cross_validate",
+    "search",
 }
 HEAVY = (
     "torch",

@@ -6,6 +6,7 @@ transformers, tokenizers and safetensors each raise errors of their own; none of
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -218,3 +219,41 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return f"{said:.300}".rstrip(" .:")
+
+
+def pools_mean(name: str, *, local: bool) -> bool:
+    """Whether a folder of a sentence encoder says that it is read by the mean over its tokens.
+
+    Args:
+        name: a folder, or a model on the hub.
+        local: whether it is a folder.
+    """
+    place = os.path.join(_POOLING, CONFIG)
+    found = os.path.join(name, place) if local else _of_the_hub(name, place)
+    if found is None or not os.path.isfile(found):
+        return False
+    try:
+        with open(found, encoding="utf-8") as file:
+            settings = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and (
+        settings.get("pooling_mode_mean_tokens") is True or settings.get("pooling_mode") == "mean"
+    )
+
+
+def _of_the_hub(name: str, place: str) -> str | None:
+    """Where a file of a model lies that was loaded from the hub; None where it has none."""
+    from transformers.utils import cached_file
+
+    with quiet():
+        return cached_file(  # type: ignore[no-any-return]
+            name,
+            place,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+
+
+_POOLING = "1_Pooling"

@@ -31,6 +31,7 @@ from sftlib.models.opening import (
     open_image_processor,
     open_tokenizer,
     opening,
+    pools_mean,
     quiet,
 )
 from sftlib.models.pretrained import Pretrained
@@ -97,6 +98,11 @@ class ModelSource(ABC):
         """The image processor that belongs to the model, or None."""
         return None
 
+    @property
+    def reads_mean(self) -> bool:
+        """Whether the model was made to be read by the mean over its tokens, as its folder says."""
+        return False
+
     @abstractmethod
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         """A fresh fp32 copy with the head; what the weights do not hold is drawn from ``seed``.
@@ -142,6 +148,11 @@ class PretrainedSource(ModelSource):
             raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the weights are opened as they lie there, and not in fewer bits."""
+        return self._quantize is None and not self._from
+
+    @property
     def name(self) -> str:
         return Path(self._name).name if self._local else self._name
 
@@ -152,6 +163,10 @@ class PretrainedSource(ModelSource):
     def image_processor(self) -> Any:
         self._read_config()
         return open_image_processor(self._name, option="model")
+
+    @property
+    def reads_mean(self) -> bool:
+        return pools_mean(self._name, local=self._local)
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
@@ -264,6 +279,10 @@ class AdaptedSource(ModelSource):
         self._model = model.cpu().eval()
 
     @property
+    def reads_mean(self) -> bool:
+        return self._origin.reads_mean
+
+    @property
     def config(self) -> Any:
         return self._origin.config
 
@@ -282,6 +301,50 @@ class AdaptedSource(ModelSource):
         model = self._origin.build(head, dropout=dropout, seed=seed)
         self.drawn = self._origin.drawn - _copy_weights(self._model, model)
         return model
+
+
+@final
+class HeldSource(ModelSource):
+    """A model that is opened once and copied in memory as often as it is asked for.
+
+    Args:
+        origin: where it comes from.
+    """
+
+    def __init__(self, origin: ModelSource) -> None:
+        self._origin = origin
+        self._asked: tuple[Head, float | None, int] | None = None
+        self._model: nn.Module | None = None
+
+    @property
+    def reads_mean(self) -> bool:
+        return self._origin.reads_mean
+
+    @property
+    def config(self) -> Any:
+        return self._origin.config
+
+    @property
+    def name(self) -> str:
+        return self._origin.name
+
+    def tokenizer(self) -> Any:
+        return self._origin.tokenizer()
+
+    def image_processor(self) -> Any:
+        return self._origin.image_processor()
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        asked = (head, dropout, seed)
+        if self._model is None or self._asked != asked:
+            self._model, self._asked = self._origin.build(head, dropout=dropout, seed=seed), asked
+            self.drawn = self._origin.drawn
+        return copy.deepcopy(self._model)
+
+
+def held(source: ModelSource) -> ModelSource:
+    """The same, its weights kept in memory; as it is where they are there already, or lie in fewer bits."""
+    return HeldSource(source) if isinstance(source, PretrainedSource) and source.is_plain else source
 
 
 def pretraining_of(source: ModelSource) -> str:

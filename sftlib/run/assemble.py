@@ -30,7 +30,8 @@ from sftlib.tasks.plan import Plan
 from sftlib.train.comm import open_comm
 from sftlib.train.plan import Budget, ShuffledPlan
 
-_USUAL_RATE = 5e-5
+#: Peak of the schedule where everything is trained.
+USUAL_RATE = 5e-5
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -76,9 +77,9 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
 
 def learning_rate(arguments: Arguments, model: nn.Module) -> float:
     """The peak of the schedule, as asked or as usual: an adapter, which begins at nothing, wants a higher one."""
-    if arguments.learning_rate is not None:
-        return arguments.learning_rate
-    return _USUAL_RATE if arguments.adapter is None else rate_of_adapters(model)
+    if isinstance(arguments.learning_rate, int | float):
+        return float(arguments.learning_rate)
+    return USUAL_RATE if arguments.adapter is None else rate_of_adapters(model)
 
 
 def plan_of(arguments: Arguments, task: Task, encoded: Encoded) -> Plan:
