@@ -62,10 +62,10 @@ __all__ = [
     "TextEmbedding",
     "TextRegression",
     "TokenClassification",
+    "__version__",
     "compare",
     "cross_validate",
     "search",
-    "__version__",
 ]
 
 _HOME = {

@@ -52,6 +52,7 @@ from sftlib.run.judged import Judged, judged
 from sftlib.run.minutes import Deadline
 from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, Fitting, prepare
+from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
 from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
@@ -220,6 +221,7 @@ class FineTuner:
         train: TaskDataset,
         valid: TaskDataset | None = None,
         *,
+        unlabelled: Any = None,
         minutes: float | None = None,
         callbacks: Sequence[Callback] = (),
         output_dir: str | os.PathLike[str] | None = None,
@@ -232,6 +234,9 @@ class FineTuner:
         Args:
             train: labelled rows.
             valid: labelled rows that are evaluated after each epoch and otherwise only observed.
+            unlabelled: rows without labels, of the same kind: a list of texts, or a `TaskDataset` whose labels are not
+                looked at. They get labels in at most two rounds, of which each is kept only if it is not worse; see
+                `pseudo`.
             minutes: a budget of time for the whole call: the schedule is laid over as many steps as fit, planned after
                 the first five and corrected at each quarter; at most ``epochs``. Plans are records in the history.
             callbacks: see `sftlib.Callback`.
@@ -256,7 +261,7 @@ class FineTuner:
         """
         callbacks = check_callbacks(callbacks)
         started = time.monotonic()
-        raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes)])
+        raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
         task, comm = choose_task(self._arguments, train, valid, callbacks), open_comm()
         call = Call(
             arguments=self._arguments.of(task),
@@ -276,14 +281,21 @@ class FineTuner:
         )
         if self._arguments.few_shot:
             check_few_shot(self._arguments, task)
+        if unlabelled is not None:
+            check_unlabelled(task)
         raced = found_rate(call) if self._arguments.learning_rate == FIND else None
         if raced is not None:
             call = replace(call, arguments=replace(call.arguments, learning_rate=raced.rate))
-        with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
-            if self._arguments.few_shot:
-                self._fitted = few_shot(call, run)
-            else:
-                self._run(prepare(call, run))
+        if unlabelled is not None:
+            self._fitted = with_unlabelled(
+                call, unlabelled, output_dir=output_dir, resume=resume, save_every=save_every
+            )
+        else:
+            with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
+                if self._arguments.few_shot:
+                    self._fitted = few_shot(call, run)
+                else:
+                    self._run(prepare(call, run))
         if raced is not None:
             self._fitted = replace(self._ready("fit"), decided={**self._ready("fit").decided, **raced.to_dict()})
         return self
@@ -607,6 +619,11 @@ class FineTuner:
         return dict(self._ready("settings").settings)
 
     @property
+    def pseudo(self) -> Pseudo | None:
+        """What became of ``fit(unlabelled=...)``: rounds, and every pseudo-label; None where there was no such thing."""
+        return self._ready("pseudo").decided.get("pseudo")
+
+    @property
     def decided(self) -> dict[str, Any]:
         """What the last ``fit`` decided on the way, and by which numbers; empty where nothing was left to decide.
 
@@ -625,16 +642,17 @@ class FineTuner:
         pretrained, name = self._arguments.pretrained, self._source.name
         return f"FineTuner({', '.join([repr(replace(pretrained, name=name) if pretrained else name), *shown])})"
 
-    def _problems_of_time(self, minutes: object) -> list[Problem]:
+    def _problems_of_time(self, minutes: object, unlabelled: object) -> list[Problem]:
         if minutes is None:
             return []
         given = [name for name in ("max_steps", "few_shot") if getattr(self._arguments, name)]
         if self._arguments.learning_rate == FIND:
             given.append("learning_rate='find'")
+        if unlabelled is not None:
+            given.append("unlabelled=")
         return [
             above_zero("minutes", minutes, otherwise="None for no limit"),
-            bool(given)
-            and f"minutes={minutes!r:.40} and {given[0]}: both say how many steps there are; give one of them",
+            bool(given) and f"minutes={minutes!r:.40} and {given[0]}: a run takes one of them, not both",
         ]
 
     def _deep(self) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class _Learner:
             facts: where to write what was found.
         """
         train = self.call.train
-        first, second = _halves(target, self.call.arguments.seed)
+        first, second = halves(target, self.call.arguments.seed)
         if not len(second):
             return True  # no label has a second row: there is nothing to look at
         taught = self.taught(train.select(first), RunInMemory(), whole=False)
@@ -249,7 +249,7 @@ def _inputs(train: TaskDataset) -> list[dict[str, Any]]:
     return [{role: row[role] for role in train.inputs} for row in train[:3]]
 
 
-def _halves(target: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def halves(target: NDArray[Any], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions of half of the rows of each label, and of the others; a label with one row has it in the first."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0x68616C76], dtype=np.uint64)))
     first, second = [], []

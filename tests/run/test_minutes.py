@@ -80,7 +80,7 @@ def test_real_seconds() -> None:
     [
         ({}, 0, "minutes=0: expected a finite number above 0"),
         ({}, "ten", "minutes='ten'"),
-        ({"max_steps": 3}, 1, "both say how many steps"),
+        ({"max_steps": 3}, 1, "one of them, not both"),
         ({}, 1e-9, "leaves no time for a step"),
     ],
 )
