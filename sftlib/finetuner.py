@@ -620,7 +620,7 @@ class FineTuner:
 
     @property
     def pseudo(self) -> Pseudo | None:
-        """What became of ``fit(unlabelled=...)``: rounds, and every pseudo-label; None where there was no such thing."""
+        """What became of ``fit(unlabelled=...)``: rounds, and every pseudo-label; None without such rows."""
         return self._ready("pseudo").decided.get("pseudo")
 
     @property

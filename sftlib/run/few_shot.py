@@ -39,7 +39,7 @@ from sftlib.tasks.contrast import Contrast
 from sftlib.tasks.single_label import OneLabelTask
 
 _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-_USUAL_STRENGTH = 10.0
+_USUAL_STRENGTH = 30.0
 _SMALL = 20_000  # rows times labels up to which the strength is chosen by trying
 _FEWEST_STEPS, _MOST_STEPS = 40, 160
 _BATCH, _LARGEST_BATCH = 32, 192

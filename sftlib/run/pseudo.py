@@ -236,8 +236,8 @@ def check_unlabelled(task: object) -> None:
     """
     if not isinstance(task, OneLabelTask) or "text" not in task.reads:
         raise OptionError(
-            f"unlabelled= helps where each text has one label (text-classification), not in {getattr(task, 'name', task)}"
-            "; adapt(texts) lets the model learn from unlabelled texts for any task"
+            f"unlabelled= helps where each text has one label (text-classification), and the task is "
+            f"{getattr(task, 'name', task)}; adapt(texts) lets the model learn from unlabelled texts for any task"
         )
 
 
