@@ -37,6 +37,9 @@ from sftlib.train.schedules import SCHEDULES
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
 
+#: Options that are recipes: runs around the run; and what they are for a run by itself.
+RECIPES: Mapping[str, Any] = {"few_shot": None}
+
 #: Shorthands of fields of ``inputs``.
 _OF_INPUTS = ("tokenizer", "max_length")
 
@@ -274,7 +277,9 @@ class Arguments:
     def _check_few_shot(self) -> str | None:
         if self.few_shot is None or isinstance(self.few_shot, bool):
             return None
-        return choice("few_shot", self.few_shot, ["contrast"])
+        if self.few_shot == "contrast":
+            return None
+        return f"few_shot={self.few_shot!r:.60}: expected True, False or 'contrast'"
 
     def _check_warmup(self) -> str | None:
         if isinstance(self.warmup, int) and not isinstance(self.warmup, bool):
@@ -292,6 +297,16 @@ class Arguments:
         given = self.early_stopping
         metric = given if isinstance(given, str) else "loss"
         return f"EarlyStopping({metric!r}, patience=2), or None"
+
+
+def without_recipes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What to change in options so that a run is one run: no recipe, no race for the learning rate.
+
+    Example:
+        >>> without_recipes({"learning_rate": "find"}), without_recipes({"learning_rate": 1e-4})
+        ({'few_shot': None, 'learning_rate': None}, {'few_shot': None})
+    """
+    return {**RECIPES, **({"learning_rate": None} if options["learning_rate"] == "find" else {})}
 
 
 def own_options(value: Task | Inputs) -> tuple[str, ...]:

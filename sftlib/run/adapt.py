@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sftlib.arguments import OF_TASK
+from sftlib.arguments import OF_TASK, RECIPES
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MEANWHILE: Mapping[str, Any] = {
     **dict.fromkeys(("freeze", "adapter", "metrics", "early_stopping", "keep_best")),
     **OF_TASK,
+    **RECIPES,
 }
 
 

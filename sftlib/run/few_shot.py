@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any, final
 
 import numpy as np
@@ -25,6 +27,7 @@ from tqdm.auto import tqdm
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
+from sftlib.data.problems import listed
 from sftlib.encoders.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.models.frozen.freezing import BACKBONE
@@ -44,6 +47,7 @@ _SMALL = 20_000  # rows times labels up to which the strength is chosen by tryin
 _FEWEST_STEPS, _MOST_STEPS = 40, 160
 _BATCH, _LARGEST_BATCH = 32, 192
 _LOOKS = 8  # how often a row is seen
+_MANY = 1_000  # rows a label
 
 Floats = NDArray[np.float64]
 
@@ -149,7 +153,8 @@ class _Learner:
         recipe = Recipe.of(call.arguments, len(call.train), len(names))
         arguments = replace(call.arguments, max_steps=recipe.steps, batch_size=recipe.batch_size)
         task = Contrast(inner=call.task)
-        if call.source.reads_mean:
+        # An adapter's folder holds no layer of the model's own, so there its head reads what it always does.
+        if call.source.reads_mean and call.arguments.adapter is None:
             model = call.task.build(call.source, dropout=arguments.dropout, seed=arguments.seed)
             task = replace(task, mean=can_read_mean(model))
         return cls(replace(call, arguments=arguments, task=task, valid=None), task)
@@ -213,6 +218,12 @@ def _tell(call: Call, facts: dict[str, Any]) -> None:
             f"few_shot: taught by half of the rows, right on {facts['right_after']} of {facts['looked_at']} others; "
             f"as it was, on {facts['right_before']}"
         )
+    counts = Counter(call.train.column("label"))
+    single, usual = [label for label, count in counts.items() if count == 1], median(counts.values())
+    if single:
+        tqdm.write(f"few_shot: {listed(single, 5)}: one row each, so no pair of the same label")
+    if usual > _MANY:
+        tqdm.write(f"few_shot: {usual:,.0f} rows a label; the plain run is as good and simpler")
     kept = "the body is taught by pairs" if facts["kept"] == "tuned" else "the body stays as it was, its head is fitted"
     tqdm.write(f"few_shot: {kept}; {counted(len(call.train), 'row')}")
 

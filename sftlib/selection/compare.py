@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
+from sftlib.arguments import without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError, SftlibError
 from sftlib.finetuner import FineTuner
@@ -27,7 +28,7 @@ from sftlib.selection.folds import Fold, Groups, check_folds, group_names, make_
 from sftlib.selection.heads import fitted, is_estimator, predictions, suits, usual_baseline, usual_head
 from sftlib.selection.paired import Difference, Scores, has_rows
 from sftlib.selection.tables import Table, ends, frame
-from sftlib.selection.trial import Question, question_of, run_trial
+from sftlib.selection.trial import WATCHING, Question, question_of, run_trial
 from sftlib.support.checking import above_zero, checked, raise_together, true_or_false, whole_number
 from sftlib.support.display import counted
 
@@ -461,9 +462,9 @@ class _Board:
         """Sizes, and how fast training is: a few steps, on as many rows as they take."""
         rows = min(len(self._data), _STEPS * tuner.get_params(deep=False)["batch_size"])
         part = self._data if rows == len(self._data) else self._data.select(self._folds[0].train[:rows])
-        watch = {"keep_best": None, "early_stopping": None, "max_steps": _STEPS}
+        options = tuner.get_params(deep=False)
         begun = time.perf_counter()
-        timed = tuner.clone().set_params(**watch)
+        timed = tuner.clone().set_params(**WATCHING, **without_recipes(options), max_steps=_STEPS)
         try:
             timed.fit(part, progress=False)
         except SftlibError:  # such as rows of one label alone among the first

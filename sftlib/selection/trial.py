@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from sftlib.arguments import Arguments
+from sftlib.arguments import Arguments, without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.finetuner import FineTuner
@@ -83,6 +83,9 @@ def question_of(
     arguments = Arguments(**options)
     task = choose_task(arguments, train, judged)
     raise_together([one_of_types("metric", metric, str | None, "the name of a metric, such as 'accuracy', or None")])
+    looked_at = watched(tuner)
+    if looked_at is not None:
+        task.metrics([looked_at])  # a name that is none is refused here, not in the middle of a fold
     names = metric_names(arguments, task)
     plain = [name for name in names if isinstance(name, str)]
     chosen = metric or next((name for name in plain if name != "loss"), "loss")
@@ -195,5 +198,6 @@ def sharing(tuner: FineTuner, data: TaskDataset) -> FineTuner:
 
 def share_frozen(tuner: FineTuner, data: TaskDataset) -> None:
     """Have what is frozen computed for all rows, in one order, so that no result depends on which trial came first."""
-    if tuner.get_params(deep=False)["freeze"] is not None:
-        tuner.clone().set_params(**WATCHING, max_steps=1).fit(data, progress=False)
+    options = tuner.get_params(deep=False)
+    if options["freeze"] is not None:
+        tuner.clone().set_params(**WATCHING, **without_recipes(options), max_steps=1).fit(data, progress=False)

@@ -175,6 +175,22 @@ def test_a_killed_run_goes_on_to_the_bit(encoder_folder: str, tmp_path: Path) ->
     assert all(torch.equal(a, b) for a, b in zip(found.model.parameters(), whole.model.parameters(), strict=True))
 
 
+def test_an_adapter_is_taught_and_its_folder_opens_on_its_base(encoder_folder: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    data = reviews(24)
+    learned = FineTuner(encoder_folder, few_shot="contrast", adapter="lora", max_steps=3).fit(data, progress=False)
+    learned.save(tmp_path / "saved")
+    assert FineTuner.load(tmp_path / "saved", model=encoder_folder).predict(data) == learned.predict(data)
+    merged = [one.probability for one in learned.merge().predict(data)]
+    assert merged == pytest.approx([one.probability for one in learned.predict(data)], abs=1e-3)
+
+
+def test_checks_before_a_run_look_at_a_run_by_itself(encoder_folder: str) -> None:
+    learner = FineTuner(encoder_folder, few_shot=True, learning_rate="find", max_steps=4)
+    assert learner.self_check(reviews(24)).holds
+    assert learner.plan(reviews(24)).ways
+
+
 def test_pairs_by_hand() -> None:
     data = TaskDataset({"text": list("abcd"), "label": [0, 0, 1, 1]})
     task = Contrast(inner=__import__("sftlib").TextClassification().learned_from(data))
@@ -198,7 +214,7 @@ def test_batches_are_balanced_and_show_labels_twice_where_they_are_many() -> Non
 @pytest.mark.parametrize(
     ("options", "data", "expected"),
     [
-        ({"few_shot": "contrastive"}, None, "did you mean 'contrast'"),
+        ({"few_shot": "contrastive"}, None, "expected True, False or 'contrast'"),
         ({"few_shot": 3}, None, "few_shot=3"),
         ({"few_shot": True}, numbers(), "needs one label a row"),
         ({"few_shot": True, "keep_best": "accuracy"}, reviews(), "keep_best"),

@@ -143,6 +143,7 @@ def test_a_list_of_maps() -> None:
         ({"epochs": [3, 3]}, "comes twice"),
         ({"learning_rate": Range(1e-5, 1e-3, log=True)}, "say how many to try, with trials="),
         ({"task__stride": [3]}, "has no option 'stride'"),
+        ({"keep_best": ["accuracyy"]}, "did you mean 'accuracy'"),
     ],
 )
 def test_bad_options_are_refused_before_any_training(options: Any, expected: str, monkeypatch: Any) -> None:
