@@ -67,6 +67,9 @@ def _read(model: Any) -> nn.Linear | None:
 def _averaging(like: nn.Module) -> nn.Module:
     """A layer that puts the mean over the tokens in the place of each."""
     layer: Any = copy.deepcopy(like)
+    for own, original in zip(layer.modules(), like.modules(), strict=True):
+        if hasattr(original, "config"):
+            own.config = original.config  # the model's: how attention is computed is written there, and changes
     attention, output = layer.attention.self, layer.attention.output
     width = output.dense.out_features
     with torch.no_grad():

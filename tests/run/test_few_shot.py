@@ -50,6 +50,17 @@ def test_reading_the_mean_is_the_mean_of_the_tokens_normalised(family: str) -> N
     assert model(**batch).logits.tolist() == [[0.5, -0.5]] * 2
 
 
+def test_a_row_is_read_the_same_alone_and_beside_others_also_while_the_body_learns(encoder_folder: str) -> None:
+    """The layer that averages must attend within its row in every layout: rows lie end to end while they are learned."""
+    data = reviews(16)
+    options: dict[str, Any] = {"few_shot": "contrast", "max_steps": 3, "precision": "fp32", "dropout": 0.0}
+    losses = [
+        [r["loss"] for r in FineTuner(encoder_folder, **options, padding_free=flat).fit(data, progress=False).history]
+        for flat in (True, False)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("family", ["electra", "distilbert", "mpnet", "gpt2"])
 def test_models_that_cannot_read_the_mean_are_left_as_they_are(family: str) -> None:
     assert not can_read_mean(tiny_model(family))
