@@ -244,10 +244,10 @@ def pools_mean(name: str, *, local: bool) -> bool:
 
 def _of_the_hub(name: str, place: str) -> str | None:
     """Where a file of a model lies that was loaded from the hub; None where it has none."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     with quiet():
-        return cached_file(  # type: ignore[no-any-return]
+        return cached_file(
             name,
             place,
             _raise_exceptions_for_gated_repo=False,

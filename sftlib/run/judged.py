@@ -26,7 +26,7 @@ class Judged(NamedTuple):
     metrics: Metrics
     predictions: list[Any]
     loss_sum: float
-    count: float
+    count: float  # type: ignore[assignment]  # `tuple.count` is of no use here
 
 
 def judged(

@@ -193,7 +193,7 @@ def compare(
     models: Sequence[Any],
     data: TaskDataset,
     *,
-    folds: int = 5,
+    folds: int | str = 5,
     finalists: int = 3,
     baseline: Any = "tf-idf",
     groups: Groups = None,
