@@ -51,7 +51,7 @@ def test_reading_the_mean_is_the_mean_of_the_tokens_normalised(family: str) -> N
 
 
 def test_a_row_is_read_the_same_alone_and_beside_others_also_while_the_body_learns(encoder_folder: str) -> None:
-    """The layer that averages must attend within its row in every layout: rows lie end to end while they are learned."""
+    """The layer that averages attends within its row in every layout: rows lie end to end while they are learned."""
     data = reviews(16)
     options: dict[str, Any] = {"few_shot": "contrast", "max_steps": 3, "precision": "fp32", "dropout": 0.0}
     losses = [
