@@ -13,7 +13,9 @@ from sftlib._version import __version__
 
 if TYPE_CHECKING:
     from sftlib.data import DataReport, TaskDataset
+    from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
+    from sftlib.encoders.sequence.inputs import Sequence
     from sftlib.encoders.text.inputs import Text
     from sftlib.finetuner import FineTuner
     from sftlib.metrics import Metrics
@@ -22,13 +24,22 @@ if TYPE_CHECKING:
     from sftlib.models.pretrained import Pretrained
     from sftlib.selection import Range, compare, cross_validate, search
     from sftlib.tasks import (
+        AudioClassification,
         CausalLM,
         ImageClassification,
+        ImageEmbedding,
+        ImageRegression,
         MaskedLM,
         MultiLabelClassification,
+        MultiLabelImageClassification,
+        MultiLabelSequenceClassification,
         QuestionAnswering,
         RelationExtraction,
+        ResidueClassification,
         Seq2Seq,
+        SequenceClassification,
+        SequenceRegression,
+        SpeechRecognition,
         TextClassification,
         TextEmbedding,
         TextRegression,
@@ -38,6 +49,8 @@ if TYPE_CHECKING:
     from sftlib.train.history import History
 
 __all__ = [
+    "Audio",
+    "AudioClassification",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -47,15 +60,24 @@ __all__ = [
     "History",
     "Image",
     "ImageClassification",
+    "ImageEmbedding",
+    "ImageRegression",
     "LoRA",
     "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
+    "MultiLabelImageClassification",
+    "MultiLabelSequenceClassification",
     "Pretrained",
     "QuestionAnswering",
     "Range",
     "RelationExtraction",
+    "ResidueClassification",
     "Seq2Seq",
+    "Sequence",
+    "SequenceClassification",
+    "SequenceRegression",
+    "SpeechRecognition",
     "TaskDataset",
     "Text",
     "TextClassification",
@@ -69,6 +91,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Audio": "sftlib.encoders.audio.inputs",
+    "AudioClassification": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -78,15 +102,24 @@ _HOME = {
     "History": "sftlib.train.history",
     "Image": "sftlib.encoders.image.inputs",
     "ImageClassification": "sftlib.tasks",
+    "ImageEmbedding": "sftlib.tasks",
+    "ImageRegression": "sftlib.tasks",
     "LoRA": "sftlib.models.adapters",
     "MaskedLM": "sftlib.tasks",
     "Metrics": "sftlib.metrics",
     "MultiLabelClassification": "sftlib.tasks",
+    "MultiLabelSequenceClassification": "sftlib.tasks",
+    "MultiLabelImageClassification": "sftlib.tasks",
     "Pretrained": "sftlib.models.pretrained",
     "QuestionAnswering": "sftlib.tasks",
     "Range": "sftlib.selection",
     "RelationExtraction": "sftlib.tasks",
+    "ResidueClassification": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
+    "Sequence": "sftlib.encoders.sequence.inputs",
+    "SequenceClassification": "sftlib.tasks",
+    "SequenceRegression": "sftlib.tasks",
+    "SpeechRecognition": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",

@@ -17,6 +17,7 @@ from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
 from sftlib.models.pretrained import Pretrained
+from sftlib.models.sources import NEW
 from sftlib.support.checking import (
     above_zero,
     choice,
@@ -41,7 +42,7 @@ PLACES = ("cache_dir",)
 RECIPES: Mapping[str, Any] = {"few_shot": None}
 
 #: Shorthands of fields of ``inputs``.
-_OF_INPUTS = ("tokenizer", "max_length")
+OF_INPUTS = ("tokenizer", "max_length")
 
 #: Shorthands of fields of ``task``, and what they are when they are not given.
 OF_TASK: Mapping[str, Any] = {"class_weights": None, "label_smoothing": 0.0}
@@ -185,7 +186,7 @@ class Arguments:
         Raises:
             OptionError: inputs of another kind, a shorthand that they do not have, or one that is given twice.
         """
-        kind, given = task.inputs, {name: getattr(self, name) for name in _OF_INPUTS}
+        kind, given = task.inputs, {name: getattr(self, name) for name in OF_INPUTS}
         given = {name: value for name, value in given.items() if value is not None}
         known = {item.name for item in fields(kind)}
         asked = kind() if self.inputs is None else self.inputs
@@ -268,6 +269,10 @@ class Arguments:
         return choice("task", given, [task.name for task in TASKS])
 
     def _check_what_is_trained(self) -> str | None:
+        if isinstance(self.model, str) and self.model == NEW and (self.adapter is not None or self.freeze is not None):
+            return (
+                f"model={NEW!r}: nothing in it was trained yet, so all of it has to be: leave adapter= and freeze= out"
+            )
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
         if self.adapter is None or self.freeze != BACKBONE:

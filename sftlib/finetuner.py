@@ -91,8 +91,9 @@ class FineTuner:
         tokenizer: short for ``Text(tokenizer=...)``: a transformers tokenizer, or the folder or name of one.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
-        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of the model;
-            ``"find"`` for a race of five rates around it in short runs, which takes half as long as the run again.
+        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of the model,
+            where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"`` for a race of five rates around it in
+            short runs, which takes half as long as the run again.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.
@@ -262,7 +263,7 @@ class FineTuner:
         callbacks = check_callbacks(callbacks)
         started = time.monotonic()
         raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
-        task, comm = choose_task(self._arguments, train, valid, callbacks), open_comm()
+        task, comm = self._chosen(train, valid, callbacks), open_comm()
         call = Call(
             arguments=self._arguments.of(task),
             source=self._source,
@@ -366,7 +367,7 @@ class FineTuner:
             OptionError: options that do not go with the data or the model.
             ArtifactError: a model or a tokenizer that cannot be opened.
         """
-        fitted = self._fitted_for(choose_task(self._arguments, train, valid))
+        fitted = self._fitted_for(self._chosen(train, valid))
         return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
 
     # Use.
@@ -449,7 +450,7 @@ class FineTuner:
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
         fitted = self._ready("predict")
-        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs)
+        one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []
@@ -478,7 +479,7 @@ class FineTuner:
         require_labelled(data, "preview", self.task)
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
-        fitted = self._fitted_for(choose_task(self._arguments, data, None))
+        fitted = self._fitted_for(self._chosen(data, None))
         return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder))
 
     @checked
@@ -557,7 +558,11 @@ class FineTuner:
         contents = artifact.load(path, model=model)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         with artifact.refusing(path):
-            given = {"model": os.fspath(path)} if model is None else {"model": model, **contents.encoder.given}
+            given = (
+                {"model": os.fspath(path), **contents.encoder.reopened}
+                if model is None
+                else {"model": model, **contents.encoder.given}
+            )
             tuner = cls(**{**options, **given, "adapter": contents.adapter})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner
@@ -667,6 +672,11 @@ class FineTuner:
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._fitted = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
+
+    def _chosen(self, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()) -> Task:
+        """The task for this data, as the model learns it."""
+        task = choose_task(self._arguments, train, valid, callbacks)
+        return task.beside(self._source, self._arguments.reading(task))
 
     def _fitted_for(self, task: Task) -> Fitted:
         """What was fitted for this very task; else what `fit` would begin with."""

@@ -30,7 +30,18 @@ LAYERS: dict[str, set[str]] = {
     "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
 }
 # What tasks have in common; a task never imports another.
-_OF_A_KIND = {"image.pictures", "text.texts", "text.writing"}
+_OF_A_KIND = {
+    "audio.by_frames",
+    "audio.by_tokens",
+    "audio.sounds",
+    "audio.transcript",
+    "identities",
+    "image.pictures",
+    "sequence.letters",
+    "sequence.targets",
+    "text.texts",
+    "text.writing",
+}
 TASK_SHARED = {"base", "plan", "labels", "earlier", "vector", "single_label", "multi_label", "regression", *_OF_A_KIND}
 TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the tasks
 
@@ -44,7 +55,7 @@ EVERYWHERE = ("",)
 LIGHT = ("errors.py", "support/", "data/", "metrics/")
 INSIDE_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
-    **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
+    **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL", "rdkit", "soundfile"), EVERYWHERE),
     "torch": LIGHT,
 }
 

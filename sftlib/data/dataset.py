@@ -8,17 +8,19 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from sftlib.data.alphabets import ALPHABETS
 from sftlib.data.columns import Nothing, joined
 from sftlib.data.files.tables import from_mappings, open_rows
 from sftlib.data.from_files import FromFiles
 from sftlib.data.kinds.base import Label, is_missing, kind_of
 from sftlib.data.kinds.label_names import check_label_names, holds, union
+from sftlib.data.kinds.sequences import SequenceRole
 from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.look.duplicates import Inputs
 from sftlib.data.look.report import DataReport, check_other, comparable
 from sftlib.data.plain import plain_json
 from sftlib.data.problems import Findings, brief, raise_findings
-from sftlib.data.roles.resolve import resolve
+from sftlib.data.roles.resolve import Assignment, resolve
 from sftlib.data.roles.schemas import roles_of
 from sftlib.data.rows import Row, Rows
 from sftlib.data.splitting import (
@@ -29,12 +31,17 @@ from sftlib.data.splitting import (
     keys,
     numbered,
     sides,
+    sides_of_uneven,
     strata_of_groups,
     united,
 )
 from sftlib.data.store import Store, build
+from sftlib.data.targets import gathered
 from sftlib.errors import DataError, OptionError
 from sftlib.support.checking import checked, choice, raise_together
+
+#: What `TaskDataset.split` groups molecules by.
+SCAFFOLD = "scaffold"
 
 
 @final
@@ -50,8 +57,10 @@ class TaskDataset(FromFiles):
         on_invalid: what becomes of rows with a value that its role cannot use (missing, of another type, a label
             that is not in ``label_names``): an ``"error"`` that names them, or ``"drop"``, and the logger ``sftlib``
             says how many they were and which.
-        **roles: role = name of its column. A role whose column bears the role's own name may be left out;
-            ``role=None`` says that the role is not there, whatever the columns are called.
+        alphabet: of sequences: ``"dna"``, ``"rna"``, ``"protein"`` or ``"smiles"``; told by the column when left out.
+        strand: ``"both"`` where a sequence is the same as its other strand, to splits and reports; else ``"single"``.
+        **roles: role = name of its column, of ``targets`` a list of names. A role whose column bears its own name may
+            be left out; ``role=None`` says that the role is not there, whatever the columns are called.
 
     Raises:
         OptionError: no such task, or label names that cannot be.
@@ -76,12 +85,16 @@ class TaskDataset(FromFiles):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        alphabet: str | None = None,
+        strand: str = "single",
+        **roles: str | Sequence[str] | None,
     ) -> None:
-        raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
-        table = open_rows(rows)
+        raise_together([choice("on_invalid", on_invalid, ("error", "drop")), *_wrong_alphabet(alphabet, strand)])
+        table, columns, task = gathered(open_rows(rows), roles, task)
         names = check_label_names(label_names)
-        assignment = resolve(tuple(table.columns), roles, task=task, options=table.options)
+        assignment = resolve(tuple(table.columns), columns, task=task, options=table.options)
+        if alphabet is not None or strand != "single":
+            assignment = _in_alphabet(assignment, alphabet, strand)
         store, names = build(table, assignment, names, drop_invalid=on_invalid == "drop")
         Rows.__init__(self, store, np.arange(store.rows, dtype=np.int64), names)
 
@@ -176,7 +189,9 @@ class TaskDataset(FromFiles):
             stratify: spread every class evenly over the sides (where a row has one class). Rows that ``by`` holds
                 together count as their class if they have one in common.
             by: what else stays on one side: rows with one value of a role or of another column, such as ``"label"``
-                (so that each side has classes of its own) or ``"speaker"``; or with one value of a function of the row.
+                (so that each side has classes of its own) or ``"speaker"``; with one value of a function of the row; or
+                ``"scaffold"`` (where no column bears that name): molecules with the same rings, by rdkit. Scaffolds
+                that are too large for the smaller sides go to the largest.
 
         Returns:
             One data set per share, its size right to within one group of rows that stay together.
@@ -199,7 +214,8 @@ class TaskDataset(FromFiles):
         if by is not None:
             groups = united(groups, self._groups(by))
             strata = strata_of_groups(groups, strata)
-        parts = sides(groups, strata, fractions, seed=seed)
+        cut = sides_of_uneven if self._is_scaffold(by) else sides
+        parts = cut(groups, strata, fractions, seed=seed)
         empty = [str(number) for number, part in enumerate(parts, 1) if not len(part)]
         if empty:
             what = "distinct inputs" if by is None else "groups that stay together"
@@ -216,7 +232,11 @@ class TaskDataset(FromFiles):
                 f"split(by={brief(by)}): expected a role, the name of a column, or a function that takes a row"
             )
         where = f"split(by={by!r})" if isinstance(by, str) else "split(by=...)"
-        values = self._identities([by])[by] if isinstance(by, str) else map(by, self)
+        values: Iterable[Any]
+        if self._is_scaffold(by):
+            values = self._scaffolds()
+        else:
+            values = self._identities([by])[by] if isinstance(by, str) else map(by, self)
         findings, found = Findings(), bytearray()
         for row, value in enumerate(values):
             if is_missing(value):
@@ -228,6 +248,28 @@ class TaskDataset(FromFiles):
                 findings.add(row, f"{kind_of(value)} that cannot name a group", None, "give strings or numbers")
         raise_findings([(where, False, findings)])
         return numbered(as_keys(found))
+
+    def _is_scaffold(self, by: object) -> bool:
+        return isinstance(by, str) and by == SCAFFOLD and SCAFFOLD not in self.columns
+
+    def _scaffolds(self) -> Iterable[object]:
+        """The scaffold of the molecule in each row.
+
+        Raises:
+            DataError: the rows hold no molecules.
+        """
+        found = [(role, kind) for role, kind in self.kinds.items() if isinstance(kind, SequenceRole)]
+        if not found:
+            raise DataError(
+                f"split(by={SCAFFOLD!r}): the data set has no role {SCAFFOLD!r}, and no sequences to work one out of"
+            )
+        ((role, kind), *_) = found
+        if kind.alphabet is not None and kind.alphabet.name != "smiles":
+            raise DataError(
+                f"split(by={SCAFFOLD!r}): the role {role!r} holds {kind.alphabet.title}, and only molecules have "
+                "scaffolds; if it holds molecules, say so with TaskDataset(..., alphabet='smiles')"
+            )
+        return map(kind.scaffold_of, self.view(role))
 
     def _strata(self) -> Index:
         """What a split spreads evenly: the number of the label, where a row has exactly one."""
@@ -286,6 +328,26 @@ class TaskDataset(FromFiles):
             DataError: ``other`` has other inputs.
         """
         return DataReport.of(self, other, other_name=other_name)
+
+
+def _wrong_alphabet(alphabet: object, strand: object) -> Iterable[str | None]:
+    yield None if alphabet is None else choice("alphabet", alphabet, ALPHABETS)
+    yield choice("strand", strand, ("single", "both"))
+
+
+def _in_alphabet(assignment: Assignment, alphabet: str | None, strand: str) -> Assignment:
+    """The same, its sequences of this alphabet.
+
+    Raises:
+        OptionError: there are no sequences.
+    """
+    found = [role for role, kind in assignment.kinds.items() if isinstance(kind, SequenceRole)]
+    if not found:
+        raise OptionError(
+            f"alphabet={alphabet!r}, strand={strand!r}: they are of the role 'sequence', and there is none"
+        )
+    kinds = {role: SequenceRole(alphabet, strand) if role in found else kind for role, kind in assignment.kinds.items()}
+    return replace(assignment, kinds=kinds)
 
 
 def _check_function(method: str, function: object) -> None:

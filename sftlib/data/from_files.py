@@ -9,10 +9,11 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Self, overload
 
-from sftlib.data.files import folders, readers
+from sftlib.data.files import biology, folders, readers
 from sftlib.data.files.conll import read_conll
 from sftlib.data.files.instructions import read_alpaca, read_sharegpt
 from sftlib.data.files.json import read_json
+from sftlib.data.files.manifests import read_manifest
 from sftlib.data.files.squad import read_squad
 from sftlib.data.kinds.base import Label
 from sftlib.data.kinds.label_names import union
@@ -32,7 +33,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> None:
         """As for `TaskDataset`."""
 
@@ -47,7 +48,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         r"""Rows of a CSV file with a header.
 
@@ -79,7 +80,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
 
@@ -97,7 +98,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
 
@@ -119,7 +120,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
 
@@ -151,7 +152,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self: ...
     @overload
     @classmethod
@@ -164,7 +165,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> tuple[Self, ...]: ...
     @classmethod
     @checked
@@ -177,13 +178,14 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self | tuple[Self, ...]:
-        """One folder per class, of pictures or of ``.txt`` files: one file a row, in sorted order.
+        """One folder per class, of pictures, of sounds or of ``.txt`` files: one file a row, in sorted order.
 
-        The columns are ``image`` (a path) or ``text``, ``label`` (the name of the folder) and ``path`` (from the given
-        folder on). Folders inside of a class belong to it. A file is a picture by its suffix or, failing that, by its
-        first bytes; other files are passed over, and the logger ``sftlib`` says how many and which.
+        The columns are ``image`` or ``audio`` (a path) or ``text``, ``label`` (the name of the folder) and ``path``
+        (from the given folder on). Folders inside of a class belong to it. A file is a sound by its suffix, and a
+        picture by its suffix or, failing that, by its first bytes; other files are passed over, and the logger
+        ``sftlib`` says how many and which.
 
         Args:
             path: the folder.
@@ -193,16 +195,16 @@ class FromFiles(Rows):
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
             on_invalid: as for `TaskDataset`.
-            **roles: as for `TaskDataset`; ``image="image"`` or ``text="text"`` says which files are meant where there
-                are both.
+            **roles: as for `TaskDataset`; ``image="image"``, ``audio="audio"`` or ``text="text"`` says which files are
+                meant where there are several kinds.
 
         Raises:
-            DataError: no such folder, no class folders, a class without files, texts that cannot be decoded, pictures
-                that cannot be read, and as for `TaskDataset`.
+            DataError: no such folder, no class folders, a class without files, texts that cannot be decoded,
+                pictures or sounds that cannot be read, and as for `TaskDataset`.
         """
-        role = next((role for role in ("image", "text") if roles.get(role) == role), None)
+        role = next((role for role in folders.FILES if roles.get(role) == role), None)
         if role is None and task in SCHEMAS.tasks:
-            role = next((role for role in ("image", "text") if role in roles_of(task)), None)
+            role = next((role for role in folders.FILES if role in roles_of(task)), None)
         if splits is None:
             tables = [folders.read_folder(path, encoding=encoding, role=role)]
         else:
@@ -215,6 +217,39 @@ class FromFiles(Rows):
 
     @classmethod
     @checked
+    def from_manifest(
+        cls,
+        path: str | PathLike[str],
+        *,
+        encoding: str = "utf-8",
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | None,
+    ) -> Self:
+        """Sounds of a list, one a row: a table, JSON Lines, a folder of Kaldi's, or one of LJSpeech's layout.
+
+        Paths in a list start from its folder. Of JSON Lines in NeMo's layout ``audio_filepath`` is the column
+        ``audio``. A Kaldi folder has the columns ``audio``, ``id`` and, where its files are there, ``text``,
+        ``speaker`` and ``language``; what ``segments`` cuts out is held in memory, and commands in ``wav.scp`` are
+        never run. An LJSpeech folder has ``audio``, ``text``, ``normalized_text`` and ``id``.
+
+        Args:
+            path: a ``.csv``, ``.tsv`` or ``.jsonl`` file, or a folder.
+            encoding: how the bytes of a table spell text.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            DataError: no such file, lines that cannot be used, sounds that cannot be read, and as for `TaskDataset`.
+        """
+        table = read_manifest(path, encoding=encoding)
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+
+    @classmethod
+    @checked
     def from_json(
         cls,
         path: str | PathLike[str],
@@ -222,7 +257,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON file that holds an array of objects, in UTF-8.
 
@@ -244,7 +279,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         r"""Sentences of a file with a word and its tags in each line and an empty line after each sentence.
 
@@ -278,7 +313,7 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Questions of a file in the layout of SQuAD 1.1 or 2.0, one a row, with columns ``id`` and ``title``.
 
@@ -315,3 +350,62 @@ class FromFiles(Rows):
             DataError: no such file, no JSON, another layout, with lines or rows.
         """
         return cls(read_sharegpt(path), task="causal-lm", messages="messages")
+
+    @classmethod
+    @checked
+    def from_fasta(
+        cls,
+        path: str | PathLike[str],
+        *,
+        labels: str | PathLike[str] | None = None,
+        mask: str | PathLike[str] | None = None,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | Sequence[str] | None,
+    ) -> Self:
+        """Sequences of a FASTA file, plain or gzipped, one a row.
+
+        The columns are ``id`` (what stands before the first space of a header), ``description`` (what stands after
+        it), ``sequence``, and whatever a header says as ``name=value``, under the name in small letters:
+        ``>P1 SET=train`` has ``set``.
+
+        Args:
+            path: the file.
+            labels: a second file with what is to be learned of each sequence, by ``id``: FASTA with a label for each
+                letter becomes the column ``residue_labels``; CSV has columns of its own, by its column ``id`` or its
+                first.
+            mask: a file that says of each letter whether it counts, as 1 or 0: the column ``residue_mask``.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            DataError: no such file, lines that are no FASTA (with their numbers), names that stand in one file alone,
+                and as for `TaskDataset`.
+        """
+        table = biology.read_fasta(path, labels=labels, mask=mask)
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+
+    @classmethod
+    @checked
+    def from_sdf(
+        cls,
+        path: str | PathLike[str],
+        *,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | Sequence[str] | None,
+    ) -> Self:
+        """Molecules of an SDF file, plain or gzipped, one a row; needs rdkit, from the extra ``chem``.
+
+        The columns are ``sequence`` (canonical SMILES), ``id`` (the first line of a record) and its properties.
+
+        Raises:
+            MissingExtraError: rdkit is not installed.
+            DataError: no such file, records that are no molecule (with their numbers), and as for `TaskDataset`.
+        """
+        table = biology.read_sdf(path, drop=on_invalid == "drop")
+        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)

@@ -99,7 +99,7 @@ def opened(path: str) -> Iterator[tuple[BufferedReader, os.stat_result]]:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
-            raise UnreadableError(f"{what} instead of the file of a picture", "give the path of a file")
+            raise UnreadableError(f"{what} instead of a file", "give the path of a file")
         stream = open(path, "rb")  # noqa: SIM115 - closed below; only opening may fail here
     except FileNotFoundError:
         raise UnreadableError(NOT_THERE, "mend the path, or drop these rows") from None
@@ -123,7 +123,7 @@ def path_of(value: object, folder: Path | None = None) -> str:
     """
     path = os.fsdecode(os.fspath(value))  # type: ignore[call-overload]
     if "://" in path:
-        mend = "pictures are not fetched: download them first, and give the paths of their files"
+        mend = "nothing is fetched: download the files first, and give their paths"
         raise UnreadableError("an address instead of a path", mend)
     return os.path.abspath(os.path.join(folder or "", os.path.expanduser(path)))
 

@@ -91,9 +91,9 @@ class Rows(ABC):
         return (*self._store.values, *self._store.others)
 
     def asked(self) -> dict[str, Iterator[Any]]:
-        """Input role -> what identifies what a model is given of it when it predicts, in row order."""
+        """Input role -> what tells apart what a model is given of it when it predicts, in row order."""
         kinds = {role: self.kinds[role] for role in self.inputs}
-        return {role: map(kind.identity, map(kind.input_of, self.view(role))) for role, kind in kinds.items()}
+        return {role: map(kind.likeness, map(kind.input_of, self.view(role))) for role, kind in kinds.items()}
 
     def _identities(self, roles: Iterable[str]) -> dict[str, Iterator[Any]]:
         """Role (or other column) -> what identifies its values, in row order."""

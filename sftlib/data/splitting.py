@@ -193,6 +193,31 @@ def sides(inputs: Keys | Index, strata: Index, fractions: Sequence[float], *, se
     return [np.flatnonzero(side_of[groups] == side) for side in range(len(fractions))]
 
 
+def sides_of_uneven(inputs: Keys | Index, strata: Index, fractions: Sequence[float], *, seed: int) -> list[Index]:
+    """As `sides`, for groups of very different sizes: what would fill half of the smallest side goes to the largest.
+
+    So a side that is meant to be small has many groups, as far as the largest side has room.
+    """
+    groups = numbered(inputs)
+    sizes = np.bincount(groups)
+    largest, room = int(np.argmax(fractions)), max(fractions) * len(groups)
+    taken = np.zeros(len(sizes), bool)
+    for group in np.argsort(-sizes, kind="stable").tolist():
+        fits = sizes[taken].sum() + sizes[group] <= room
+        if sizes[group] <= min(fractions) * len(groups) / 2 or len(fractions) < 2:
+            break
+        taken[group] = fits
+    rest, there = np.flatnonzero(~taken[groups]), np.flatnonzero(taken[groups])
+    wanted = np.asarray(fractions, float) * len(groups)
+    wanted[largest] = max(wanted[largest] - len(there), 0.0)
+    if not len(rest):
+        return [there if side == largest else there[:0] for side in range(len(fractions))]
+    parts = sides(groups[rest], strata[rest], list(wanted / wanted.sum()), seed=seed)
+    found = [rest[part] for part in parts]
+    found[largest] = np.sort(np.concatenate([found[largest], there]))
+    return found
+
+
 def _places(members: Sequence[Index], count: int, seed: int) -> npt.NDArray[np.float64]:
     """The place of each group on the line from 0 to 1."""
     generator = np.random.Generator(np.random.Philox(seed))

@@ -80,6 +80,7 @@ def build(
     if names is None and label_role is not None:
         names = table.class_names.get(assignment.columns[label_role])
     taken = {role: _raw(table, column, assignment.kinds[role]) for role, column in assignment.columns.items()}
+    assignment = replace(assignment, kinds={role: kind.fitted(taken[role]) for role, kind in kinds.items()})
     others = dict(table.columns)
     values, fitted, found = _checked(assignment, taken, names)
     bad = np.unique(np.concatenate([findings.rows for _, _, findings in found]))

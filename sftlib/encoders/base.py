@@ -46,6 +46,15 @@ class Inputs(ABC):
             ArtifactError: it cannot be opened.
         """
 
+    def pretraining(self, source: ModelSource, texts: list[str]) -> tuple[Inputs, list[str]]:
+        """How a task of plain texts reads the same inputs, and those inputs as texts.
+
+        Args:
+            source: of the model that is to learn from them.
+            texts: as the user gave them.
+        """
+        return self, texts
+
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, facts: Mapping[str, Any]) -> Encoder:
@@ -118,6 +127,7 @@ class Encoder(ABC):
 
         Raises:
             OptionError: saying what.
+            DataError: with every row.
         """
 
     @abstractmethod
@@ -146,6 +156,17 @@ class Encoder(ABC):
             rows: (B,) row numbers.
             draws: of this epoch; None in evaluation, where nothing is drawn.
         """
+
+    def unread(self, encoded: Encoded, rows: Rows) -> Loaded:
+        """As `load`, of rows of which nothing is looked at any more, since what a model makes of them is known.
+
+        Nothing need be read then; what stands in its place must not pass for a row, should it be looked at after all.
+        """
+        return self.load(encoded, rows, None)
+
+    def still(self) -> Encoder:
+        """The same without drawing, where nobody asked for it: for rows that are then computed once for all epochs."""
+        return self
 
     @abstractmethod
     def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
@@ -224,6 +245,16 @@ class Encoder(ABC):
     @abstractmethod
     def given(self) -> dict[str, Any]:
         """The options of `FineTuner` under which a model that is passed as an object gets this again."""
+
+    @property
+    def reopened(self) -> dict[str, Any]:
+        """The options of `FineTuner` under which a folder that holds this is read as it was; none, for most."""
+        return {}
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens it may hand to a model; None where it hands over something else."""
+        return None
 
     @abstractmethod
     def is_one(self, given: object) -> bool:

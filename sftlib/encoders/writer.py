@@ -42,6 +42,7 @@ class Writer:
         self._shapes: dict[str, tuple[int, ...]] = {}  # of one value, where it is more than a number
         self._filed: dict[str, Filed] = {}
         self._cost: NDArray[np.int64] | None = None
+        self._owners: NDArray[np.int64] | None = None
         for name in (_LENGTHS, _CUT):
             self._arrays[name] = self._growing(name, np.int32)
 
@@ -67,14 +68,17 @@ class Writer:
         self._arrays[_LENGTHS].extend(lengths)
         self._arrays[_CUT].extend(np.zeros(len(lengths), np.int32) if cut is None else cut)
 
-    def refer(self, inputs: Mapping[str, Filed], cost: NDArray[np.int64]) -> None:
+    def refer(
+        self, inputs: Mapping[str, Filed], cost: NDArray[np.int64], *, owners: NDArray[np.int64] | None = None
+    ) -> None:
         """Whole columns that refer to what is decoded later; such columns are never kept in a folder.
 
         Args:
             inputs: name -> (N,) references.
             cost: (N,) what each row takes of a pass.
+            owners: (N,) ascending, the row of the data that each is a part of; each by itself when None.
         """
-        self._filed, self._cost = dict(inputs), cost
+        self._filed, self._cost, self._owners = dict(inputs), cost, owners
 
     def attach(self, *, targets: Mapping[str, Column] | None = None, notes: Mapping[str, Column] | None = None) -> None:
         """Append targets or notes, each by itself: they may be ahead of the inputs of their rows, or behind.
@@ -132,7 +136,9 @@ class Writer:
         """All rows, with the targets and notes that were attached."""
         found = {name: array.done() for name, array in self._arrays.items()}
         self._scratch.release()
-        return Encoded(self._filed, {}, cost=self._cost) if self._filed else _encoded(found, self.facts)
+        if self._filed:
+            return Encoded(self._filed, {}, cost=self._cost, owners=self._owners)
+        return _encoded(found, self.facts)
 
 
 def write_columns(folder: Path, fill: Callable[[Writer], None]) -> None:

@@ -7,7 +7,10 @@
     families.py        the list of families, and which one a set of names and references belongs to
     bound.py           a family with options of its own
     classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
-    retrieval.py       one family each
+    retrieval.py  targets.py  residues.py                                        one family each
+    retrieval.py       speech.py
+                       one family each
+    retrieval.py  verification.py      one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
     numbers.py         a metric function for answers that are a number
@@ -30,9 +33,13 @@ from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.numbers import number_match
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.relations import Relations
+from sftlib.metrics.residues import Residues
 from sftlib.metrics.retrieval import Retrieval
 from sftlib.metrics.spans import Spans
+from sftlib.metrics.speech import Speech
+from sftlib.metrics.targets import TargetClasses, TargetNumbers
 from sftlib.metrics.texts import Texts
+from sftlib.metrics.verification import Verification
 
 __all__ = [
     "Answers",
@@ -45,8 +52,13 @@ __all__ = [
     "MultiLabel",
     "Regression",
     "Relations",
+    "Residues",
     "Retrieval",
     "Spans",
+    "Speech",
+    "TargetClasses",
+    "TargetNumbers",
     "Texts",
+    "Verification",
     "number_match",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -45,6 +45,11 @@ class Family(ABC):
     @abstractmethod
     def accepts(cls, references: Sequence[Any], label_names: Sequence[Label] | None) -> bool:
         """Whether these references are of this family; asked only where metric names leave a choice."""
+
+    @classmethod
+    def names_of(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Every metric that it can compute under options of its own; see `sftlib.metrics.bound`."""
+        return cls.names
 
     @classmethod
     def fits(cls, names: Sequence[str], label_names: Sequence[Label] | None) -> bool:

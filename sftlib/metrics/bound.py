@@ -38,7 +38,7 @@ class Bound:
     @property
     def names(self) -> tuple[str, ...]:
         """Every metric that it can compute."""
-        return self.family.names
+        return self.family.names_of(self.options)
 
     @property
     def without_interval(self) -> frozenset[str]:

@@ -16,6 +16,12 @@ _LOWER = frozenset(
         "ter",
         "error_rate",
         "character_error_rate",
+        "wer",
+        "cer",
+        "wer_normalized",
+        "cer_normalized",
+        "eer",
+        "min_dcf",
     }
 )
 
@@ -27,4 +33,5 @@ def higher_is_better(name: str) -> bool:
         >>> higher_is_better("accuracy"), higher_is_better("loss")
         (True, False)
     """
-    return name not in _LOWER
+    of_a_target = name.startswith(("mse_", "rmse_", "mae_", "hamming_"))  # such as of `sftlib.metrics.targets`
+    return name not in _LOWER and not of_a_target

@@ -27,6 +27,10 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 """Sorted label codes of one row's reference and prediction."""
 
 
+_RANKED = {**{name: name for name in RANKED}, "map": "average_precision"}
+"""Metrics of ranks -> how they are computed; "mean average precision" is what pictures' people call one of them."""
+
+
 class MultiLabel(Family):
     """Exact match, Hamming loss, precision, recall, F1 and ranking metrics of label sets.
 
@@ -35,7 +39,7 @@ class MultiLabel(Family):
 
     ``accuracy`` is ``subset_accuracy``: all labels of a row right. Averages are over all labels in ``label_names``, an
     absent one counting 0, as scikit-learn's of an indicator matrix; ``samples`` averages over rows. ``roc_auc`` and
-    ``average_precision`` are macro averages.
+    ``average_precision`` are macro averages; ``map`` (mean average precision) is another name of the latter.
     """
 
     title = "multi-label classification"
@@ -44,7 +48,7 @@ class MultiLabel(Family):
         "subset_accuracy",
         "hamming",
         *(f"{rate}_{average}" for rate in RATES for average in (*AVERAGES, "samples")),
-        *RANKED,
+        *_RANKED,
     )
 
     def __init__(self, names: Sequence[str], *, label_names: Sequence[Label] | None, keep_rows: bool) -> None:
@@ -55,7 +59,7 @@ class MultiLabel(Family):
         self._scores = Rows()  # truth and scores (N, K), when ranks are asked for
         self._built: Cells | None = None  # from the counts when first read, until they change
         self._keeps_pairs = keep_rows
-        self._needs_scores = [name for name in names if name in RANKED]
+        self._needs_scores = [name for name in names if name in _RANKED]
 
     @classmethod
     def accepts(cls, references: Sequence[Any], label_names: Sequence[Label] | None) -> bool:
@@ -90,15 +94,15 @@ class MultiLabel(Family):
     def value(self, name: str) -> float:
         if not len(self._index):
             return float("nan")  # no label was seen at all
-        return ranked(name, *self._scores.columns) if name in RANKED else self._cells.value(name)
+        return ranked(_RANKED[name], *self._scores.columns) if name in _RANKED else self._cells.value(name)
 
     def resampled(self, name: str, generator: np.random.Generator) -> float:
         if not len(self._index):
             return float("nan")
-        if name in RANKED:
+        if name in _RANKED:
             drawn = generator.integers(0, self.rows, self.rows)
             truth, scores = self._scores.columns
-            return ranked(name, truth[drawn], scores[drawn])
+            return ranked(_RANKED[name], truth[drawn], scores[drawn])
         return self._cells.resampled(generator).value(name)
 
     def pairs(self, index: NDArray[np.int64] | None = None) -> tuple[Any, Any]:

@@ -61,10 +61,10 @@ class Regression(Family):
         return both
 
     def value(self, name: str) -> float:
-        return _value(name, *self.pairs())
+        return value_of_numbers(name, *self.pairs())
 
     def resampled(self, name: str, generator: np.random.Generator) -> float:
-        return _value(name, *self.pairs(generator.integers(0, self.rows, self.rows)))
+        return value_of_numbers(name, *self.pairs(generator.integers(0, self.rows, self.rows)))
 
     def pairs(self, index: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
         """References and predictions: two float64 arrays (N,)."""
@@ -77,7 +77,7 @@ class Regression(Family):
         return draw_scatter(*self.pairs(), axes)
 
 
-def _value(name: str, references: Floats, predictions: Floats) -> float:
+def value_of_numbers(name: str, references: Floats, predictions: Floats) -> float:
     """One metric of two columns (N,)."""
     from scipy.stats import pearsonr, spearmanr  # type: ignore[import-untyped, unused-ignore]
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score

@@ -17,7 +17,7 @@ from sftlib.metrics.labels import SHOWN, Label
 from sftlib.metrics.sums import ExactSum
 
 RANKED = ("roc_auc", "average_precision")
-MEANS = ("log_loss", "brier", "ece")
+MEANS = ("log_loss", "brier", "ece", "top_5_accuracy")
 BINS = 15
 SUM_TOLERANCE = 1e-3  # softmax in half precision is off by less
 
@@ -75,17 +75,20 @@ def ranked(name: str, truth: NDArray[np.bool_], scores: Floats) -> float:
 
 
 class ScoreSums:
-    """Log loss, Brier score and expected calibration error as exact sums.
+    """Log loss, Brier score, expected calibration error and top-5 accuracy as exact sums.
 
     * ``log_loss``: mean of -ln of the probability of the true label, held to [eps, 1 - eps] as scikit-learn does.
     * ``brier``: of two labels the mean of (p - y)² for the positive one, of more the mean of the sum over labels.
     * ``ece``: rows are put in 15 bins of equal width by the probability of the predicted label (bins hold their upper
       edge); the error is Σ over bins of |correct - sum of probabilities| / N (Guo et al. 2017, equation 3).
+    * ``top_5_accuracy``: how often the true label is among the five most probable, of equal ones the last, as
+      scikit-learn's ``top_k_accuracy_score``.
     """
 
     def __init__(self) -> None:
         self.log_loss = ExactSum()
         self.brier = ExactSum()
+        self.top_5_accuracy = ExactSum()
         self.gaps = [ExactSum() for _ in range(BINS)]
 
     def add(self, scores: Floats, references: NDArray[np.int64], predictions: NDArray[np.int64], positive: int) -> None:
@@ -97,6 +100,10 @@ class ScoreSums:
         errors[rows, references] -= 1
         squares = errors[:, positive] ** 2 if scores.shape[1] == 2 else (errors**2).sum(axis=1)
         self.brier.add(squares.tolist())
+        own, places = scores[rows, references][:, None], np.arange(scores.shape[1])
+        ahead = (scores > own) | ((scores == own) & (places > references[:, None]))
+        among = np.where(np.isnan(own[:, 0]), np.nan, ahead.sum(axis=1) < 5)
+        self.top_5_accuracy.add(among.tolist())
         confidence = scores[rows, predictions]
         gaps = (references == predictions) - confidence
         bins = np.clip(np.ceil(np.nan_to_num(confidence) * BINS).astype(np.int64) - 1, 0, BINS - 1)
@@ -115,6 +122,7 @@ class ScoreSums:
         both = ScoreSums()
         both.log_loss = self.log_loss + other.log_loss
         both.brier = self.brier + other.brier
+        both.top_5_accuracy = self.top_5_accuracy + other.top_5_accuracy
         both.gaps = [mine + theirs for mine, theirs in zip(self.gaps, other.gaps, strict=True)]
         return both
 

@@ -292,7 +292,8 @@ class RowDropout(nn.Module):
 class FunctionDropout(TorchFunctionMode):
     """Within this context, plain calls of `torch.nn.functional.dropout` take their masks from ``masks`` too.
 
-    torch hands every call to such a mode, its documented way to see them. Sites are told apart by the order of calls.
+    So does the dropout inside `scaled_dot_product_attention`, which is then written out. torch hands every call to such
+    a mode, its documented way to see them. Sites are told apart by the order of calls.
 
     Args:
         masks: of this run; rows are laid out.
@@ -304,12 +305,37 @@ class FunctionDropout(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer calls of dropout, and let all others through."""
+        if func is nn.functional.scaled_dot_product_attention:
+            written_out = self._attended(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if written_out is None else written_out
         if func is not nn.functional.dropout:
             return func(*args, **(kwargs or {}))
         x, p, training = _dropout_arguments(*args, **(kwargs or {}))
         if not training or p == 0.0 or x.shape[-1] > _WIDEST_WINDOW:
             return func(*args, **(kwargs or {}))
         return self._masks.apply(x, p, _FUNCTION_SITE)
+
+    def _attended(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor | None:
+        """Attention with our dropout of its weights; None where it drops none, or may be left to torch."""
+        if dropout_p == 0.0 or is_causal or enable_gqa or key.shape[-2] > _WIDEST_WINDOW:
+            return None
+        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, -torch.inf)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        weights = torch.softmax(scores, dim=-1).to(value.dtype)
+        return self._masks.apply(weights, dropout_p, _FUNCTION_SITE) @ value
 
 
 def _dropout_arguments(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.feature_extractors import is_extractor, saved_extractor
 from sftlib.models.image_processors import pillow_processor, saved_processor
 from sftlib.support.checking import nearest_folder
 from sftlib.support.extras import require
@@ -99,6 +100,30 @@ def open_image_processor(given: object, *, option: str) -> Any:
     except Exception as error:  # whatever it is that transformers stumbles over
         raise ArtifactError(
             f"{option}={where!r}: no image processor can be opened from there: {first_line(error)}"
+        ) from error
+
+
+def open_feature_extractor(given: object, *, option: str) -> Any:
+    """The feature extractor that a user means: an object, a processor that holds one, or the folder or hub name of one.
+
+    Raises:
+        OptionError: it is something else.
+        ArtifactError: there is none under this name.
+    """
+    inner = getattr(given, "feature_extractor", given)
+    if is_extractor(inner):
+        return inner
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise OptionError(
+            f"{option}={given!r:.60}: expected a feature extractor of transformers, or the folder or name of one"
+        )
+    where = os.path.expanduser(os.fspath(given))
+    try:
+        with quiet():
+            return saved_extractor(where, local=os.path.isdir(where))
+    except Exception as error:  # whatever it is that transformers stumbles over
+        raise ArtifactError(
+            f"{option}={where!r}: no feature extractor can be opened from there: {first_line(error)}"
         ) from error
 
 

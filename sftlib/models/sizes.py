@@ -45,8 +45,10 @@ def parts_of(config: Any) -> list[Any]:
 
 def drops_out(model: nn.Module) -> bool:
     """Whether anything in the model drops out, as far as its modules and its config tell."""
-    rates = dropout_rates(model.config) if hasattr(model, "config") and hasattr(model.config, "to_dict") else {}
-    return any(rates.values()) or any(m.p > 0 for m in model.modules() if isinstance(m, nn.Dropout))
+    config = getattr(model, "config", None)
+    configs = [config, *parts_of(config)] if hasattr(config, "to_dict") else []
+    rates = [rate for part in configs for rate in dropout_rates(part).values()]
+    return any(rates) or any(m.p > 0 for m in model.modules() if isinstance(m, nn.Dropout))
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

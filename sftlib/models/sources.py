@@ -10,8 +10,8 @@ import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -28,6 +28,7 @@ from sftlib.models.opening import (
     found_in,
     looks_like_a_path,
     neighbours,
+    open_feature_extractor,
     open_image_processor,
     open_tokenizer,
     opening,
@@ -36,7 +37,10 @@ from sftlib.models.opening import (
 )
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.sizes import dropout_rates, parts_of
-from sftlib.support.checking import nearest_folder
+from sftlib.support.checking import nearest, nearest_folder, raise_together
+
+#: What asks for a model that nobody has trained, and the longest row it can take unless a longer one is asked for.
+NEW, _POSITIONS = "new:encoder", 512
 
 
 @final
@@ -49,6 +53,7 @@ class Head:
         outputs: width of a new output layer; None where the model brings the one it was trained with.
         problem_type: transformers' name of the problem, stored for its pipelines, where it has one.
         labels: the label of each output as a string; empty when outputs are not classes.
+        more: further fields of a transformers config that the head needs, such as the size of a vocabulary.
         advice: what a user may do whose model has no such head, to end a message with.
     """
 
@@ -57,17 +62,19 @@ class Head:
     problem_type: str | None = None
     labels: tuple[str, ...] = ()
     advice: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """The fields of a transformers config that say the same."""
         if self.outputs is None:
-            return {}
+            return dict(self.more)
         names = self.labels or tuple(f"LABEL_{i}" for i in range(self.outputs))
         return {
             "num_labels": self.outputs,
             **({} if self.problem_type is None else {"problem_type": self.problem_type}),
             "id2label": dict(enumerate(names)),
             "label2id": {name: i for i, name in enumerate(names)},
+            **self.more,
         }
 
 
@@ -76,9 +83,11 @@ class ModelSource(ABC):
 
     Attributes:
         drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
+        usual_rate: the learning rate that its models usually want, where that is another than of pretrained ones.
     """
 
     drawn: frozenset[str] = frozenset()
+    usual_rate: float | None = None
 
     @property
     def config(self) -> Any:
@@ -102,6 +111,19 @@ class ModelSource(ABC):
     def reads_mean(self) -> bool:
         """Whether the model was made to be read by the mean over its tokens, as its folder says."""
         return False
+
+    def reading(self, vocabulary: int | None, longest: int | None) -> ModelSource:
+        """This source for inputs that are read in one way; another one only where models are made to measure.
+
+        Args:
+            vocabulary: how many tokens the inputs may be made of; None where they are of something else.
+            longest: tokens of the longest row that was asked for, or None.
+        """
+        return self
+
+    def feature_extractor(self) -> Any:
+        """The feature extractor that belongs to a model of sounds, or None."""
+        return None
 
     @abstractmethod
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
@@ -167,6 +189,10 @@ class PretrainedSource(ModelSource):
     @property
     def reads_mean(self) -> bool:
         return pools_mean(self._name, local=self._local)
+
+    def feature_extractor(self) -> Any:
+        self._read_config()
+        return open_feature_extractor(self._name, option="model")
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         config = copy.deepcopy(self._read_config())
@@ -266,6 +292,55 @@ class ModuleSource(ModelSource):
 
 
 @final
+class NewSource(ModelSource):
+    """A small encoder from random weights, for inputs that no checkpoint was made for.
+
+    A BERT of four layers and 128 values a position: about 0.8 million weights beside its vocabulary.
+
+    Args:
+        vocabulary: how many tokens there are; None before anybody knows.
+        longest: tokens of the longest row.
+    """
+
+    usual_rate = 5e-4
+
+    def __init__(self, vocabulary: int | None = None, longest: int = _POSITIONS) -> None:
+        self._vocabulary = vocabulary
+        self._longest = longest
+
+    @property
+    def name(self) -> str:
+        return NEW
+
+    def tokenizer(self) -> Any:
+        return None
+
+    @property
+    def config(self) -> Any:
+        return transformers.BertConfig(
+            vocab_size=self._vocabulary or 8,
+            hidden_size=128,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=512,
+            max_position_embeddings=self._longest,
+        )
+
+    def reading(self, vocabulary: int | None, longest: int | None) -> NewSource:
+        return NewSource(vocabulary, max(longest or 0, _POSITIONS))
+
+    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+        if self._vocabulary is None:
+            raise OptionError(f"model={NEW!r}: it reads texts and sequences, and this task reads something else")
+        config = self.config
+        _adjust(config, head, dropout)
+        with quiet(), seeded(seed), opening(self.name, head.auto_class, config, head.advice):
+            model: nn.Module = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
+        self.drawn = frozenset(name for name, _ in model.named_parameters())
+        return model
+
+
+@final
 class AdaptedSource(ModelSource):
     """A model whose body went on learning from texts; what that body lacks comes from where the model came from.
 
@@ -276,6 +351,7 @@ class AdaptedSource(ModelSource):
 
     def __init__(self, origin: ModelSource, model: nn.Module) -> None:
         self._origin = origin
+        self.usual_rate = origin.usual_rate
         self._model = model.cpu().eval()
 
     @property
@@ -297,6 +373,12 @@ class AdaptedSource(ModelSource):
     def image_processor(self) -> Any:
         return self._origin.image_processor()
 
+    def reading(self, vocabulary: int | None, longest: int | None) -> AdaptedSource:
+        return AdaptedSource(self._origin.reading(vocabulary, longest), self._model)
+
+    def feature_extractor(self) -> Any:
+        return self._origin.feature_extractor()
+
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         model = self._origin.build(head, dropout=dropout, seed=seed)
         self.drawn = self._origin.drawn - _copy_weights(self._model, model)
@@ -313,6 +395,7 @@ class HeldSource(ModelSource):
 
     def __init__(self, origin: ModelSource) -> None:
         self._origin = origin
+        self.usual_rate = origin.usual_rate
         self._asked: tuple[Head, float | None, int] | None = None
         self._model: nn.Module | None = None
 
@@ -333,6 +416,9 @@ class HeldSource(ModelSource):
 
     def image_processor(self) -> Any:
         return self._origin.image_processor()
+
+    def feature_extractor(self) -> Any:
+        return self._origin.feature_extractor()
 
     def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
         asked = (head, dropout, seed)
@@ -369,7 +455,7 @@ _ADAPTED = " (adapted)"
 
 
 def open_source(model: object) -> ModelSource:
-    """What a user calls a model: a name, a folder, a `Pretrained`, a transformers model, or any module.
+    """What a user calls a model: a name, a folder, a `Pretrained`, a transformers model, any module, or "new:encoder".
 
     Args:
         model: as the user gave it.
@@ -380,6 +466,9 @@ def open_source(model: object) -> ModelSource:
     """
     if isinstance(model, Pretrained):
         return PretrainedSource(os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize)
+    if isinstance(model, str) and model.startswith("new:"):
+        raise_together([None if model == NEW else f"model={model!r}: {nearest(model, [NEW])}"])
+        return NewSource()
     if isinstance(model, str | os.PathLike):
         return PretrainedSource(os.fspath(model))
     if isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers."):
@@ -400,6 +489,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
     config.update(head.settings())
+    if getattr(config, "architectures", ()) is None:
+        config.architectures = []  # transformers goes through them where there are several classes
     if dropout is None:
         return
     for part in (config, *parts_of(config)):

@@ -12,7 +12,18 @@ from torch.utils.hooks import RemovableHandle
 def body_of(model: nn.Module) -> nn.Module | None:
     """The pretrained body under a head; None where the two cannot be told apart."""
     body = getattr(model, "base_model", None)
-    return body if isinstance(body, nn.Module) and body is not model else None
+    if isinstance(body, nn.Module) and body is not model:
+        return body
+    return _encoder_of(model) if body is model else None
+
+
+def _encoder_of(model: nn.Module) -> nn.Module | None:
+    """The encoder of a model that is nothing else but it and a head, as Whisper's for classes of sounds."""
+    encoder, whole = model._modules.get("encoder"), getattr(model, "base_model_prefix", "")
+    if encoder is None or not hasattr(encoder, "config") or "decoder" in model._modules or whole in model._modules:
+        return None
+    inside = {id(parameter) for parameter in encoder.parameters()}
+    return encoder if any(id(parameter) not in inside for parameter in model.parameters()) else None
 
 
 def layers_of(model: nn.Module, *, headless: bool = False) -> nn.ModuleList | None:

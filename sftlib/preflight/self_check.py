@@ -206,7 +206,9 @@ def _bits(name: str, expected: FineTuner, found: FineTuner) -> Check:
 
 def _evaluation(name: str, tuner: FineTuner, other: Callable[[], Any], rows: TaskDataset, bound: float) -> Check:
     expected, found = tuner.evaluate(rows), other()
-    return Check(name, "loss", _apart([expected["loss"]], [found["loss"]]), bound)
+    names = ["loss"] if math.isfinite(expected["loss"]) else [n for n, v in expected.items() if math.isfinite(v)]
+    what = "loss" if names == ["loss"] else "metrics"
+    return Check(name, what, _apart([expected[n] for n in names], [found[n] for n in names]), bound)
 
 
 def _order(name: str, tuner: FineTuner, rows: TaskDataset, bound: float) -> Check:

@@ -6,9 +6,10 @@ Built on `FineTuner`'s public methods and on where models come from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sftlib.arguments import OF_TASK, RECIPES
+from sftlib.arguments import OF_INPUTS, OF_TASK, RECIPES
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
@@ -55,9 +56,16 @@ def adapted(
         OptionError: a model that cannot learn from plain texts.
     """
     task = pretraining_of(source)
-    data = TaskDataset({"text": _texts(texts)}, task=task)
+    found, asked = _texts(texts), tuner.get_params(deep=False)
+    reading, flat = asked["inputs"], {}
+    if reading is not None:  # with its shorthands, of which the same texts are made
+        given = {name: asked[name] for name in OF_INPUTS if asked[name] is not None and hasattr(reading, name)}
+        reading, found = replace(reading, **given).pretraining(source, found)
+        flat = dict.fromkeys(given)
+    data = TaskDataset({"text": found}, task=task)
     given = {name: value for name, value in options.items() if value is not None}
-    learner = tuner.clone().set_params(**{**_MEANWHILE, "task": _pretraining(task, mask_probability), **given})
+    meanwhile = {**_MEANWHILE, **flat, "inputs": reading, "task": _pretraining(task, mask_probability)}
+    learner = tuner.clone().set_params(**{**meanwhile, **given})
     learner.fit(data, progress=progress)
     return AdaptedSource(source, learner.model)
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described, rate_of_adapters
+from sftlib.models.adapters import adapt, described
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -21,6 +19,7 @@ from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.sources import ModelSource
 from sftlib.run.fitted import Fitted
+from sftlib.run.rates import usual_rate
 from sftlib.run.settle import settled
 from sftlib.run.supervision import with_supervision
 from sftlib.support.display import counted
@@ -29,9 +28,6 @@ from sftlib.tasks.base import Task
 from sftlib.tasks.plan import Plan
 from sftlib.train.comm import open_comm
 from sftlib.train.plan import Budget, ShuffledPlan
-
-#: Peak of the schedule where everything is trained.
-USUAL_RATE = 5e-5
 
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
@@ -42,8 +38,10 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         OptionError: the model does not fit the task or the options.
     """
     encoder = arguments.reading(task).open(source)
+    source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
+    drawn = frozenset(task.attach(model, encoder, seed=arguments.seed)) | source.drawn
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
@@ -51,13 +49,16 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         model,
         arguments.adapter,
         head=task.head.auto_class,
-        drawn=source.drawn,
+        drawn=drawn,
         new_rows=new_rows,
         seed=arguments.seed,
     )
     task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
+    asked = arguments.learning_rate
+    adapted, whole = arguments.adapter is not None, source.usual_rate
+    rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None or isinstance(asked, str) else asked
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),
@@ -67,19 +68,12 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "adapter": described(arguments.adapter),
-            "learning_rate": learning_rate(arguments, model),
+            "learning_rate": rate,
         }
     )
     return Fitted(
         task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
     )
-
-
-def learning_rate(arguments: Arguments, model: nn.Module) -> float:
-    """The peak of the schedule, as asked or as usual: an adapter, which begins at nothing, wants a higher one."""
-    if isinstance(arguments.learning_rate, int | float):
-        return float(arguments.learning_rate)
-    return USUAL_RATE if arguments.adapter is None else rate_of_adapters(model)
 
 
 def plan_of(arguments: Arguments, task: Task, encoded: Encoded) -> Plan:
@@ -136,7 +130,7 @@ def training_report(
     passes = (part for step in range(plan.steps_per_epoch) for part in budget.cut(plan.rows(step), learned.cost))
     others, unit = None if valid is None else fitted.encode(valid), fitted.encoder.unit
     return TrainingReport(
-        data=train.report(valid),
+        data=train.report(_comparable(train, valid)),
         train=InputReport.of(encoded, fitted.task.shortened(encoded), unit),
         valid=None if others is None else InputReport.of(others, fitted.task.shortened(others), unit),
         max_length=fitted.encoder.facts.get("max_length"),
@@ -156,10 +150,16 @@ def opening_lines(
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
-        f"{rows}, {counted(steps, 'step')}"
+        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
-    return [*lines, *train.report(valid).problems, *found.sentences(fitted.encoder.limit, "")]
+    problems = train.report(_comparable(train, valid)).problems
+    return [*lines, *fitted.task.said(train, valid), *problems, *found.sentences(fitted.encoder.limit, "")]
+
+
+def _comparable(train: TaskDataset, valid: TaskDataset | None) -> TaskDataset | None:
+    """Validation rows with the inputs of the training rows: others, such as pairs of them, cannot be compared."""
+    return valid if valid is not None and valid.inputs == train.inputs else None
 
 
 def _layout(fitted: Fitted) -> str:

@@ -20,8 +20,7 @@ from tqdm.auto import tqdm
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import NonFiniteError, OptionError
-from sftlib.models.adapters import rate_of_adapters
-from sftlib.run.assemble import USUAL_RATE, assemble
+from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
 from sftlib.run.judged import judged
 from sftlib.run.on_disk import RunInMemory
@@ -107,10 +106,8 @@ def _winner(rates: Sequence[float], losses: NDArray[np.float64]) -> float:
 
 def _usual(call: Call) -> float:
     """The rate that would have been taken without a race."""
-    if call.arguments.adapter is None:
-        return USUAL_RATE
     plain = replace(call.arguments, learning_rate=None)
-    return rate_of_adapters(assemble(plain, call.source, call.task).model)
+    return float(assemble(plain, call.source, call.task).settings["learning_rate"])
 
 
 def _steps(arguments: Arguments, rows: int) -> int:

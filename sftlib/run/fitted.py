@@ -106,6 +106,7 @@ class Fitted:
         *,
         plan: Plan | None = None,
         identified: bool | None = None,
+        knows: Callable[[Sequence[bytes]], bool] | None = None,
     ) -> Feed:
         """Hands rows to the device.
 
@@ -114,6 +115,7 @@ class Fitted:
             budget: of one pass; that of a pass without gradients when None.
             plan: which rows make up which step, in training.
             identified: whether batches say what identifies each row; where something is recalled by it when None.
+            knows: of a forward pass that recalls: whether it knows rows, which are not read then.
         """
         return Feed(
             self.task,
@@ -125,6 +127,7 @@ class Fitted:
             plan=plan,
             seed=self.settings["seed"],
             identified=self.recall is not None if identified is None else identified,
+            knows=knows,
         )
 
     # Passes.
@@ -149,6 +152,10 @@ class Fitted:
         """As `forward`; of rows that were learned beforehand, what is frozen is not computed."""
         return self.forward(None if self.recall is None else self.recall.layout)
 
+    def knowing(self, forward: Forward) -> Callable[[Sequence[bytes]], bool] | None:
+        """Whether a pass knows rows by what identifies them; None for one that recalls nothing."""
+        return self.recall.knows if self.recall is not None and forward.layout is self.recall.layout else None
+
     def learn_frozen(self, *parts: Encoded | None) -> None:
         """Compute the frozen part of these rows, where that is to be done once."""
         if self.recall is not None:
@@ -157,7 +164,8 @@ class Fitted:
     def inference(self, forward: Forward, encoded: Encoded, batch_size: int | None = None) -> Inference:
         """Runs the model over rows; ``batch_size`` only decides how they are cut up."""
         budget = None if batch_size is None else Budget(batch_size, 2**62)
-        return Inference(forward, self.task, self.encoder, self.feed(encoded, budget), self.comm)
+        feed = self.feed(encoded, budget, knows=self.knowing(forward))
+        return Inference(forward, self.task, self.encoder, feed, self.comm)
 
     # Use.
 

@@ -38,4 +38,9 @@ def rows_of(task: Task, inputs: object) -> list[dict[str, Any]]:
             rows.append(task.inputs_of(example))
         except DataError as error:
             raise DataError(f"row {number}: {error}") from None
+        if rows[number].keys() != rows[0].keys():
+            raise DataError(
+                f"row {number}: an input of {' and '.join(rows[number])}, and row 0 is one of {' and '.join(rows[0])}: "
+                "predict inputs of one kind at a time"
+            )
     return rows

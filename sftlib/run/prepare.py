@@ -126,6 +126,7 @@ class Fitting:
             self._steps()
         finally:
             fitted.model.eval()
+            fitted.task.finish(fitted.model)
             last = fitted.history.metrics_at(None)
             self.fitted = replace(fitted, metrics=fitted.history.metrics_at(training.weights_of) or last)
             for reporter in self._reporters:
@@ -172,7 +173,8 @@ def prepare(call: Call, run: Run) -> Fitting:
     fitted = usable(fitted, train, own_module=isinstance(arguments.model, nn.Module))
     fitted, frozen = (fitted, "") if arguments.freeze is None else holding_frozen(fitted, train, call.store)
     plan = plan_of(arguments, call.task, train)
-    feed = fitted.feed(train, training_budget(arguments, fitted), plan=plan)
+    forward = fitted.recalling()
+    feed = fitted.feed(train, training_budget(arguments, fitted), plan=plan, knows=fitted.knowing(forward))
 
     # The loop, and whoever watches it; whoever saves comes last, when all others have seen the step.
     training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch)
@@ -182,14 +184,16 @@ def prepare(call: Call, run: Run) -> Fitting:
     members = [*watchers(arguments), *call.callbacks, *([] if call.deadline is None else [call.deadline])]
     savers = run.begin(training, fitted, feed, members)
     callbacks = Callbacks([*members, *reporters, *call.comm.watchers(), *savers])
-    loop = _loop(call, fitted, feed, plan, valid, callbacks)
+    loop = _loop(call, fitted, forward, feed, plan, valid, callbacks)
     return Fitting(
         call, run, fitted=fitted, train=train, valid=valid, training=training, loop=loop, reporters=reporters
     )
 
 
-def _loop(call: Call, fitted: Fitted, feed: Feed, plan: Plan, valid: Encoded | None, callbacks: Callback) -> Loop:
-    arguments, forward = call.arguments, fitted.recalling()
+def _loop(
+    call: Call, fitted: Fitted, forward: Forward, feed: Feed, plan: Plan, valid: Encoded | None, callbacks: Callback
+) -> Loop:
+    arguments = call.arguments
     schedule: Schedule = SCHEDULES[arguments.schedule](steps_of(arguments, plan), arguments.warmup)
     if call.deadline is not None:
         schedule = call.deadline.schedule = Planned(schedule)

@@ -93,14 +93,24 @@ def holding_frozen(fitted: Fitted, encoded: Encoded, store: PrefixStore) -> tupl
     assert fitted.layout is not None
     constant = not fitted.task.shows_more
     plain, batch = fitted.layout, fitted.feed(encoded, identified=constant).probe()
+    unread = fitted.feed(encoded, identified=constant, knows=lambda _: True).probe()
     with seeded(fitted.settings["seed"]):
         frozen = freeze_layout(lambda layout: fitted.forward(layout, Fp32()), plain, batch)
         found: Recalling | str = "every step shows the model other rows"
         if constant:
-            found = try_recall(lambda layout: fitted.forward(layout, Fp32()), frozen, batch, fitted.encoder)
+            make = partial(fitted.forward, precision=Fp32())
+            found = try_recall(make, frozen, batch, unread, fitted.encoder)
     held = replace(fitted, layout=frozen)
     if not isinstance(found, Recalling):
         return held, f"frozen layers are computed anew in every step: {found}"
+    if found.prefix.layers is None:  # nothing but the head is computed then: worth more than a drawn row now and then
+        held = replace(held, encoder=held.encoder.still())
     recall = Recall(found, held.forward(), partial(held.feed, identified=True), store=store)
-    drawn = " that is judged; rows to learn from are drawn anew in every epoch" if fitted.encoder.draws else ""
-    return replace(held, recall=recall), f"frozen layers are computed once for each row{drawn}"
+    return replace(held, recall=recall), f"frozen layers are computed once for each row{_drawn(fitted, held)}"
+
+
+def _drawn(before: Fitted, held: Fitted) -> str:
+    """What is to be said of rows that are drawn, or are no more."""
+    if held.encoder.draws:
+        return " that is judged; rows to learn from are drawn anew in every epoch"
+    return ", and shown as it is" if before.encoder.draws else ""

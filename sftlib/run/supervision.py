@@ -21,9 +21,8 @@ def check_supervision(task: Task, encoded: Encoded, data: TaskDataset) -> None:
     if len(lost) and task.every_row_counts:
         rows = np.unique(encoded.owners[lost])
         raise DataError(
-            f"fit (train): nothing is left to learn from within the length limit in {listed_rows(rows.tolist())}: the "
-            "answer begins beyond it, or the row does not end with one; raise max_length, shorten the inputs, drop "
-            "what follows the last answer, or drop these rows"
+            f"fit (train): nothing is left to learn from within the length limit in {listed_rows(rows.tolist())}: "
+            f"{task.nothing_left}"
         )
     if len(lost) and len(lost) == len(encoded):
         raise DataError(

@@ -18,6 +18,7 @@ import os
 from collections.abc import Container, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -144,12 +145,16 @@ def load(
         task = find_task(record["task"]).from_config(record["task_config"])
         if is_adapter:
             return _load_adapter(folder, record, task, model)
-        if isinstance(model, nn.Module):
-            fill_model(model, folder)
-        elif not record["self_contained"]:
-            raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
-        loaded = model if isinstance(model, nn.Module) else read_model(folder, task.head)
         encoder = task.inputs.read(folder, record["inputs"])
+        attach = partial(task.attach, encoder=encoder, seed=record["settings"]["seed"])
+        if isinstance(model, nn.Module):
+            attach(model)
+            fill_model(model, folder)
+            loaded = model
+        elif record["self_contained"]:
+            loaded = read_model(folder, task.head, attach, task.attached)
+        else:
+            raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
         _require_agreement(encoder, loaded)
         return Contents(task, loaded, encoder, record["settings"], record["metrics"])
 
@@ -164,8 +169,10 @@ def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any) 
     adapter, settings = read_adapter(folder), record["settings"]
     encoder, seed = task.inputs.read(folder, record["inputs"]), settings["seed"]
     source = open_source(model)
+    source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     base = task.build(source, dropout=settings.get("dropout"), seed=seed)
     encoder.settle(base, markers=task.markers, seed=seed)
+    task.attach(base, encoder, seed=seed)
     with told("its adapter cannot be used with this base"):
         adapt(base, adapter, head=task.head.auto_class, drawn=(), new_rows=(), seed=seed)
     if base_digest(base) != record["base"]:

@@ -88,6 +88,7 @@ def base_in_full(fitted: Fitted, arguments: Arguments) -> nn.Module:
     source = open_source(replace(arguments.pretrained, quantize=None) if arguments.pretrained else arguments.model)
     model = fitted.task.build(source, dropout=None, seed=fitted.settings["seed"])
     fitted.encoder.settle(model, markers=fitted.task.markers, seed=fitted.settings["seed"])
+    fitted.task.attach(model, fitted.encoder, seed=fitted.settings["seed"])
     return model
 
 

@@ -7,8 +7,17 @@ from typing import NamedTuple
 from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
+from sftlib.tasks.audio.classification import AudioClassification
+from sftlib.tasks.audio.speech_recognition import SpeechRecognition
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
+from sftlib.tasks.image.embedding import ImageEmbedding
+from sftlib.tasks.image.multi_label import MultiLabelImageClassification
+from sftlib.tasks.image.regression import ImageRegression
+from sftlib.tasks.sequence.classification import SequenceClassification
+from sftlib.tasks.sequence.multi_label import MultiLabelSequenceClassification
+from sftlib.tasks.sequence.regression import SequenceRegression
+from sftlib.tasks.sequence.residues import ResidueClassification
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -32,6 +41,15 @@ TASKS: tuple[type[Task], ...] = (
     MaskedLM,
     TextEmbedding,
     ImageClassification,
+    SequenceClassification,
+    MultiLabelSequenceClassification,
+    SequenceRegression,
+    ResidueClassification,
+    AudioClassification,
+    SpeechRecognition,
+    MultiLabelImageClassification,
+    ImageRegression,
+    ImageEmbedding,
 )
 
 
@@ -91,15 +109,24 @@ def facts() -> list[Facts]:
 
 __all__ = [
     "TASKS",
+    "AudioClassification",
     "CausalLM",
     "Facts",
     "ImageClassification",
+    "ImageEmbedding",
+    "ImageRegression",
     "LossSum",
     "MaskedLM",
     "MultiLabelClassification",
+    "MultiLabelImageClassification",
+    "MultiLabelSequenceClassification",
     "QuestionAnswering",
     "RelationExtraction",
+    "ResidueClassification",
     "Seq2Seq",
+    "SequenceClassification",
+    "SequenceRegression",
+    "SpeechRecognition",
     "Task",
     "TextClassification",
     "TextEmbedding",

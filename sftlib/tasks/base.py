@@ -13,7 +13,7 @@ Letters: ``N`` rows, ``B`` rows of a micro-batch, ``T`` positions, ``K`` outputs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
@@ -86,10 +86,12 @@ class Task(Checked, ABC):
         couples_rows: whether a row's loss depends on the other rows of the batch; `by_row` and `from_rows` then say
             how such a batch is cut.
         every_row_counts: whether a run is refused for a single row of which nothing is learned.
+        nothing_left: why of a row nothing may be left to learn, and what to do; for messages.
         shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
             further inputs. Nothing can then be known of a row beforehand, and anything may come.
         family: the family of its metrics, or None to have it found by their names.
         renamed: entries of folders of version 0.1 -> the field that has the value now.
+        attached: names of the children that `attach` gives to a model of transformers.
     """
 
     name: ClassVar[str]
@@ -99,8 +101,13 @@ class Task(Checked, ABC):
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
+    nothing_left: ClassVar[str] = (
+        "the answer begins beyond it, or the row does not end with one; raise max_length, shorten the inputs, drop "
+        "what follows the last answer, or drop these rows"
+    )
     family: ClassVar[Kind | None] = None
     renamed: ClassVar[Mapping[str, str]] = {}
+    attached: ClassVar[tuple[str, ...]] = ()
 
     learned: Any = None
 
@@ -110,6 +117,18 @@ class Task(Checked, ABC):
         Raises:
             LabelError: labels that cannot be learned.
             OptionError: an option that does not go with the data.
+        """
+        return self
+
+    def beside(self, source: ModelSource, inputs: Any) -> Task:
+        """The task as this model learns it; the same for all models, unless a task may be learned in several ways.
+
+        Args:
+            source: of the model.
+            inputs: how its inputs are to be read.
+
+        Raises:
+            OptionError: the model cannot learn it.
         """
         return self
 
@@ -202,8 +221,28 @@ class Task(Checked, ABC):
         """
         return
 
+    def attach(self, model: nn.Module, encoder: Any, *, seed: int) -> Collection[str]:
+        """Give a fresh model, or one that is to be filled from a folder, the layers that only this task knows of.
+
+        Args:
+            model: with its head; changed.
+            encoder: reads its inputs.
+            seed: of weights that are drawn.
+
+        Returns:
+            The names of the weights that were drawn.
+
+        Raises:
+            OptionError: it cannot be done with this model.
+        """
+        return ()
+
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         """Add to a fresh model and its encoder what belongs to the task and is saved with them."""
+        return
+
+    def finish(self, model: nn.Module) -> None:
+        """Leave a model as it is used and saved, when its run is over; what it answers stays the same, to the bit."""
         return
 
     def generating(self, generation: Generation) -> Task:
@@ -287,7 +326,15 @@ class Task(Checked, ABC):
         return self.written(data, encoder) if columns is None else columns
 
     @final
-    def collate(self, encoded: Encoded, rows: NDArray[np.int64], encoder: Encoder, draws: Draws | None = None) -> Batch:
+    def collate(
+        self,
+        encoded: Encoded,
+        rows: NDArray[np.int64],
+        encoder: Encoder,
+        draws: Draws | None = None,
+        *,
+        read: bool = True,
+    ) -> Batch:
         """Lay rows out as tensors.
 
         Args:
@@ -295,8 +342,9 @@ class Task(Checked, ABC):
             rows: (B,) row numbers.
             encoder: lays out what the model sees.
             draws: what is drawn for each row in this epoch; None in evaluation.
+            read: whether what the model sees of them will be looked at.
         """
-        loaded = encoder.load(encoded, rows, draws)
+        loaded = encoder.load(encoded, rows, draws) if read else encoder.unread(encoded, rows)
         batch = Batch(
             rows=torch.from_numpy(rows),
             cost=torch.from_numpy(encoded.cost[rows]),
@@ -425,6 +473,14 @@ class Task(Checked, ABC):
         Raises:
             DataError: it does not have the shape of an input.
         """
+
+    def is_one(self, given: object) -> bool:
+        """Whether ``predict`` was given a single input of several parts, other than a mapping, rather than several."""
+        return False
+
+    def said(self, train: TaskDataset, valid: TaskDataset | None) -> Sequence[str]:
+        """What there is to say of the rows before the first step that is of this task alone."""
+        return ()
 
     def examples(self) -> Sequence[object]:
         """A few inputs of different lengths that ``predict`` takes, for checks after saving."""

@@ -8,7 +8,7 @@ Letters: ``B`` rows of an effective batch, ``b`` of a micro-batch, ``H`` feature
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -101,6 +101,9 @@ class Contrast(Task):
         return self.inner.examples()
 
     # The model.
+
+    def attach(self, model: nn.Module, encoder: Any, *, seed: int) -> Collection[str]:
+        return self.inner.attach(model, encoder, seed=seed)
 
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         self.inner.prepare(model, encoder)

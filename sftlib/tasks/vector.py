@@ -40,7 +40,10 @@ class VectorTask(Task):
     @final
     def encode(self, data: TaskDataset, encoder: Any, columns: Encoded | None = None) -> Encoded:
         found = self.written(data, encoder) if columns is None else columns
-        return found.with_targets({"target": self.targets(data)} if data.is_labelled else {})
+        if not data.is_labelled:
+            return found.with_targets({})
+        target = self.targets(data)  # of a long row each of its parts has its target
+        return found.with_targets({"target": target if len(found) == len(data) else target[found.owners]})
 
     def scores(self, outputs: Any, batch: Batch) -> Tensor:
         """(B, K) fp32 outputs of the model, checked against what the task needs.

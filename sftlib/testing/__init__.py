@@ -9,7 +9,6 @@
     pictures.py        pictures of shapes
     waves.py           sounds of a few pitches
     processes.py       several processes inside this one, with every exchange counted
-    processes.py       several processes inside this one, with every exchange counted
 
 Nothing is downloaded, and equal arguments make equal things. The package itself never imports this.
 """
@@ -30,7 +29,7 @@ from sftlib.testing.models import (
 )
 from sftlib.testing.pictures import SHAPES, pictures, write_pictures
 from sftlib.testing.processes import Exchange, FakeProcesses
-from sftlib.testing.tokenizers import MAX_LENGTH, SENTENCES, SPECIAL, tiny_tokenizer
+from sftlib.testing.tokenizers import MAX_LENGTH, SENTENCES, SPECIAL, tiny_speech_tokenizer, tiny_tokenizer
 from sftlib.testing.waves import SOUNDS, waves, write_waves
 
 __all__ = [
@@ -58,6 +57,7 @@ __all__ = [
     "tiny_image_model",
     "tiny_image_processor",
     "tiny_model",
+    "tiny_speech_tokenizer",
     "tiny_tokenizer",
     "waves",
     "write_pictures",

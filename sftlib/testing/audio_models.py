@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from transformers import ASTFeatureExtractor, PreTrainedModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.models.auto.configuration_auto import AutoConfig
 
 from sftlib.support.checking import choice, raise_together
 from sftlib.testing.models import built
 from sftlib.testing.tokenizers import MAX_LENGTH, vocabulary
 
-AUDIO_FAMILIES = ("wav2vec2", "whisper")
+AUDIO_FAMILIES = ("wav2vec2", "hubert", "wavlm", "ast", "whisper")
 AUDIO_SECONDS = 1  # that Whisper's kind listens to
 
 _MELS = 16
+_LINES = 40  # of a spectrogram, that AST's kind looks at
+_KINDS = {"ast": "audio-spectrogram-transformer"}  # what transformers calls them
 _SIDE = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}  # of Whisper's encoder, and of its decoder
 
 
@@ -32,27 +34,43 @@ def tiny_audio_config(family: str, *, num_labels: int = 2, dropout: float = 0.1)
     raise_together([choice("family", family, AUDIO_FAMILIES)])
     drops = {"attention_dropout": dropout, "activation_dropout": dropout}
     sides = {f"{name}_{key}": size for name in ("encoder", "decoder") for key, size in _SIDE.items()}
+    samples: dict[str, Any] = {
+        **drops,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "conv_dim": (16, 16, 16),
+        "conv_kernel": (10, 8, 4),
+        "conv_stride": (5, 4, 4),
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "classifier_proj_size": 16,
+        "hidden_dropout": dropout,
+        "feat_proj_dropout": dropout,
+        "final_dropout": dropout,
+        "layerdrop": dropout,
+        "mask_time_prob": dropout / 2,
+        "mask_time_length": 2,
+        "ctc_loss_reduction": "sum",
+        "pad_token_id": 0,
+    }
     own: dict[str, dict[str, Any]] = {
-        "wav2vec2": {
-            **drops,
+        "wav2vec2": samples,
+        "hubert": samples,
+        "wavlm": samples,
+        "ast": {
             "hidden_size": 32,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "intermediate_size": 64,
-            "conv_dim": (16, 16, 16),
-            "conv_kernel": (10, 8, 4),
-            "conv_stride": (5, 4, 4),
-            "num_conv_pos_embeddings": 16,
-            "num_conv_pos_embedding_groups": 2,
-            "classifier_proj_size": 16,
-            "hidden_dropout": dropout,
-            "feat_proj_dropout": dropout,
-            "final_dropout": dropout,
-            "layerdrop": dropout,
-            "mask_time_prob": dropout / 2,
-            "mask_time_length": 2,
-            "ctc_loss_reduction": "sum",
-            "pad_token_id": 0,
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+            "patch_size": 8,
+            "frequency_stride": 4,
+            "time_stride": 8,
+            "max_length": _LINES,
+            "num_mel_bins": _MELS,
         },
         "whisper": {
             **drops,
@@ -71,7 +89,8 @@ def tiny_audio_config(family: str, *, num_labels: int = 2, dropout: float = 0.1)
             "begin_suppress_tokens": [],
         },
     }
-    return AutoConfig.for_model(family, vocab_size=len(vocabulary()), num_labels=num_labels, **own[family])
+    words = {} if family == "ast" else {"vocab_size": len(vocabulary())}
+    return AutoConfig.for_model(_KINDS.get(family, family), num_labels=num_labels, **words, **own[family])
 
 
 def tiny_audio_model(
@@ -107,7 +126,7 @@ def tiny_audio_model(
 
 
 def tiny_feature_extractor(family: str = "wav2vec2") -> Any:
-    """What makes the inputs of a family out of samples at 16 kHz; Whisper's is for clips of up to a second.
+    """What makes the inputs of a family out of samples at 16 kHz; Whisper's hears up to a second, AST's 0.4 s.
 
     Args:
         family: one of `AUDIO_FAMILIES`.
@@ -120,4 +139,6 @@ def tiny_feature_extractor(family: str = "wav2vec2") -> Any:
         return WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
             feature_size=_MELS, chunk_length=AUDIO_SECONDS
         )
+    if family == "ast":
+        return ASTFeatureExtractor(num_mel_bins=_MELS, max_length=_LINES)  # type: ignore[no-untyped-call]
     return Wav2Vec2FeatureExtractor(return_attention_mask=True)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ import re
 import string
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, WhisperTokenizer
 
 MAX_LENGTH = 64  # tokens that every family can read
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
@@ -81,3 +81,29 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     ends = {"bos_token": "[CLS]", "eos_token": "[SEP]"} if family in _WITH_ENDS else {}
     return PreTrainedTokenizerFast(**shared, **ends, **names)  # type: ignore[no-untyped-call]
+
+
+def tiny_speech_tokenizer() -> WhisperTokenizer:
+    """A tokenizer of Whisper's kind with a token for each printable character.
+
+    Its control tokens are those of `tiny_audio_model`; the one for texts without times stands at the end, since
+    transformers takes whatever is behind it for a time.
+
+    Example:
+        >>> tokenizer = tiny_speech_tokenizer()
+        >>> ids = tokenizer(" one", add_special_tokens=False)["input_ids"]
+        >>> len(ids), tokenizer.decode(ids)
+        (4, ' one')
+    """
+    control = ["<|nospeech|>", "<|startofprev|>", "<|startoftranscript|>", "<|endoftext|>"]
+    letters = string.printable[:95].replace(" ", "\u0120")  # as byte-level tokenizers write a blank
+    names = [*control, *letters, "<|notimestamps|>"]
+    end = control.pop()
+    return WhisperTokenizer(
+        vocab={name: number for number, name in enumerate(names)},
+        merges=[],
+        unk_token=end,
+        bos_token=end,
+        eos_token=end,
+        additional_special_tokens=[*control, names[-1]],
+    )

@@ -36,6 +36,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_ILL = 2.0**20  # what a process says that is not well; more than all together say otherwise
 _BUCKET = 2**23  # gradients that are added up together
 _SAID = 1000  # bytes of an error that the other processes hear of
 _TOLD = "The other processes of this run were told, and ended too."
@@ -234,10 +235,7 @@ class Many(Comm):
             yield from found
 
     def any(self, flag: bool) -> bool:
-        value = torch.tensor([float(flag)])
-        self._agree(None)
-        self._reduce(value)
-        return bool(value)
+        return self._agree(None, flag)
 
     def on_first(self, function: Callable[[], object]) -> None:
         self._agree(None)
@@ -260,19 +258,20 @@ class Many(Comm):
             error.add_note(_TOLD)
             self._agree(f"process {self.rank} of {self.size} ended with {type(error).__name__}: {error}")
 
-    def _agree(self, failure: str | None) -> None:
-        """Say whether this process is well, and hear of the others.
+    def _agree(self, failure: str | None, flag: bool = False) -> bool:
+        """Say whether this process is well, and hear of the others; in the same number, whether a flag is set in any.
 
         Raises:
             ProcessError: this one is well and another is not.
         """
-        ill = torch.tensor([float(failure is not None)])
-        self._reduce(ill)
-        if not ill:
-            return
+        said_by_all = torch.tensor([float(flag) if failure is None else _ILL])
+        self._reduce(said_by_all)
+        if said_by_all < _ILL:
+            return bool(said_by_all)
         said = [part.decode(errors="ignore") for part in self._carry((failure or "").encode()[:_SAID]) if part]
         if failure is None:
             raise ProcessError("; ".join(said))
+        return flag
 
     def _gather(self, own: bytes) -> list[bytes]:
         self._agree(None)
@@ -303,6 +302,8 @@ class _StopTogether(Callback):
         self._comm = comm
 
     def on_step_end(self, training: Training, record: Mapping[str, Any]) -> None:
+        if not self._comm.any(training.stop_reason is not None):
+            return  # as after nearly every step: reasons are long, and one number is short
         reasons = [reason for reason in self._comm.exchange([training.stop_reason]) if reason is not None]
         training.stop_reason = reasons[0] if reasons else None
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftlib.encoders.base import Encoder
+from sftlib.encoders.base import Draws, Encoder
 from sftlib.encoders.batch import Batch, laid_out
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded
@@ -46,6 +46,7 @@ class Feed:
         plan: which rows make up which step; None where nothing is trained.
         seed: of what is drawn.
         identified: whether batches say what identifies each row.
+        knows: whether what a model makes of rows is known by what identifies them; these are not read then.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Feed:
         plan: Plan | None = None,
         seed: int = 0,
         identified: bool = False,
+        knows: Callable[[Sequence[bytes]], bool] | None = None,
     ) -> None:
         self.encoded = encoded
         self.budget = budget
@@ -70,6 +72,7 @@ class Feed:
         self._plan = plan
         self._seed = seed
         self._identified = identified
+        self._knows = knows
         self._steps = self._making(self._of_step)
 
     # Training.
@@ -105,9 +108,8 @@ class Feed:
         step, number = part
         rows = self._planned.rows(step)
         draws = partial(Draw, self._seed, self._planned.epoch(step))
-        batch = self._task.collate(self.encoded, self._cut(step)[number], self._encoder, draws)
-        told = batch if self._encoder.draws else self._told(batch)
-        return replace(told, of_step=self._task.counts(self.encoded, rows))
+        batch = self._made(self._cut(step)[number], draws)
+        return replace(batch, of_step=self._task.counts(self.encoded, rows))
 
     def _cut(self, step: int) -> Sequence[Rows]:
         return self.budget.cut(self._comm.share(self._planned.rows(step), self.encoded.cost), self.encoded.cost)
@@ -138,9 +140,12 @@ class Feed:
         return Ahead(make) if self._encoder.slow else WhenAsked(make)
 
     def _as_it_is(self, rows: Rows) -> Batch:
-        return self._told(self._task.collate(self.encoded, rows, self._encoder, None))
+        return self._made(rows, None)
 
-    def _told(self, batch: Batch) -> Batch:
-        if not self._identified:
-            return batch
-        return replace(batch, known_by=tuple(self.encoded.identity(row) for row in batch.rows.tolist()))
+    def _made(self, rows: Rows, draws: Draws | None) -> Batch:
+        """One batch; of rows that are drawn nothing can be known."""
+        if not self._identified or (draws is not None and self._encoder.draws):
+            return self._task.collate(self.encoded, rows, self._encoder, draws)
+        known_by = tuple(self.encoded.identity(row) for row in rows.tolist())
+        read = self._knows is None or not self._knows(known_by)
+        return replace(self._task.collate(self.encoded, rows, self._encoder, draws, read=read), known_by=known_by)

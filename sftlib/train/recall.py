@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import final
@@ -46,13 +46,14 @@ def freeze_layout(make: Make, layout: Layout, batch: Batch) -> Frozen:
         return Frozen(layout, constant_parts(forward.model, lambda: forward(batch)))
 
 
-def try_recall(make: Make, frozen: Frozen, batch: Batch, encoder: Encoder) -> Recalling | str:
+def try_recall(make: Make, frozen: Frozen, batch: Batch, unread: Batch, encoder: Encoder) -> Recalling | str:
     """How the constant prefix of a model is computed once, or why it is not.
 
     Args:
         make: a forward pass in fp32 in a layout.
         frozen: the layout without all this.
         batch: a few rows of different cost, identified.
+        unread: the same rows as they are handed out once they are known.
         encoder: says which scores mean something.
     """
     forward = make(frozen)
@@ -72,7 +73,7 @@ def try_recall(make: Make, frozen: Frozen, batch: Batch, encoder: Encoder) -> Re
     for first_only in (True, False) if prefix.layers is None else (False,):
         candidate = replace(prefix, first_only=first_only)
         trial = Recalling(frozen, candidate, form, _shelf_of(candidate, form, batch))
-        found = attempt(partial(_again, make(trial), batch, encoder))
+        found = attempt(partial(_again, make(trial), unread, encoder))
         if found.value is not None and _agree(expected, found.value):
             return Recalling(frozen, candidate, form, Shelf())
     return f"the model does not give its own answers that way{f' ({found.reason})' if found.reason else ''}"
@@ -100,6 +101,10 @@ class Recall:
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a copy of the model, or one in another process, computes anew
+
+    def knows(self, known_by: Sequence[bytes]) -> bool:
+        """Whether all of these rows were computed."""
+        return self.layout.shelf.find(known_by) is not None
 
     def learn(self, *parts: Encoded) -> None:
         """Compute the rows that are not known yet; where there is no room for them, they are computed in every pass."""

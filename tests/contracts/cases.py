@@ -19,15 +19,24 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sftlib import (
+    Audio,
+    AudioClassification,
     CausalLM,
     FineTuner,
     Generation,
     Image,
     ImageClassification,
+    ImageEmbedding,
+    ImageRegression,
     MaskedLM,
+    MultiLabelSequenceClassification,
     QuestionAnswering,
     RelationExtraction,
+    ResidueClassification,
     Seq2Seq,
+    SequenceClassification,
+    SequenceRegression,
+    SpeechRecognition,
     TaskDataset,
     Text,
     TextClassification,
@@ -35,14 +44,19 @@ from sftlib import (
     TextRegression,
     TokenClassification,
 )
+from sftlib.encoders.audio.encoder import AudioEncoder
 from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.image.encoder import ImageEncoder
+from sftlib.encoders.sequence.inputs import Sequence as LetterInputs
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.language.chunked_loss import OutputLayer
 from sftlib.models.language.output_layers import Hidden
+from sftlib.models.sources import open_source
 from sftlib.tasks import TASKS
+from sftlib.tasks.audio.by_frames import Frames
 from sftlib.tasks.base import Task
+from sftlib.tasks.identities import Seen
 from sftlib.tasks.text.masked_lm import GapScores
 from sftlib.testing import (
     ENCODERS,
@@ -52,10 +66,13 @@ from sftlib.testing import (
     SENTENCES,
     TWO_STACKS,
     pictures,
+    tiny_audio_model,
+    tiny_feature_extractor,
     tiny_image_model,
     tiny_image_processor,
     tiny_model,
     tiny_tokenizer,
+    waves,
 )
 
 Columns = Mapping[str, list[Any]]
@@ -138,11 +155,23 @@ class Case:
         """Whether its inputs are texts."""
         return task_class(self.name).inputs is Text
 
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether its inputs are sequences of letters."""
+        return task_class(self.name).inputs is LetterInputs
+
+    @property
+    def reads_sounds(self) -> bool:
+        """Whether its inputs are sounds."""
+        return task_class(self.name).inputs is Audio
+
     def model(self, family: str | None = None, *, dropout: float = 0.1) -> PreTrainedModel:
         """A tiny model for it."""
         family = family or self.families[0]
-        if not self.reads_texts:
-            return tiny_image_model(family, self.outputs, dropout=dropout)
+        if self.reads_sounds:
+            return tiny_audio_model(family, self.outputs, dropout=dropout, auto_class=self.auto_class)
+        if not self.reads_texts and not self.reads_sequences:
+            return tiny_image_model(family, self.outputs or 2, dropout=dropout, auto_class=self.auto_class)
         return tiny_model(family, self.outputs, dropout, auto_class=self.auto_class)
 
     def reading(self, family: str | None = None) -> dict[str, Any]:
@@ -150,12 +179,27 @@ class Case:
         family = family or self.families[0]
         if self.reads_texts:
             return {"tokenizer": tiny_tokenizer(family)}
+        if self.reads_sequences:
+            return {"inputs": LetterInputs(alphabet="dna")}
+        if self.reads_sounds:
+            return {"inputs": Audio(processor=tiny_feature_extractor(family), augment="light")}
         return {"inputs": Image(processor=tiny_image_processor(family), augment="light")}
 
     def encoder(self, family: str | None = None) -> Encoder:
         """What reads inputs for its model."""
         family = family or self.families[0]
+        if self.reads_sequences:
+            return LetterInputs(alphabet="dna", max_length=MAX_LENGTH).open(open_source(tiny_model(family)))
+        if self.reads_sounds:
+            return _hearing(family)
         return encoder_for(family) if self.reads_texts else ImageEncoder(tiny_image_processor(family))
+
+
+def _hearing(family: str) -> AudioEncoder:
+    """A feature extractor that knows the first layers of its model."""
+    encoder = AudioEncoder(tiny_feature_extractor(family))
+    encoder.settle(tiny_audio_model(family), markers=(), seed=0)
+    return encoder
 
 
 def texts(count: int) -> list[str]:
@@ -166,6 +210,12 @@ def texts(count: int) -> list[str]:
         keep = 1 + (i * 7) % len(words)
         made.append(" ".join([*words[:keep], str(i), *(words if i % 5 == 1 else [])]))
     return made
+
+
+def genes(count: int) -> list[str]:
+    """Different sequences of 1 to 96 bases, of which those beyond `MAX_LENGTH` are cut."""
+    drawn = np.random.default_rng(0)
+    return ["".join(drawn.choice(list("ACGT"), 1 + (i * 13) % 96 if i else 5)) for i in range(count)]
 
 
 def of_rows(batch: Batch, *shape: int) -> Tensor:
@@ -211,6 +261,53 @@ def _label_sets(references: Sequence[Any], predictions: Sequence[Any]) -> dict[s
         "f1_samples": metrics.f1_score(truth, found, average="samples", zero_division=0),
         "loss": float(np.mean([metrics.log_loss(truth[:, k], scores[:, k], labels=[0, 1]) for k in range(len(names))])),
     }
+
+
+def _with_ranks(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    names = list(predictions[0].probabilities)
+    truth = np.array([[name in row for name in names] for row in references], dtype=int)
+    scores = np.array([[p.probabilities[name] for name in names] for p in predictions])
+    return {
+        **_label_sets(references, predictions),
+        "map": metrics.average_precision_score(truth, scores, average="macro"),
+    }
+
+
+def _verified(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """By scikit-learn's curve over all pairs, and by plain loops over neighbours."""
+    from scipy.optimize import brentq
+    from sklearn import metrics
+
+    vectors = np.array([p.embedding for p in predictions], np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    count = len(vectors)
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    cosines = np.array([vectors[i] @ vectors[j] for i, j in pairs])
+    same = np.array([references[i] == references[j] for i, j in pairs])
+    false, true, _ = metrics.roc_curve(same, cosines, drop_intermediate=False)
+    first, precision = [], []
+    for i in range(count):
+        order = sorted((j for j in range(count) if j != i), key=lambda j: -float(vectors[i] @ vectors[j]))
+        hits = [references[j] == references[i] for j in order]
+        of_own = sum(hits)
+        first.append(hits[0])
+        precision.append(sum(sum(hits[: k + 1]) / (k + 1) for k in range(of_own) if hits[k]) / of_own)
+    return {
+        "eer": brentq(lambda x: 1 - x - np.interp(x, false, true), 0.0, 1.0, xtol=1e-14),
+        "tar_at_far_1e-2": true[false <= 0.01].max(),
+        "roc_auc": metrics.roc_auc_score(same, cosines),
+        "recall_at_1": float(np.mean(first)),
+        "map_at_r": float(np.mean(precision)),
+    }
+
+
+def _identities_of(task: Task, batch: Batch) -> Seen:
+    """Random embeddings and cosines with centres, a function of the row alone."""
+    count = len(task.label_names or ())
+    found = of_rows(batch, 12 + count)
+    return Seen(torch.nn.functional.normalize(found[:, :12], dim=1), found[:, 12:].tanh() if count else None)
 
 
 def _numbers(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
@@ -355,13 +452,109 @@ def _nearest(tuner: FineTuner, data: TaskDataset) -> dict[str, float]:
     }
 
 
+def _each_target(
+    references: Sequence[Any], found: Sequence[Mapping[str, float]]
+) -> list[tuple[list[float], list[float]]]:
+    """True and predicted numbers of each target, without its gaps."""
+    return [
+        (
+            [row[name] for row in references if row[name] is not None],
+            [there[name] for there, row in zip(found, references, strict=True) if row[name] is not None],
+        )
+        for name in references[0]
+    ]
+
+
+def _numbers_with_gaps(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from scipy import stats
+    from sklearn import metrics
+
+    pairs = _each_target(references, [p.values for p in predictions])
+    squares = [float(np.sum((np.array(t) - np.array(f)) ** 2)) / float(np.var(t)) for t, f in pairs]
+    return {
+        "rmse": float(np.mean([metrics.mean_squared_error(*pair) ** 0.5 for pair in pairs])),
+        "mae": float(np.mean([metrics.mean_absolute_error(*pair) for pair in pairs])),
+        "r2": float(np.mean([metrics.r2_score(*pair) for pair in pairs])),
+        "pearson": float(np.mean([stats.pearsonr(*pair).statistic for pair in pairs])),
+        "spearman": float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs])),
+        "loss": sum(squares) / sum(len(true) for true, _ in pairs),
+    }
+
+
+def _classes_with_gaps(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    pairs = _each_target(references, [p.probabilities for p in predictions])
+    cut = [(true, [float(number >= 0.5) for number in found]) for true, found in pairs]
+    logs = [metrics.log_loss(true, found, labels=[0, 1], normalize=False) for true, found in pairs]
+    return {
+        "roc_auc": float(np.mean([metrics.roc_auc_score(*pair) for pair in pairs])),
+        "average_precision": float(np.mean([metrics.average_precision_score(*pair) for pair in pairs])),
+        "f1_macro": float(np.mean([metrics.f1_score(*pair, zero_division=0) for pair in cut])),
+        "hamming": float(np.mean([metrics.hamming_loss(*pair) for pair in cut])),
+        "loss": sum(logs) / sum(len(true) for true, _ in pairs),
+    }
+
+
+def _letters(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    names = list(predictions[0].probabilities)
+    letters = [
+        (true, label, [p.probabilities[name][place] for name in names])
+        for row, p in zip(references, predictions, strict=True)
+        for place, (true, label) in enumerate(zip(row, p.labels, strict=True))
+        if true is not None
+    ]
+    true, found, scores = (list(column) for column in zip(*letters, strict=True))
+    return {
+        "accuracy": metrics.accuracy_score(true, found),
+        "f1_macro": metrics.f1_score(true, found, average="macro", zero_division=0),
+        "loss": metrics.log_loss(true, np.array(scores) / np.sum(scores, axis=1, keepdims=True), labels=names),
+    }
+
+
 _PICTURES = pictures(32, classes=3, size=32, seed=0)
+_WAVES = waves(32, seconds=0.2, seed=0)
+_SAID = {"low": "oo", "high": "it is", "rising": "oi"}
+_NOT_SOUNDS = (7, None, {"sound": _WAVES[0]["audio"]}, [_WAVES[0]["audio"]], {}, 0.5)
+
+
+def _heard(task: Task, batch: Batch) -> Frames:
+    """Random scores of every frame, a function of the row alone."""
+    spans = batch.notes["span"]
+    counts = ((spans[:, 1] - spans[:, 0]) // 80).clamp(min=1)
+    return Frames(of_rows(batch, 64, task.head.more["vocab_size"])[:, : int(counts.max())], counts)
+
+
+def _errors(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """By a table of distances, summed over rows."""
+
+    def rate(units: Callable[[str], Sequence[str]]) -> float:
+        pairs = [(units(text), units(found.text)) for text, found in zip(references, predictions, strict=True)]
+        return sum(_distance(a, b) for a, b in pairs) / sum(len(a) for a, _ in pairs)
+
+    return {"wer": rate(str.split), "cer": rate(str.strip)}
+
+
+def _distance(first: Sequence[str], second: Sequence[str]) -> int:
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(second, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
 _TEXTS = texts(32)
+_GENES = genes(32)
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
 _TAGS = ("O", "B-long", "I-long", "B-short")
 _SHORT = Generation(max_new_tokens=8)
 _NOT_TEXTS = (7, None, ("a",), ("a", "b"), ("a", "b", "c"), {"txt": "a"}, {"text": "a", "text_pair": "b"}, ["a"], {})
+
+_NOT_SEQUENCES = (7, None, ("A",), {"text": "A"}, {"sequence": "A", "more": "C"}, ["A"], {}, {"sequence": 1})
 
 CASES: dict[str, Case] = {
     "text-classification": Case(
@@ -484,6 +677,114 @@ CASES: dict[str, Case] = {
         examples=("a", {"tokens": ["b", "c"]}),
         auto_class="AutoModelForTokenClassification",
     ),
+    "sequence-classification": Case(
+        columns={"sequence": _GENES, "label": [("ei", "ie", "n")[(i * i) % 3 if i > 2 else i] for i in range(32)]},
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("accuracy", 1.0),
+        unlearnable=({"sequence": ["A", "C"], "label": ["n", "n"]},),
+        strange={"sequence": ["A", "C"], "label": ["n", "ee"]},
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            SequenceClassification(class_weights={"ei": 1.0, "ie": 0.0, "n": 2.0}),
+            {"sequence": ["A", "CG"], "label": ["ie", "ie"]},
+        ),
+        oracle=_classes,
+        others=(SequenceClassification(class_weights="balanced"), SequenceClassification(label_smoothing=0.2)),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta", "modernbert"),
+    ),
+    "multi-label-sequence-classification": Case(
+        columns={
+            "sequence": _GENES,
+            "targets": [
+                {
+                    "toxic": i % 2 if i % 5 else None,
+                    "bitter": i // 2 % 2 if i % 3 or not i % 5 else None,
+                    "odd": 1.0 - i % 2,
+                }
+                for i in range(32)
+            ],
+        },
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: list(p.probabilities.values()),
+        learned=("roc_auc", 1.0),
+        unlearnable=({"sequence": ["A", "C"], "targets": [{"toxic": 1}, {"toxic": 1}]},),
+        strange=None,
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            MultiLabelSequenceClassification(target_weights={"toxic": 0.0}),
+            {"sequence": ["A", "CG"], "targets": [dict.fromkeys(("bitter", "odd"), None) | {"toxic": 1}] * 2},
+        ),
+        oracle=_classes_with_gaps,
+        others=(MultiLabelSequenceClassification(target_weights={"toxic": 3.0}),),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
+    ),
+    "sequence-regression": Case(
+        columns={
+            "sequence": _GENES,
+            "targets": [
+                {
+                    "logS": ((i * 11) % 32) / 16 - 1 if i % 4 else None,
+                    "melts": 300.0 + i if i % 3 or not i % 4 else None,
+                }
+                for i in range(32)
+            ],
+        },
+        outputs=2,
+        fake=_scores,
+        numbers=lambda p: list(p.values.values()),
+        learned=("r2", 0.99),
+        unlearnable=(),
+        strange=None,
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            SequenceRegression(target_weights={"logS": 0.0}),
+            {"sequence": ["A", "CG"], "targets": [{"logS": 1.0, "melts": None}] * 2},
+        ),
+        oracle=_numbers_with_gaps,
+        others=(
+            SequenceRegression(huber_delta=0.3),
+            SequenceRegression(target_weights={"melts": 0.5}),
+            SequenceRegression(standardize=False),
+        ),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
+    ),
+    "residue-classification": Case(
+        columns={
+            "sequence": _GENES,
+            "residue_labels": ["".join("RY"[letter in "CT"] for letter in gene) for gene in _GENES],
+            "residue_mask": ["".join("10"[place % 4 == 3] for place in range(len(gene))) for gene in _GENES],
+        },
+        outputs=2,
+        fake=of_tokens,
+        numbers=lambda p: [number for numbers in p.probabilities.values() for number in numbers],
+        learned=("accuracy", 1.0),
+        unlearnable=({"sequence": ["A", "CG"], "residue_labels": ["R", "RR"]},),
+        strange={"sequence": ["A", "CG"], "residue_labels": ["R", "RX"]},
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(
+            ResidueClassification(),
+            {"sequence": ["A", "CG"], "residue_labels": ["R", "YR"], "residue_mask": ["0", "00"]},
+        ),
+        oracle=_letters,
+        others=(
+            ResidueClassification(class_weights="balanced"),
+            ResidueClassification(label_smoothing=0.2),
+            ResidueClassification(stride=4),
+        ),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
+        auto_class="AutoModelForTokenClassification",
+    ),
     "relation-extraction": Case(
         columns={
             "text": _TEXTS,
@@ -563,6 +864,49 @@ CASES: dict[str, Case] = {
         families=LANGUAGE_MODELS,
         auto_class="AutoModelForCausalLM",
     ),
+    "audio-classification": Case(
+        columns={"audio": [row["audio"] for row in _WAVES], "label": [row["label"] for row in _WAVES]},
+        outputs=3,
+        fake=_scores,
+        numbers=lambda p: [p.probability, *p.probabilities.values()],
+        learned=("accuracy", 1.0),
+        unlearnable=({"audio": [row["audio"] for row in _WAVES[:2]], "label": ["good", "good"]},),
+        strange={"audio": [row["audio"] for row in _WAVES[:2]], "label": ["low", "excellent"]},
+        not_inputs=_NOT_SOUNDS,
+        unsupervised=None,
+        oracle=_classes,
+        others=(AudioClassification(class_weights="balanced"), AudioClassification(label_smoothing=0.2)),
+        inputs=("audio",),
+        examples=(_WAVES[0]["audio"], _WAVES[1]["audio"]),
+        families=("wav2vec2", "hubert", "ast", "whisper"),
+        auto_class="AutoModelForAudioClassification",
+        by_heart={"inputs": Audio(processor=tiny_feature_extractor("wav2vec2"))},
+    ),
+    "speech-recognition": Case(
+        columns={"audio": [row["audio"] for row in _WAVES], "text": [_SAID[row["label"]] for row in _WAVES]},
+        outputs=3,
+        fake=_heard,
+        numbers=lambda p: [p.confidence, *p.heard],
+        learned=("exact_match", 1.0),
+        unlearnable=(),
+        strange=None,
+        not_inputs=_NOT_SOUNDS,
+        unsupervised=None,
+        oracle=_errors,
+        others=(SpeechRecognition(text_normalizer="basic"),),
+        inputs=("audio",),
+        examples=(_WAVES[0]["audio"], _WAVES[1]["audio"]),
+        families=("wav2vec2", "hubert"),
+        auto_class="AutoModelForCTC",
+        metrics=["wer", "cer"],
+        by_heart={
+            "inputs": Audio(processor=tiny_feature_extractor("wav2vec2")),
+            "max_steps": 300,
+            "learning_rate": 3e-3,
+            "schedule": "constant",
+            "metrics": ["exact_match"],
+        },
+    ),
     "image-classification": Case(
         columns={
             "image": [row["image"] for row in _PICTURES],
@@ -583,6 +927,68 @@ CASES: dict[str, Case] = {
         families=("vit", "mobilenet_v2", "resnet"),
         auto_class="AutoModelForImageClassification",
         # One and the same picture in every epoch: what is augmented anew is not known by heart in 150 steps.
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "multi-label-image-classification": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "labels": [[name for name in ("circle", "square") if row["label"] != name] for row in _PICTURES],
+        },
+        outputs=2,
+        fake=_scores,
+        numbers=lambda p: list(p.probabilities.values()),
+        learned=("subset_accuracy", 1.0),
+        unlearnable=({"image": [row["image"] for row in _PICTURES[:2]], "labels": [[], []]},),
+        strange={"image": [row["image"] for row in _PICTURES[:2]], "labels": [["circle"], ["dark"]]},
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_with_ranks,
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "resnet"),
+        auto_class="AutoModelForImageClassification",
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "image-regression": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "target": [float(row["image"].mean()) / 64 - 1 for row in _PICTURES],
+        },
+        outputs=1,
+        fake=_scores,
+        numbers=lambda p: [p.value],
+        learned=("r2", 0.99),
+        unlearnable=(),
+        strange=None,
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_numbers,
+        others=(ImageRegression(huber_delta=0.3),),
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "resnet"),
+        auto_class="AutoModelForImageClassification",
+        by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
+    ),
+    "image-embedding": Case(
+        columns={
+            "image": [row["image"] for row in _PICTURES],
+            "label": [row["label"] for row in _PICTURES],
+        },
+        outputs=0,
+        fake=_identities_of,
+        numbers=lambda p: p.embedding.tolist(),
+        learned=("recall_at_1", 1.0),
+        unlearnable=({"image": [row["image"] for row in _PICTURES[:2]], "label": ["good", "good"]},),
+        strange=None,  # identities may be new
+        not_inputs=(7, None, {"img": _PICTURES[0]["image"]}, [_PICTURES[0]["image"]], {}, 0.5),
+        unsupervised=None,
+        oracle=_verified,
+        others=(ImageEmbedding(objective="cosface", margin=0.1), ImageEmbedding(objective="contrastive")),
+        inputs=("image",),
+        examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
+        families=("vit", "resnet"),
+        auto_class="AutoModel",
         by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
     ),
 }

@@ -51,7 +51,8 @@ def test_cuts_of_a_batch_give_the_same_losses(name: str, family: str) -> None:
     whole = run_of(name, family, 32, steps=20)
     require_our_dropout(whole, family)
     assert len(losses(whole)) == 20
-    least = 1e-6 if task_class(name).couples_rows else 1e-7  # of scores times 20, a loss near zero has no more digits
+    # Cosines are multiplied by 20, where numbers of fp32 lie 1.9e-6 apart: a loss near zero has no more digits.
+    least = 4e-6 if task_class(name).couples_rows else 1e-7
     for cut in CUTS[1:]:
         other = run_of(name, family, cut, steps=20)
         assert losses(other) == pytest.approx(losses(whole), rel=1e-5, abs=least), f"{32 // cut} x {cut}"

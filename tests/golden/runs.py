@@ -111,7 +111,16 @@ _ROWS = "AutoModelForSequenceClassification"
 _ANSWERS = {"generation": Generation(max_new_tokens=6)}  # of models that have learned nothing: short ones will do
 
 #: Tasks that version 0.1 did not have, so that there is nothing of it to hold them to.
-LATER = {"image-classification"}
+LATER = {
+    "image-classification",
+    "multi-label-image-classification",
+    "image-regression",
+    "image-embedding",
+    "sequence-classification",
+    "multi-label-sequence-classification",
+    "sequence-regression",
+    "residue-classification",
+}
 
 KINDS: dict[str, Kind] = {
     "text-classification": Kind(_ROWS, 3, ("bert", "gpt2")),

@@ -54,10 +54,12 @@ def machine() -> dict[str, Any]:
     """What the last bits of a sum depend on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    there = torch.accelerator.is_available()  # older torch raises where there is none
+    accelerator = torch.accelerator.current_accelerator() if there else None  # which `FineTuner.load` would choose
     return {
         "cpu": next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), ""),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "accelerator": str(torch.accelerator.current_accelerator()),  # which `FineTuner.load` would choose
+        "accelerator": str(accelerator),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -105,6 +105,16 @@ def test_scores_are_scikit_learns(labels: int, given_names: bool) -> None:
     assert metrics.label_names == names
 
 
+def test_the_true_label_among_the_five_most_probable() -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        names, scores, codes = [f"kind {i}" for i in range(9)], softmax(rng, 40, 9).round(2), rng.integers(0, 9, 40)
+        scores /= scores.sum(axis=1, keepdims=True)
+        metrics = in_batches(Metrics(["top_5_accuracy"]), single(names, scores), [names[code] for code in codes], 7)
+        expected = sk.top_k_accuracy_score(codes, scores, k=5, labels=range(9))
+        assert metrics["top_5_accuracy"] == pytest.approx(expected, abs=1e-9)
+
+
 def calibration_error(codes: np.ndarray, scores: np.ndarray) -> float:
     """Equation 3 of Guo et al. (2017), written out."""
     confidence, right, total = scores.max(axis=1), scores.argmax(axis=1) == codes, 0.0

@@ -24,7 +24,7 @@ def test_it_finds_the_largest_rate_that_is_not_worse() -> None:
 
 
 def test_a_fit_uses_it_and_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find_rate, "USUAL_RATE", 1e-3)
+    monkeypatch.setattr(find_rate, "_usual", lambda call: 1e-3)
     learner = tuner(learning_rate="find", epochs=8)
     learned = learner.fit(reviews(60))
     rate = learned.settings["learning_rate"]
@@ -40,7 +40,7 @@ def test_a_fit_uses_it_and_says_so(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_a_rate_that_explodes_cannot_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find_rate, "USUAL_RATE", 1e-3)
+    monkeypatch.setattr(find_rate, "_usual", lambda call: 1e-3)
     monkeypatch.setattr(find_rate, "_FACTORS", (1.0, 1e33))
     assert tuner(learning_rate="find").fit(reviews(), progress=False).settings["learning_rate"] == 1e-3
     monkeypatch.setattr(find_rate, "_FACTORS", (1e33,))
@@ -58,7 +58,7 @@ def test_another_word_is_refused() -> None:
 
 
 def test_it_goes_on_after_being_killed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find_rate, "USUAL_RATE", 1e-3)
+    monkeypatch.setattr(find_rate, "_usual", lambda call: 1e-3)
     data = reviews()
     whole = tuner(learning_rate="find").fit(data, progress=False)
     first: FineTuner = tuner(learning_rate="find").fit(data, output_dir=tmp_path / "run", progress=False)

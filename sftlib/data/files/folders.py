@@ -1,4 +1,4 @@
-"""Folders that hold one folder a class: of pictures, or of texts."""
+"""Folders that hold one folder a class: of pictures, of sounds, or of texts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sftlib.data.files.paths import entries, existing, with_mark
 from sftlib.data.files.tables import Table
 from sftlib.data.pictures import SUFFIXES
 from sftlib.data.problems import SHOWN, brief, listed
+from sftlib.data.sounds import SUFFIXES as SOUNDS
 from sftlib.errors import DataError, OptionError
 
 OPTIONS = ("encoding", "splits")
@@ -23,6 +24,9 @@ _SPLITS = frozenset("train training val valid validation dev test testing eval".
 #: How files of pictures begin, for those whose name does not say so.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 
+#: Role -> what its files are called, in the order in which messages name them.
+FILES = {"image": "pictures", "audio": "sounds", "text": ".txt files"}
+
 
 @final
 @dataclass
@@ -32,20 +36,21 @@ class _Found:
     folder: Path
     texts: list[Path] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
+    sounds: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
 
     def of(self, role: str) -> list[Path]:
         """Those that play a role."""
-        return self.pictures if role == "image" else self.texts
+        return {"image": self.pictures, "audio": self.sounds, "text": self.texts}[role]
 
 
 def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8", role: str | None = None) -> Table:
-    """A row for each file: columns ``image`` or ``text``, ``label`` (the name of the folder) and ``path``, sorted.
+    """A row for each file, sorted: columns ``image``, ``audio`` or ``text``, ``label`` (its folder) and ``path``.
 
     Args:
         path: the folder with a folder for each class; those inside of these belong to the class.
         encoding: of texts.
-        role: ``"image"`` or ``"text"`` where the call says which files are meant; None to see what there is.
+        role: one of `FILES` where the call says which files are meant; None to see what there is.
 
     Raises:
         DataError: no such folder, no class folders, one without files, texts that cannot be decoded.
@@ -56,7 +61,7 @@ def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8", role: 
     classes = [entry for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
     if not classes:
         raise DataError(
-            f"{root} holds no folders: expected one folder per class, with pictures or .txt files inside"
+            f"{root} holds no folders: expected one folder per class, with pictures, sounds or .txt files inside"
             + ("; pictures without a class are rows: TaskDataset({'image': [...]})" if _any_picture(inside) else "")
         )
     found = [_sorted_out(folder) for folder in classes]
@@ -90,6 +95,8 @@ def _sorted_out(folder: Path) -> _Found:
     for file in _files(folder):
         if file.suffix == ".txt":
             found.texts.append(file)
+        elif file.suffix.lower() in SOUNDS and not file.name.startswith("."):
+            found.sounds.append(file)
         elif not file.name.startswith(".") and _is_picture(file):
             found.pictures.append(file)
         else:
@@ -136,14 +143,17 @@ def _refuse_splits(root: Path, found: Sequence[_Found]) -> None:
 
 def _role_of(root: Path, found: Sequence[_Found]) -> str:
     """Which role the files play, when nobody said."""
-    pictures, texts = any(one.pictures for one in found), any(one.texts for one in found)
-    if pictures and texts:
-        raise DataError(f"{root} holds pictures and .txt files: say which are meant with image='image' or text='text'")
-    return "image" if pictures else "text"
+    there = [role for role in FILES if any(one.of(role) for one in found)]
+    if len(there) > 1:
+        raise DataError(
+            f"{root} holds {' and '.join(FILES[role] for role in there)}: say which are meant with "
+            + " or ".join(f"{role}={role!r}" for role in there)
+        )
+    return there[0] if there else "text"
 
 
 def _passed_over(one: _Found, role: str) -> list[Path]:
-    return sorted([*one.others, *one.of("text" if role == "image" else "image")])
+    return sorted([*one.others, *(file for other in FILES if other != role for file in one.of(other))])
 
 
 def _say_passed_over(root: Path, files: Sequence[Path]) -> None:
@@ -154,14 +164,13 @@ def _say_passed_over(root: Path, files: Sequence[Path]) -> None:
 
 
 def _table(found: Sequence[_Found], role: str, encoding: str) -> Table:
-    what = "pictures" if role == "image" else ".txt files"
-    if not any(one.of(role) or one.texts or one.pictures for one in found):
-        what = "pictures and no .txt files"
+    nothing = not any(one.of(other) for one in found for other in FILES)
+    what = " and no ".join(FILES.values()) if nothing else FILES[role]
     problems = [f"{one.folder} holds no {what}; remove it or fill it" for one in found if not one.of(role)]
     columns: dict[str, list[object]] = {role: [], "label": [], "path": []}
     for one in found:
         for file in one.of(role):
-            columns[role].append(str(file.absolute()) if role == "image" else _text(file, encoding, problems))
+            columns[role].append(_text(file, encoding, problems) if role == "text" else str(file.absolute()))
             columns["label"].append(one.folder.name)
             columns["path"].append(file.relative_to(one.folder.parent).as_posix())
     if problems:

@@ -98,6 +98,13 @@ class RoleKind(ABC):
         """
         return value
 
+    def likeness(self, value: object) -> object:
+        """What two normalised inputs have in common that must not be taken apart: their identity, in most kinds.
+
+        Bytes are compared as they are; of strings case, width and white space may be set aside.
+        """
+        return self.identity(value)
+
     def size(self, value: object) -> int:
         """How large a normalised value is, in what `measure` says."""
         return len(value)  # type: ignore[arg-type]
@@ -108,6 +115,10 @@ class RoleKind(ABC):
         Args:
             folder: where the file lies that they were read from, which names of files in them start from.
         """
+        return self
+
+    def fitted(self, values: Sequence[object]) -> RoleKind:
+        """This kind for a column of these values, as they came: some kinds learn from all rows what one may be."""
         return self
 
     def joined(self, other: RoleKind) -> RoleKind:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.data.kinds.base import DROP_OR_FILL, RoleKind, is_missing, kind_of
+from sftlib.data.kinds.stamped import StampedFile, in_threads, stamp_of, unwrapped
 from sftlib.data.kinds.values import Fault
 from sftlib.data.pictures import (
     NOT_THERE,
@@ -43,14 +43,6 @@ _FORM = "give a path, bytes, a PIL image, or an (H, W) or (H, W, 3) array of uin
 Gate = AbstractContextManager[Any]
 
 
-class _File(NamedTuple):
-    """What tells that a file is still the one that was read."""
-
-    path: str
-    size: int
-    changed: int
-
-
 @final
 class ImageRole(RoleKind):
     r"""A picture in every row: a path, the bytes of a file, a PIL image, or an (H, W) or (H, W, 3) array of uint8.
@@ -72,9 +64,10 @@ class ImageRole(RoleKind):
 
     measure = "pixels"
 
-    def __init__(self, folder: Path | None = None, seen: dict[_File | bytes, Facts] | None = None) -> None:
+    def __init__(self, folder: Path | None = None, seen: dict[StampedFile | bytes, Facts] | None = None) -> None:
         self._folder = folder
         self._seen = seen
+        self._digests: dict[StampedFile, bytes] = {}  # of files that were never decoded here
 
     def bound(self, folder: Path | None) -> ImageRole:
         """One that reads relative paths from a folder, and remembers what it has read."""
@@ -89,18 +82,18 @@ class ImageRole(RoleKind):
         """Find what is missing, no picture, damaged, not whole, or too large; everything is read to its end."""
         findings, gate = Findings(shown=SHOWN), threading.Lock()
         hinted = False
-        for row, fault in enumerate(_in_threads(lambda value: self._fault(value, gate), values)):
+        for row, fault in enumerate(in_threads(lambda value: self._fault(value, gate), values)):
             if fault is None:
                 continue
             note = fault.note
             if fault.what == NOT_THERE and not hinted:  # once: files that are not there are often not there together
-                hinted, note = True, f"{note}, {nearby(path_of(_unwrapped(values[row]), self._folder))}"
+                hinted, note = True, f"{note}, {nearby(path_of(unwrapped(values[row]), self._folder))}"
             findings.add(row, fault.what, fault.shown, fault.mend, note=note)
         return findings
 
     def _fault(self, value: object, gate: Gate) -> Fault | None:
         """What is wrong with one value."""
-        value = _unwrapped(value)
+        value = unwrapped(value)
         if is_missing(value) or (isinstance(value, str) and not value):
             return Fault("a missing value", None, DROP_OR_FILL)
         if isinstance(value, np.ndarray):
@@ -131,12 +124,12 @@ class ImageRole(RoleKind):
     def _of_file(self, path: str, gate: Gate | None = None) -> Facts:
         """What is known of a file, which is read if it was not read before or has changed."""
         seen: dict[Any, Facts] = {} if self._seen is None else self._seen
-        stamp = _stamp(path) if seen else None
+        stamp = stamp_of(path) if seen else None
         if stamp in seen:
             return seen[stamp]
         with opened(path) as (stream, found):
             facts = facts_of(stream, gate=gate)
-        seen[_File(path, found.st_size, found.st_mtime_ns)] = facts
+        seen[StampedFile(path, found.st_size, found.st_mtime_ns)] = facts
         return facts
 
     def _of_bytes(self, content: bytes, gate: Gate | None = None) -> Facts:
@@ -148,7 +141,7 @@ class ImageRole(RoleKind):
 
     def normalise(self, values: Sequence[object]) -> list[object]:
         """Absolute paths, bytes, and arrays and images that nobody else holds."""
-        return [self._plain(_unwrapped(value)) for value in values]
+        return [self._plain(unwrapped(value)) for value in values]
 
     def _plain(self, value: Any) -> object:
         if isinstance(value, str | os.PathLike):
@@ -173,6 +166,25 @@ class ImageRole(RoleKind):
             return hashlib.sha256(value).digest()
         return self._facts(value).digest if isinstance(value, str) else _pixel_digest(value)
 
+    def digest(self, value: object) -> bytes:
+        """As `identity`, of a picture that was read to its end elsewhere: a file is not decoded again to be known.
+
+        Raises:
+            DataError: the file is not there any more.
+        """
+        if not isinstance(value, str):
+            return self.identity(value)
+        stamp = stamp_of(value)
+        if stamp is None or stamp not in self._digests:
+            try:
+                with opened(value) as (stream, found):
+                    digest = hashlib.file_digest(stream, "sha256").digest()
+            except UnreadableError as problem:
+                raise self._gone(value, problem) from None
+            stamp = StampedFile(value, found.st_size, found.st_mtime_ns)
+            self._digests[stamp] = digest
+        return self._digests[stamp]
+
     def size(self, value: object) -> int:
         """Width times height."""
         if isinstance(value, np.ndarray):
@@ -186,11 +198,14 @@ class ImageRole(RoleKind):
         try:
             return self._of_file(value) if isinstance(value, str) else self._of_bytes(value)
         except UnreadableError as problem:
-            note = f" ({problem.note})" if problem.note else ""
-            raise DataError(
-                f"{self._name(value)} is {problem.what}{note}, and was a picture when the data set was made: "
-                "put it back, or make the data set again"
-            ) from None
+            raise self._gone(value, problem) from None
+
+    def _gone(self, value: str | bytes, problem: UnreadableError) -> DataError:
+        note = f" ({problem.note})" if problem.note else ""
+        return DataError(
+            f"{self._name(value)} is {problem.what}{note}, and was a picture when the data set was made: "
+            "put it back, or make the data set again"
+        )
 
     def remarks(self, values: Sequence[object]) -> Iterator[str]:
         """Which pictures are not read as they stand: transparent, animated, of 16 bits, in CMYK."""
@@ -206,13 +221,6 @@ class ImageRole(RoleKind):
         if isinstance(value, np.ndarray):
             return ()
         return self._facts(value).remarks if isinstance(value, str | bytes) else remarks_of(value)
-
-
-def _unwrapped(value: object) -> object:
-    """What is inside of the mapping of bytes and path that `datasets` keeps a picture as."""
-    if isinstance(value, Mapping) and value.keys() <= {"bytes", "path"}:
-        return value.get("path") if is_missing(value.get("bytes")) else value["bytes"]
-    return value
 
 
 def _is_image(value: object) -> bool:
@@ -248,21 +256,3 @@ def _pixel_digest(value: Any) -> bytes:
             return hashlib.sha256(facts.encode() + image.tobytes()).digest()
         value = np.asarray(image)
     return hashlib.sha256(repr(value.shape).encode() + value.tobytes()).digest()
-
-
-def _stamp(path: str) -> _File | None:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # which opening it will say better
-        return None
-    return _File(path, found.st_size, found.st_mtime_ns)
-
-
-def _in_threads(function: Callable[[object], Fault | None], values: Sequence[object]) -> Iterator[Fault | None]:
-    """What a function says of each value, in order; pillow decodes without holding the interpreter."""
-    if len(values) < 2:
-        yield from map(function, values)
-        return
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(values), _BLOCK):
-            yield from pool.map(function, values[start : start + _BLOCK])

@@ -15,8 +15,11 @@ from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.sequences import ResidueLabelsRole, ResidueMaskRole, SequenceRole, TargetsRole
+from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.kinds.spans import SpanRole
 from sftlib.data.kinds.values import FilledTextRole
+from sftlib.data.kinds.verdicts import SameRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
 from sftlib.data.roles.relations import AnswersInside, Differ, Relation, SameLength, SpanInside
 from sftlib.support.checking import choice, raise_together
@@ -24,7 +27,7 @@ from sftlib.support.checking import choice, raise_together
 Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
-OPTIONS = ("task", "label_names", "on_invalid")
+OPTIONS = ("task", "label_names", "on_invalid", "alphabet", "strand")
 
 
 @final
@@ -100,6 +103,9 @@ class Schemas:
 _TEXT: Roles = {"text": TextRole()}
 _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
+_SEQUENCE: Roles = {"sequence": SequenceRole()}
+_RESIDUES: Roles = {"residue_labels": ResidueLabelsRole()}
+_AUDIO: Roles = {"audio": AudioRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
@@ -138,6 +144,31 @@ SCHEMAS.register(Schema("text-embedding", _TEXT, {}, _PAIR | {"score": NumberRol
 SCHEMAS.register(Schema("image-classification", _IMAGE, {}, {"label": LabelRole()}))
 SCHEMAS.register(Schema("multi-label-image-classification", _IMAGE, {}, {"labels": LabelListRole()}))
 SCHEMAS.register(Schema("image-regression", _IMAGE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("sequence-classification", _SEQUENCE, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-sequence-classification", _SEQUENCE, {}, {"labels": LabelListRole()}))
+SCHEMAS.register(
+    Schema(
+        "multi-label-sequence-classification", _SEQUENCE, {}, {"targets": TargetsRole(classes=True)}, named_only=True
+    )
+)
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"target": NumberRole()}))
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"targets": TargetsRole()}))
+SCHEMAS.register(
+    Schema("residue-classification", _SEQUENCE, {}, _RESIDUES, relations=[SameLength("sequence", "residue_labels")])
+)
+SCHEMAS.register(
+    Schema(
+        "residue-classification",
+        _SEQUENCE,
+        {},
+        _RESIDUES | {"residue_mask": ResidueMaskRole()},
+        relations=[SameLength("sequence", "residue_labels"), SameLength("sequence", "residue_mask")],
+    )
+)
+SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
+SCHEMAS.register(Schema("image-embedding", _IMAGE, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("image-embedding", _IMAGE | {"image_pair": ImageRole()}, {}, {"same": SameRole()}))
 
 
 def roles_of(task: str | None, schemas: Schemas = SCHEMAS) -> set[str]:

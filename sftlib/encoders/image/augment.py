@@ -68,6 +68,8 @@ class Augmentation(ABC):
 
     #: The name under which it draws; two of one name would draw the same numbers.
     use: ClassVar[str]
+    #: Whether the picture has the size that the model reads afterwards.
+    resizes: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, picture: Moved, draw: Draw, *, size: Size, resample: int = BILINEAR) -> Moved:
@@ -116,6 +118,7 @@ class RandomResizedCrop(Augmentation):
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     use: ClassVar[str] = "crop"
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         raise_together([_range("scale", self.scale, 1.0), _range("ratio", self.ratio, math.inf)])
@@ -273,7 +276,7 @@ def resized(picture: Moved, box: tuple[float, float, float, float], size: Size, 
 
 _LIGHT = (RandomResizedCrop(), Flip())
 PRESETS: Mapping[str, tuple[Augmentation, ...]] = MappingProxyType(
-    {"none": (), "light": _LIGHT, "medium": (*_LIGHT, ColourJitter(), RandomErasing())}
+    {"auto": _LIGHT, "none": (), "light": _LIGHT, "medium": (*_LIGHT, ColourJitter(), RandomErasing())}
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 
 from sftlib.data.kinds.media import ImageRole
 from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
+from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded, Filed
-from sftlib.encoders.image.augment import BILINEAR, Augmentation, Pixels, augmented
+from sftlib.encoders.image.augment import BILINEAR, Augmentation, Moved, Pixels, augmented
 from sftlib.encoders.image.decode import decode
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
+from sftlib.models.attempts import attempt
 from sftlib.models.files.folder import write_image_processor
 from sftlib.models.memory import memory_limit
 
@@ -43,22 +46,28 @@ class ImageEncoder(Encoder):
     Args:
         processor: of transformers, without torchvision.
         augment: steps, in order; none to show every picture as it is in evaluation.
+        yields: whether nobody asked for these steps, so that they may be left out.
+
+    Raises:
+        OptionError: the processor makes something else than pictures of one size.
     """
 
     unit = "patch"
     hands = "pixel_values (rows, channels, height, width)"
     slow = True
 
-    def __init__(self, processor: Any, augment: Sequence[Augmentation] = ()) -> None:
+    def __init__(self, processor: Any, augment: Sequence[Augmentation] = (), *, yields: bool = False) -> None:
         self.processor = processor
         self.augment = tuple(augment)
-        empty: Pixels = np.zeros((32, 48, 3), np.uint8)
-        height, width = self._processed(empty).shape[-2:]
-        self.size = (int(height), int(width))
+        self._yields = yields
+        self.size = self._size()
 
     @property
     def draws(self) -> bool:
         return bool(self.augment)
+
+    def still(self) -> ImageEncoder:
+        return ImageEncoder(self.processor) if self._yields else self
 
     # What has to agree with the model.
 
@@ -73,11 +82,26 @@ class ImageEncoder(Encoder):
 
     def agree(self, model: nn.Module) -> None:
         wanted = _size_of(getattr(model, "config", None))
-        if wanted is not None and wanted != self.size:
+        if wanted in (None, self.size):
+            return
+        tried = attempt(lambda: self._called(model), kinds=(Exception,))  # DINOv2 and others take any size
+        if tried.value is None:
+            assert wanted is not None
             raise ValueError(
                 f"this model reads pictures of {wanted[0]} x {wanted[1]} pixels, and its inputs are "
                 f"{self.size[0]} x {self.size[1]}: leave Image(size=...) out, or give the model's own"
             )
+
+    def _called(self, model: nn.Module) -> bool:
+        """Whether a model takes a picture of this size, which it says by not complaining."""
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                self.calling(model)(model, self.smallest())
+        finally:
+            model.train(was_training)
+        return True
 
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         """Pictures were read to their end when the data set was made, and any of them can be brought to size."""
@@ -85,23 +109,63 @@ class ImageEncoder(Encoder):
     # Batches.
 
     def write(self, values: Mapping[str, Sequence[Any]], writer: Writer) -> None:
-        (pictures,) = values.values()
-        patches = max(1, self.size[0] * self.size[1] // _PATCH)
-        writer.refer({PIXELS: Filed(pictures, ImageRole(seen={}).identity)}, np.full(len(pictures), patches, np.int64))
+        first, identify = next(iter(values)), ImageRole(seen={}).digest
+        columns = {PIXELS + role.removeprefix(first): Filed(pictures, identify) for role, pictures in values.items()}
+        patches = max(1, self.size[0] * self.size[1] // _PATCH) * len(columns)
+        writer.refer(columns, np.full(len(values[first]), patches, np.int64))
 
     def load(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Loaded:
-        pictures = encoded.inputs[PIXELS]
-        assert isinstance(pictures, Filed)
-        decoded = [decode(pictures[int(row)]) for row in rows]
-        if draws is None or not self.augment:
-            return Loaded({PIXELS: np.concatenate([self._processed(pixels) for pixels in decoded])})
+        found, moved = {}, []
+        for side, (name, pictures) in enumerate(encoded.inputs.items()):
+            assert isinstance(pictures, Filed)
+            decoded = [decode(pictures[int(row)]) for row in rows]
+            if draws is None or not self.augment:
+                found[name] = np.concatenate([self._processed(pixels) for pixels in decoded])
+                continue
+            each = [draws(int(row) + side * len(encoded)) for row in rows]  # the second picture of a row has its own
+            shown = self._shown(decoded, each)
+            whole = [
+                self._processed(new.pixels, fits=self._fits(old, new)) for old, new in zip(decoded, shown, strict=True)
+            ]
+            found[name] = np.concatenate(whole)
+            moved.append(np.stack([picture.moved for picture in shown]))
+        return Loaded(found, moved[0] if moved else None)
+
+    def _fits(self, before: Pixels, shown: Moved) -> bool:
+        """Whether an augmentation brought a picture to size, rather than that it came so and is to be cropped yet."""
+        resized = any(step.resizes for step in self.augment) or before.shape != shown.pixels.shape
+        return resized and shown.pixels.shape[:2] == self.size
+
+    def _shown(self, decoded: Sequence[Pixels], draws: Sequence[Draw]) -> list[Moved]:
+        """Pictures as they are shown in one epoch."""
         resample = int(getattr(self.processor, "resample", BILINEAR) or BILINEAR)
-        shown = [
-            augmented(pixels, self.augment, draws(int(row)), size=self.size, resample=resample)
-            for row, pixels in zip(rows, decoded, strict=True)
+        return [
+            augmented(pixels, self.augment, draw, size=self.size, resample=resample)
+            for pixels, draw in zip(decoded, draws, strict=True)
         ]
-        whole = [self._processed(picture.pixels, fits=picture.pixels.shape[:2] == self.size) for picture in shown]
-        return Loaded({PIXELS: np.concatenate(whole)}, np.stack([picture.moved for picture in shown]))
+
+    def unread(self, encoded: Encoded, rows: Rows) -> Loaded:
+        nothing = torch.full((1, 1, 1, 1), torch.nan).expand(len(rows), 3, *self.size)
+        return Loaded(dict.fromkeys(encoded.inputs, nothing))
+
+    def _size(self) -> tuple[int, int]:
+        """Height and width of all pictures that the processor makes."""
+        name, shapes = type(self.processor).__name__, []
+        for form in ((32, 48, 3), (48, 32, 3)):
+            tried = attempt(partial(self._processed, np.zeros(form, np.uint8)), kinds=(Exception,))
+            if tried.value is None or tried.value.ndim != 4 or tried.value.shape[1] != 3:
+                made = f"an array of shape {tried.value.shape}" if tried.value is not None else tried.reason
+                raise OptionError(
+                    f"the image processor {name} makes no pictures of three channels ({made}); expected one that gives "
+                    f"{PIXELS} (rows, 3, height, width): give another, Image(processor=...)"
+                )
+            shapes.append(tried.value.shape[2:])
+        if shapes[0] != shapes[1]:
+            raise OptionError(
+                f"the image processor {name} makes pictures of different sizes, {_by(shapes[0])} of a wide one and "
+                f"{_by(shapes[1])} of a high one, which cannot be laid out together: give one size, Image(size=224)"
+            )
+        return int(shapes[0][0]), int(shapes[0][1])
 
     def _processed(self, pixels: Pixels, *, fits: bool = False) -> NDArray[np.float32]:
         """(1, 3, H, W) of one picture by itself; one that has its size already is only normalised."""
@@ -111,8 +175,8 @@ class ImageEncoder(Encoder):
         return np.asarray(found[PIXELS], np.float32)
 
     def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
-        """``pixel_values`` (B, 3, H, W) float32."""
-        return {PIXELS: torch.from_numpy(loaded.inputs[PIXELS])}
+        """``pixel_values`` (B, 3, H, W) float32, and ``pixel_values_pair`` of rows with two pictures."""
+        return {name: torch.as_tensor(found) for name, found in loaded.inputs.items()}
 
     def calling(self, model: nn.Module) -> Call:
         parameters = inspect.signature(model.forward).parameters
@@ -148,17 +212,28 @@ class ImageEncoder(Encoder):
     def given(self) -> dict[str, Any]:
         from sftlib.encoders.image.inputs import Image
 
-        return {"inputs": Image(processor=self.processor, augment=self.augment)}
+        augment = "auto" if self._yields else self.augment
+        return {"inputs": Image(processor=self.processor, augment=augment)}
 
     def is_one(self, given: object) -> bool:
         picture = hasattr(given, "getbands")  # as pillow's images have
         return picture or isinstance(given, str | PathLike | bytes | np.ndarray)
 
 
+def _by(size: Sequence[int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def size_of(config: Any) -> Any:
+    """What a config says of the size of pictures, its own or that of its part that sees; None where it says nothing."""
+    found = getattr(config, "image_size", None)
+    return getattr(getattr(config, "vision_config", None), "image_size", None) if found is None else found
+
+
 def _size_of(config: Any) -> tuple[int, int] | None:
     """Height and width that a model of patches was made for; None where it takes any."""
-    size = getattr(config, "image_size", None)
-    if size is None or getattr(config, "patch_size", None) is None:
+    size, part = size_of(config), getattr(config, "vision_config", config)
+    if size is None or getattr(part, "patch_size", None) is None:
         return None  # convolutions take any size, whatever their config says
     pair = (size, size) if isinstance(size, int) else tuple(size)
     return pair if len(pair) == 2 and all(isinstance(side, int) for side in pair) else None

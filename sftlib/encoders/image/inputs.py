@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any, final
 
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.image.augment import Augmentation, augmentations
-from sftlib.encoders.image.encoder import ImageEncoder
+from sftlib.encoders.image.encoder import ImageEncoder, size_of
 from sftlib.errors import OptionError
 from sftlib.models.files.folder import read_image_processor
 from sftlib.models.files.strict import IMAGE_FILES
 from sftlib.models.opening import open_image_processor, plain_image_processor
 from sftlib.models.sources import ModelSource
-from sftlib.support.checking import checked_fields, raise_together, whole_number
+from sftlib.support.checking import checked_fields, raise_together, real_number, whole_number
 
 _LARGEST = 2**14  # pixels of a side
 
@@ -29,41 +30,54 @@ class Image(Inputs):
     Args:
         size: pixels of both sides, or (height, width); what the model's image processor makes when None.
         augment: ``"none"``, ``"light"`` (crops and mirrors), ``"medium"`` (colours and gaps too), or augmentations of
-            `sftlib.encoders.image.augment`, in order.
+            `sftlib.encoders.image.augment`, in order. ``"auto"`` is ``"light"``, but ``"none"`` where the whole body of
+            the model is frozen and so is computed once for each picture.
         processor: an image processor of transformers, or the folder or name of one; the model's own when None. A model
             that is passed as an object has none: then ``size`` makes one, with ImageNet's mean and deviation.
+        mean: what is subtracted from pixels, which run from 0 to 1: a number, or one for red, green and blue each; that
+            of the processor when None.
+        std: what they are divided by then; that of the processor when None.
 
     Raises:
         OptionError: values that they cannot have.
 
     Example:
         >>> Image(size=224, augment="none")
-        Image(size=224, augment='none', processor=None)
+        Image(size=224, augment='none', processor=None, mean=None, std=None)
     """
 
     size: int | tuple[int, int] | None = None
-    augment: str | Augmentation | Sequence[Augmentation] = "light"
+    augment: str | Augmentation | Sequence[Augmentation] = "auto"
     processor: Any = None
+    mean: float | tuple[float, float, float] | None = None
+    std: float | tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        raise_together([_size_problem(self.size)])
+        raise_together([_size_problem(self.size), _colour_problem("mean", self.mean), _colour_problem("std", self.std)])
         augmentations(self.augment)
 
     def open(self, source: ModelSource) -> ImageEncoder:
+        processor = self._processor(source)
+        colours = {"image_mean": _colours(self.mean), "image_std": _colours(self.std)}
+        changed = {name: value for name, value in colours.items() if value is not None}
+        if changed:
+            processor = type(processor).from_dict({**processor.to_dict(), "do_normalize": True, **changed})
+        return ImageEncoder(processor, augmentations(self.augment), yields=self.augment == "auto")
+
+    def _processor(self, source: ModelSource) -> Any:
+        """The image processor, of the size that is asked for."""
         given, size = self.processor, self.size
         own = source.image_processor() if given is None else open_image_processor(given, option="processor")
         if own is not None and size is None:
-            return ImageEncoder(own, augmentations(self.augment))
-        wanted = size or getattr(source.config, "image_size", None)
+            return own
+        wanted = size or size_of(source.config)
         if wanted is None:
             raise OptionError(
                 f"inputs=Image(): a model that is passed as an object ({source.name}) comes without an image "
                 "processor; say how large its pictures are, Image(size=224), or give one, Image(processor=...)"
             )
         height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
-        if own is None:
-            return ImageEncoder(plain_image_processor(height, width), augmentations(self.augment))
-        return ImageEncoder(_of_size(own, height, width), augmentations(self.augment))
+        return plain_image_processor(height, width) if own is None else _of_size(own, height, width)
 
     @classmethod
     def read(cls, folder: Path, facts: Mapping[str, Any]) -> ImageEncoder:
@@ -86,6 +100,24 @@ def _size_problem(size: object) -> str | None:
     if size is None or all(whole_number("size", side, at_least=1, at_most=_LARGEST) is None for side in sides):
         return None
     return f"size={size!r:.60}: expected a whole number of pixels from 1 to {_LARGEST:,}, or (height, width)"
+
+
+def _colours(given: float | tuple[float, ...] | None) -> list[float] | None:
+    """One number for each channel."""
+    if given is None:
+        return None
+    return [float(number) for number in (given if isinstance(given, tuple | list) else (given,) * 3)]
+
+
+def _colour_problem(option: str, given: object) -> str | None:
+    """The problem with a number for each channel."""
+    numbers = given if isinstance(given, tuple | list) and len(given) == 3 else (given,)
+    least = 0 if option == "std" else -math.inf
+    good = [real_number(option, number, least, math.inf, expected="", ends=False) is None for number in numbers]
+    if given is None or all(good):
+        return None
+    above = " above 0" if option == "std" else ""
+    return f"{option}={given!r:.60}: expected a number{above}, or three, of red, green and blue from 0 to 1"
 
 
 def _of_size(processor: Any, height: int, width: int) -> Any:

@@ -244,6 +244,10 @@ class TextEncoder(Encoder):
     def given(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer}
 
+    @property
+    def vocabulary(self) -> int:
+        return len(self.tokenizer)
+
     def is_one(self, given: object) -> bool:
         return isinstance(given, str | tuple)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from sftlib.models.feature_extractors import saved_extractor
 from sftlib.models.files.strict import (
+    AUDIO_FILES,
     GENERATION,
     IMAGE_FILES,
+    Stored,
     bounded,
+    check_feature_extractor,
     check_image_processor,
     check_tokenizer,
     check_weights_fit,
@@ -30,6 +34,7 @@ from sftlib.models.files.strict import (
 from sftlib.models.image_processors import saved_processor
 from sftlib.models.language.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
+from sftlib.models.output_scale import plain_weights
 from sftlib.models.sources import Head, seeded
 from sftlib.support import storage
 
@@ -90,22 +95,44 @@ def read_image_processor(folder: Path) -> Any:
         return saved_processor(folder, local=True)
 
 
+def write_feature_extractor(extractor: Any, folder: Path) -> None:
+    """Write a feature extractor's file."""
+    extractor.save_pretrained(folder)
+    (name,) = AUDIO_FILES
+    _leave_out_refused(folder / name)
+
+
+def read_feature_extractor(folder: Path) -> Any:
+    """The folder's feature extractor.
+
+    Raises:
+        ValueError: its file asks for more than data, or cannot be used.
+    """
+    check_feature_extractor(folder)
+    with quiet(), told("the feature extractor cannot be opened"):
+        return saved_extractor(folder, local=True)
+
+
 def _once(model: nn.Module) -> dict[str, Tensor]:
     """Every weight under the first of its names; of tied ones safetensors itself would choose by a hash."""
     first: dict[tuple[Any, ...], str] = {}
-    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    weights = plain_weights(model)
     for name, weight in weights.items():
         place = (weight.data_ptr(), tuple(weight.shape), weight.stride()) if weight.numel() else (name,)
         first.setdefault(place, name)
     return {name: weights[name].contiguous() for name in first.values()}
 
 
-def read_model(folder: Path, head: Head) -> nn.Module:
+def read_model(
+    folder: Path, head: Head, attach: Callable[[nn.Module], object] = lambda _: None, attached: Sequence[str] = ()
+) -> nn.Module:
     """Build a model from its config and fill it; nothing in the folder is executed.
 
     Args:
         folder: verified already.
         head: what the folder's task needs; decides the class, whatever the folder says.
+        attach: gives a model the layers that only the task knows of.
+        attached: names of the children that it gives.
 
     Raises:
         ValueError: the config asks for something else, or the weights do not fit.
@@ -117,16 +144,23 @@ def read_model(folder: Path, head: Head) -> nn.Module:
     with quiet(), seeded(0):  # weights are drawn before they are filled: not from the user's generator
         with told(f"{CONFIG} cannot be used"), bounded(stored):
             built = transformers.AutoConfig.for_model(config["model_type"], **plain)
+            _check_more(built, head)
             with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
-                check_weights_fit(_from_config(built, head), stored)
+                check_weights_fit(_from_config(built, head), _without(stored, attached))
         with told(f"{CONFIG} cannot be used"):
             model = _from_config(built, head)
+        attach(model)
     fill_model(model, folder)
     generating = read_generation(folder)
     if generating is not None:
         with told(f"{GENERATION} cannot be used"):
             take_settings(model, generating)
     return model
+
+
+def _without(stored: Mapping[str, Stored], attached: Sequence[str]) -> dict[str, Stored]:
+    """What a file declares, without what lies in these children: their shapes are compared when they are filled."""
+    return {name: weight for name, weight in stored.items() if name.partition(".")[0] not in attached}
 
 
 def _from_config(config: Any, head: Head) -> nn.Module:
@@ -147,6 +181,13 @@ def _check_labels(config: Mapping[str, Any], head: Head) -> None:
     names = {str(number): name for number, name in wanted["id2label"].items()}
     expected = {**wanted, "id2label": names}
     wrong = [name for name, value in expected.items() if name in config and config[name] != value]
+    if wrong:
+        raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
+
+
+def _check_more(config: Any, head: Head) -> None:
+    """Refuse a config that lacks what the head needs, such as a vocabulary of the right size."""
+    wrong = [name for name, value in head.more.items() if getattr(config, name, None) != value]
     if wrong:
         raise ValueError(f"{CONFIG} has other outputs than the task: {', '.join(wrong)}")
 

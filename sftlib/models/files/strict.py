@@ -23,6 +23,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
+from sftlib.models.feature_extractors import known_extractors
 from sftlib.models.image_processors import known_processors
 from sftlib.models.opening import CONFIG, first_line
 from sftlib.models.structure import hooked
@@ -41,9 +42,14 @@ TOKENIZER_FILES = frozenset(
 #: Files that its image processors write.
 IMAGE_FILES = frozenset({"preprocessor_config.json"})
 
+#: Files that feature extractors of sounds write.
+AUDIO_FILES = frozenset({"preprocessor_config.json"})
+
 GENERATION = "generation_config.json"
 _TOKENIZER = "tokenizer_config.json"
 _SETTINGS_BYTES = 2**24  # of a config; a vocabulary lies in files of its own
+_LARGEST_SETTING = 2**24  # of a feature extractor: samples of a quarter of an hour
+_LARGEST_TABLE = 2**24  # of its filters: bands times frequencies
 _LABELS = ("id2label", "label2id")  # hold the user's own words; compared with the task's
 # Keys that make transformers import code, fetch kernels or weights, or open a file.
 _REFUSED = re.compile(
@@ -143,6 +149,26 @@ def check_image_processor(folder: Path) -> None:
     kind = _settings(folder / name).get("image_processor_type")
     if kind not in known_processors():
         raise ValueError(f"{name} has image_processor_type {kind!r:.80}, which transformers does not know")
+
+
+def check_feature_extractor(folder: Path) -> None:
+    """Refuse settings of a feature extractor that ask for more than data, or for tables that would fill the memory.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    (name,) = AUDIO_FILES
+    settings = _settings(folder / name)
+    kind = settings.get("feature_extractor_type")
+    if kind not in known_extractors():
+        raise ValueError(f"{name} has feature_extractor_type {kind!r:.80}, which transformers does not know")
+    numbers = {place: value for place, value in _entries(settings) if isinstance(value, int | float)}
+    for place, value in numbers.items():
+        if not abs(value) <= _LARGEST_SETTING:
+            raise ValueError(f"{name} has {place:.80}={value!r:.40}, more than anything that hears needs")
+    bands = max(numbers.get("feature_size", 1), numbers.get("num_mel_bins", 1))
+    if bands * max(numbers.get("n_fft", 1), numbers.get("fft_window_size", 1), 512) > _LARGEST_TABLE:
+        raise ValueError(f"{name} asks for a table of {bands:,} bands, more than anything that hears needs")
 
 
 def is_own_tokenizer(kind: object) -> bool:

@@ -84,8 +84,7 @@ class Prefix:
         """The modules that need not run when the output is known."""
         if self.layers is not None:
             return self._numbered(0, self.layers)
-        model: Any = self.model
-        return [(model, model.base_model_prefix)]
+        return [(self.model, name) for name, child in self.model.named_children() if child is self.last]
 
     def _numbered(self, start: int, stop: int) -> list[Where]:
         return [(self._layers, str(i)) for i in range(start, stop)]
@@ -252,6 +251,9 @@ class Recalling(Around):
         elif self.prefix.layers is not None and "sequences" in inputs:
             outputs.hidden = stored[None]  # (1, N, H)
         else:
+            counts = torch.tensor([stop - start for _, start, stop, _ in places], device=device)
+            if int(counts.sum()) != int(mask.sum()):  # it counts samples, and these are frames
+                mask = (torch.arange(int(counts.max()), device=device) < counts[:, None]).long()
             inside = (mask != 0).flatten().nonzero()[:, 0]
             hidden = stored.new_zeros(mask.numel(), stored.shape[1])
             outputs.hidden = hidden.index_copy_(0, inside, stored).view(*mask.shape, -1)
@@ -274,12 +276,22 @@ def kept(outputs: Outputs, prefix: Prefix, mask: Tensor | None, rows: int) -> tu
     pooled = None if outputs.pooled is None else outputs.pooled.reshape(rows, -1)
     if prefix.first_only:
         return [1] * rows, hidden[:, 0].reshape(rows, -1), pooled
+    mask = _of_frames(prefix.model, mask, hidden)
     if mask is None:
         vectors = hidden.reshape(-1, hidden.shape[-1])
         return [len(vectors) // rows] * rows, vectors, pooled
     if hidden.shape[:2] == mask.shape:
         hidden = hidden[mask.bool()][None]
     return mask.sum(dim=1).tolist(), hidden[0], pooled
+
+
+def _of_frames(model: nn.Module, mask: Tensor | None, hidden: Tensor) -> Tensor | None:
+    """(B, T) where a hidden state stands, of a model whose mask counts samples, of which it has made fewer frames."""
+    own: Any = getattr(model, "_get_feature_vector_attention_mask", None)
+    if mask is None or own is None or hidden.shape[:2] == mask.shape:
+        return mask
+    frames: Tensor = own(hidden.shape[1], mask)
+    return frames
 
 
 def _swapping(model: nn.Module, places: Sequence[Where], outputs: Outputs, when: Callable[[], bool]) -> list[Any]:

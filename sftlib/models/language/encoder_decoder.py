@@ -18,7 +18,8 @@ _END = ("eos_token_id", "sep_token_id")
 
 def is_encoder_decoder(model: nn.Module) -> bool:
     """Whether a model has a decoder of its own that reads what the encoder made."""
-    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    told = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    return told and any(name.rpartition(".")[2] == "decoder" for name, _ in model.named_modules())
 
 
 def end_of_target(tokenizer: Any) -> int:

@@ -33,7 +33,11 @@ SETTINGS = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id"),
     *("forced_eos_token_id", "max_new_tokens", "do_sample", "num_beams", "temperature", "top_k", "top_p"),
     *("length_penalty", "no_repeat_ngram_size", "early_stopping"),
+    *("no_timestamps_token_id", "suppress_tokens", "begin_suppress_tokens", "is_multilingual", "return_timestamps"),
+    *("language", "task", "lang_to_id", "task_to_id"),
 )
+_WORDS = ("language", "task")  # whose values are names
+_NUMBERED = ("lang_to_id", "task_to_id")  # whose values are tokens by their names
 
 
 @final
@@ -221,14 +225,23 @@ def take_settings(model: Any, settings: Mapping[str, Any]) -> None:
         ValueError: settings that are no numbers, or that generation does not have.
     """
     for name, value in settings.items():
-        numbers = value if isinstance(value, list) else [value]
-        if name not in SETTINGS or len(numbers) > _MOST or not all(isinstance(item, int | float) for item in numbers):
+        if name not in SETTINGS or not _allowed(name, value):
             raise ValueError(f"generation_config.json has {name:.80}={value!r:.80}, which is not allowed here")
     with quiet():
         model.generation_config = GenerationConfig(**settings)  # type: ignore[no-untyped-call]
 
 
-_MOST = 64  # of tokens that end an answer
+def _allowed(name: str, value: Any) -> bool:
+    """Whether a setting holds what it may: numbers, a name, or numbers by their names."""
+    if name in _WORDS:
+        return isinstance(value, str) and len(value) <= _MOST
+    if name in _NUMBERED:
+        return isinstance(value, dict) and len(value) <= _MOST and all(isinstance(item, int) for item in value.values())
+    numbers = value if isinstance(value, list) else [value]
+    return len(numbers) <= _MOST and all(isinstance(item, int | float) for item in numbers)
+
+
+_MOST = 256  # tokens that end an answer, or are never written
 
 
 _CHOSEN = ("max_new_tokens", "do_sample", "num_beams", "temperature", "top_k", "top_p", "length_penalty")

@@ -22,6 +22,7 @@ from transformers.masking_utils import eager_mask
 from sftlib.models.dropout import DropoutMasks, Windows
 from sftlib.models.layouts.kernels import Look, kernel_of
 from sftlib.models.layouts.sequences import Group, Sequences
+from sftlib.models.opening import quiet
 
 PADDED = "sftlib"
 FLAT = "sftlib_flat"
@@ -284,8 +285,10 @@ AttentionMaskInterface.register(FLAT, _no_mask)
 def attention(model: Any, name: str) -> Iterator[None]:
     """While this context lasts, a transformers model attends with the function of this name."""
     before = model.config._attn_implementation
-    model.set_attn_implementation(name)
+    with quiet():  # of parts that it finds in the config and not in the model
+        model.set_attn_implementation(name)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        with quiet():
+            model.set_attn_implementation(before)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
 from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.support.checking import checked_fields
+from sftlib.support.values import Problem
 from sftlib.tasks.image.pictures import PictureTask
 from sftlib.tasks.labels import WeightedLabels
 from sftlib.tasks.single_label import OneLabelTask
@@ -21,6 +23,8 @@ class ImageClassification(OneLabelTask, PictureTask):
     Args:
         class_weights: ``"balanced"``, or label -> weight: how much the rows of a label count.
         label_smoothing: share of the target spread over all labels (Szegedy et al., 2016).
+        output_layer: of a module of your own, the dotted name of its last layer, such as ``"classifier.1"``: it is made
+            anew with an output for each label. Without it a layer is replaced only where it is certain which one.
         learned: labels and weights; from the training data.
 
     Raises:
@@ -36,3 +40,6 @@ class ImageClassification(OneLabelTask, PictureTask):
     family = ClassificationMetrics
 
     learned: WeightedLabels | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        return [*super().problems(), self.layer_problem()]

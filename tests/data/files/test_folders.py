@@ -132,7 +132,7 @@ def test_splits_that_cannot_be(splits: Any, error: type[Exception], match: str, 
 
 def test_folders_without_what_is_looked_for(tmp_path: Path) -> None:
     (tmp_path / "ants").mkdir()
-    with pytest.raises(DataError, match="ants holds no pictures and no .txt files; remove it or fill it"):
+    with pytest.raises(DataError, match="ants holds no pictures and no sounds and no .txt files; remove it or fill it"):
         TaskDataset.from_folder(tmp_path)
     fill(tmp_path, "bees/b.jpg")
     with pytest.raises(DataError, match="ants holds no pictures; remove it or fill it"):

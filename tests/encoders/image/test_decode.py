@@ -187,9 +187,9 @@ def test_what_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
     ("value", "match"),
     [
         ("nowhere.jpg", "'nowhere.jpg' is a file that does not exist"),
-        ("http://example.org/a.jpg", "an address instead of a path: pictures are not fetched"),
+        ("http://example.org/a.jpg", "an address instead of a path: nothing is fetched"),
         ("a\0b.jpg", "a path that no file can have"),
-        (".", "a folder instead of the file of a picture"),
+        (".", "a folder instead of a file"),
         (3, "a picture is of type int: expected a path, bytes, a PIL image"),
         (None, "of type NoneType"),
         (np.zeros((2, 2, 3), np.float32), r"float32 of shape \(2, 2, 3\): expected uint8"),

@@ -1,0 +1,1 @@
+"""Tasks over sounds, one file each."""

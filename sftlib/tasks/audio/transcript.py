@@ -1,0 +1,87 @@
+"""What is heard of a sound, and the two ways in which a model can say it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from torch import nn
+
+from sftlib.encoders.audio.encoder import AudioEncoder
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded
+from sftlib.models.sources import Head
+from sftlib.tasks.base import Asked, LossSum
+
+
+@final
+@dataclass(frozen=True)
+class Transcript:
+    """A text that was heard.
+
+    Attributes:
+        text: without control tokens.
+        confidence: how probable it is, frame by frame or token by token: the geometric mean, 0 to 1.
+        heard: what each frame, or each token, says; for putting pieces of a long sound together.
+        span: the samples that this was heard in, at the rate of the model.
+    """
+
+    text: str
+    confidence: float = field(default=0.0, compare=False)
+    heard: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    span: tuple[int, int] = field(default=(0, 0), repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"Prediction(text={self.text!r}, confidence={self.confidence:.4g})"
+
+
+class Way(ABC):
+    """How a model says what it hears: a character for every frame, or token by token."""
+
+    @property
+    @abstractmethod
+    def head(self) -> Head:
+        """The head that a model needs."""
+
+    @abstractmethod
+    def prepare(self, model: nn.Module, encoder: AudioEncoder) -> None:
+        """Give the encoder the tokenizer that is saved with it, and the model what it must know."""
+
+    @abstractmethod
+    def with_texts(self, encoded: Encoded, texts: Sequence[str] | None, encoder: AudioEncoder) -> Encoded:
+        """The rows with what is to be learned of them.
+
+        Args:
+            encoded: (P) pieces of sounds.
+            texts: normalised, of each sound; None where there are none.
+            encoder: that made them.
+
+        Raises:
+            DataError: texts that cannot be learned, all of them.
+        """
+
+    @abstractmethod
+    def place(self, batch: Batch, encoder: AudioEncoder) -> Batch:
+        """The batch with what else the model reads."""
+
+    @abstractmethod
+    def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+        """What loss and predictions are made of."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> LossSum:
+        """Summed over what is written; the count is how much that is."""
+
+    @abstractmethod
+    def decode(self, outputs: Any, batch: Batch) -> list[Transcript]:
+        """What the outputs of one pass say of each row; no text where writing one takes more passes."""
+
+    def answer(self, model: Asked, batch: Batch, encoder: AudioEncoder, outputs: Any = None) -> list[Transcript]:
+        """A text for each row, from outputs that are there already or from passes of its own."""
+        return self.decode(model(batch) if outputs is None else outputs, batch)
+
+    @abstractmethod
+    def joined(self, pieces: Sequence[Transcript]) -> Transcript:
+        """The text of a long sound from those of its pieces, which overlap."""

@@ -1,0 +1,45 @@
+"""Multi-label image classification: any number of ``K`` labels per picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+from sftlib.support.checking import checked_fields
+from sftlib.support.values import Problem
+from sftlib.tasks.image.pictures import PictureTask
+from sftlib.tasks.labels import Labels
+from sftlib.tasks.multi_label import MultiLabelTask
+
+
+@final
+@checked_fields
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MultiLabelImageClassification(MultiLabelTask, PictureTask):
+    """Any of ``K`` labels per picture, by binary cross-entropy averaged over rows and labels.
+
+    Args:
+        output_layer: of a module of your own, the name of its last layer; see `ImageClassification`.
+        learned: labels; from the training data.
+
+    Raises:
+        OptionError: there is no such option.
+
+    Example:
+        >>> import numpy as np
+        >>> from sftlib import TaskDataset
+        >>> black = np.zeros((8, 8), np.uint8)
+        >>> data = TaskDataset({"image": [black, 255 - black], "labels": [[], ["light", "plain"]]})
+        >>> MultiLabelImageClassification().learned_from(data).head.labels
+        ('light', 'plain')
+    """
+
+    name = "multi-label-image-classification"
+    auto_class = "AutoModelForImageClassification"
+    usual_metrics = ("map", "subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
+
+    learned: Labels | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        return [*super().problems(), self.layer_problem()]

@@ -1,0 +1,1 @@
+"""Tasks over sequences of letters (DNA, RNA, proteins, molecules), one file each."""

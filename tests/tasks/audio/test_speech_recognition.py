@@ -1,0 +1,313 @@
+"""Speech to text: by CTC, and by models that write."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from sftlib import Audio, FineTuner, SpeechRecognition, TaskDataset
+from sftlib.errors import DataError, OptionError
+from sftlib.models.ctc import characters, frames_needed, ids_of, summed_loss, text_of, tokenizer_of
+from sftlib.support.spoken import basic
+from sftlib.tasks.audio.by_frames import ByFrames
+from sftlib.tasks.audio.by_tokens import ByTokens
+from sftlib.tasks.audio.transcript import Transcript
+from sftlib.testing import tiny_audio_model, tiny_feature_extractor, tiny_speech_tokenizer, waves
+
+SPOKEN = {"low": "oo", "high": "ii it", "rising": "oi"}
+
+
+def spoken(count: int = 12, **options: Any) -> TaskDataset:
+    rows = waves(count, **options)
+    return TaskDataset([{"audio": row["audio"], "text": SPOKEN[row["label"]]} for row in rows])
+
+
+def by_frames(family: str = "wav2vec2", *, dropout: float = 0.0, **options: Any) -> FineTuner:
+    reading = options.pop("inputs", Audio(processor=tiny_feature_extractor(family)))
+    settings: dict[str, Any] = {"batch_size": 6, "max_steps": 3, "learning_rate": 1e-3, **options}
+    return FineTuner(
+        tiny_audio_model(family, dropout=dropout, auto_class="AutoModelForCTC"), inputs=reading, **settings
+    )
+
+
+def by_tokens(*, dropout: float = 0.0, **options: Any) -> FineTuner:
+    reading = options.pop(
+        "inputs", Audio(processor=tiny_feature_extractor("whisper"), tokenizer=tiny_speech_tokenizer())
+    )
+    settings: dict[str, Any] = {"batch_size": 6, "max_steps": 3, "learning_rate": 1e-3, **options}
+    model = tiny_audio_model("whisper", dropout=dropout, auto_class="AutoModelForSpeechSeq2Seq")
+    return FineTuner(model, inputs=reading, **settings)
+
+
+# The pieces of CTC.
+
+
+def test_the_loss_is_that_of_all_ways_to_say_a_text() -> None:
+    """Summed over every path of frames that says it, by hand."""
+    torch.manual_seed(0)
+    scores, target = torch.randn(2, 4, 5, dtype=torch.float64), torch.tensor([[3, 3], [4, -100]])
+    frames, lengths = torch.tensor([4, 3]), torch.tensor([2, 1])
+    expected = 0.0
+    for row in range(2):
+        wanted, total = target[row, : lengths[row]].tolist(), 0.0
+        likely = scores[row].log_softmax(-1)
+        for path in itertools.product(range(5), repeat=int(frames[row])):
+            said = [key for key, _ in itertools.groupby(path) if key != 0]
+            if said == wanted:
+                total += math.exp(sum(float(likely[t, k]) for t, k in enumerate(path)))
+        expected -= math.log(total)
+    assert float(summed_loss(scores, frames, target, lengths)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_rows_without_a_text_count_nothing() -> None:
+    scores = torch.randn(2, 4, 5)
+    nothing = summed_loss(scores, torch.tensor([4, 4]), torch.full((2, 1), -100), torch.tensor([0, 0]))
+    assert float(nothing) == 0.0
+
+
+def test_texts_are_said_and_read_as_transformers_does() -> None:
+    vocabulary = characters(["ab ba", "c"])
+    tokenizer = tokenizer_of(vocabulary)
+    assert tokenizer("ab ba c", add_special_tokens=False)["input_ids"] == ids_of("ab ba c", vocabulary)
+    numbers = np.random.default_rng(0)
+    for _ in range(200):
+        ids = numbers.integers(0, 6, 12).tolist()
+        assert text_of(ids, vocabulary) == tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def test_repeats_need_a_frame_between_them() -> None:
+    assert frames_needed(ids_of("aab", ("a", "b"))) == 4
+    tight = torch.full((1, 3, 5), 0.0)
+    assert math.isinf(float(summed_loss(tight, torch.tensor([3]), torch.tensor([[3, 3, 4]]), torch.tensor([3]))))
+
+
+# By frames.
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
+def test_the_folder_gives_the_same_texts_in_transformers(family: str, tmp_path: Path) -> None:
+    data = spoken()
+    tuner = by_frames(family, learning_rate=0.0, max_steps=1).fit(data, progress=False)
+    before = tuner.predict(data)
+    assert len({found.text for found in before}) > 8, "random weights say something else of every sound"
+    tuner.save(tmp_path / "m")
+    again = FineTuner.load(tmp_path / "m")
+    assert [vars(found) for found in again.predict(data)] == [vars(found) for found in before]
+    listen = pipeline("automatic-speech-recognition", model=str(tmp_path / "m"))
+    for row, found in zip(data, before, strict=True):
+        assert listen({"raw": row["audio"]["array"], "sampling_rate": 16_000})["text"] == found.text
+    tuner.save(tmp_path / "m")  # once more, over itself
+
+
+def test_texts_are_learned_by_heart() -> None:
+    data = spoken()
+    tuner = by_frames(batch_size=12, max_steps=220, learning_rate=3e-3, schedule="constant").fit(data, progress=False)
+    assert [found.text for found in tuner.predict(data)] == data.column("text")
+    assert tuner.evaluate(data)["cer"] == 0.0
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
+def test_no_batch_size_changes_a_text_or_a_loss(family: str) -> None:
+    data = spoken()
+    tuner = by_frames(family, max_steps=1, learning_rate=0.0).fit(data, progress=False)
+    alone, together = tuner.predict(data, batch_size=1), tuner.predict(data, batch_size=12)
+    assert [one.text for one in alone] == [one.text for one in together]
+    assert np.allclose([one.confidence for one in alone], [one.confidence for one in together], rtol=1e-6)
+    one, many = (tuner.evaluate(data, batch_size=size) for size in (1, 7))
+    assert one["loss"] == pytest.approx(many["loss"], rel=1e-6)
+    assert one["wer"] == many["wer"]
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert"])
+def test_micro_batches_change_nothing_with_dropout_on(family: str) -> None:
+    reading = Audio(processor=tiny_feature_extractor(family), augment="medium")
+    tuners = [
+        by_frames(family, dropout=0.2, inputs=reading, micro_batch_size=size).fit(spoken(), progress=False)
+        for size in (1, 4, 6)
+    ]
+    losses = [[record["loss"] for record in tuner.history.steps] for tuner in tuners]
+    assert np.allclose(losses[0], losses[1], rtol=1e-5)
+    assert np.allclose(losses[0], losses[2], rtol=1e-5)
+
+
+def test_the_loss_is_divided_by_characters() -> None:
+    data = spoken(6)
+    tuner = by_frames(learning_rate=0.0, max_steps=1).fit(data, progress=False)
+    model, extractor = tuner.model.eval(), tiny_feature_extractor()
+    vocabulary, total = characters(SPOKEN.values()), 0.0
+    for row in data:
+        values = extractor(row["audio"]["array"], sampling_rate=16_000, return_tensors="pt")["input_values"]
+        with torch.no_grad():
+            likely = model(values).logits.log_softmax(-1)[0]
+        ids = torch.tensor(ids_of(row["text"], vocabulary))
+        loss = torch.nn.functional.ctc_loss(likely, ids, (len(likely),), (len(ids),), reduction="sum")
+        total += float(loss)
+    count = sum(len(row["text"]) for row in data)
+    assert tuner.evaluate(data)["loss"] == pytest.approx(total / count, rel=1e-6)
+
+
+def test_the_vocabulary_is_that_of_training_texts_alone() -> None:
+    data = spoken(6)
+    other = TaskDataset([{"audio": row["audio"], "text": "zq"} for row in data])
+    tuner = by_frames().fit(data, other, progress=False)
+    learned = tuner._fitted.task.learned  # type: ignore[union-attr]
+    assert learned.vocabulary == ("i", "o", "t")
+    assert tuner.model.config.vocab_size == 6
+    assert np.isfinite(tuner.evaluate(other)["loss"])
+
+
+def test_texts_that_cannot_fit_are_named_before_the_first_step() -> None:
+    rows = [
+        *spoken(3),
+        {"audio": {"array": waves(1)[0]["audio"]["array"][:400], "sampling_rate": 16_000}, "text": "oooo"},
+    ]
+    with pytest.raises(DataError, match=r"1 texts need more frames .* row 3 \(7 of 4 frames, 'oooo'\)"):
+        by_frames().fit(TaskDataset(rows), progress=False)
+    # Speed leaves fewer frames: what fits as it is does not fit a tenth faster.
+    samples = 10 + 80 * 6
+    rows[-1] = {
+        "audio": {"array": waves(1)[0]["audio"]["array"][: samples + 300], "sampling_rate": 16_000},
+        "text": "ooooo",
+    }
+    by_frames().fit(TaskDataset(rows), progress=False)
+    reading = Audio(processor=tiny_feature_extractor(), augment="medium")
+    with pytest.raises(DataError, match="texts need more frames"):
+        by_frames(inputs=reading).fit(TaskDataset(rows), progress=False)
+
+
+def test_texts_of_which_nothing_is_left_are_named() -> None:
+    rows = [*spoken(3), {"audio": waves(1)[0]["audio"], "text": "--"}, {"audio": waves(2)[1]["audio"], "text": "a|b"}]
+    with pytest.raises(DataError, match=r"nothing is left of row 3 after text_normalizer='basic'"):
+        by_frames(task=SpeechRecognition(text_normalizer="basic")).fit(TaskDataset(rows), progress=False)
+    with pytest.raises(DataError, match=r"row 4 with '\|'"):
+        by_frames().fit(TaskDataset(rows), progress=False)
+
+
+def test_the_normaliser_is_saved_and_rates_are_with_and_without_it(tmp_path: Path) -> None:
+    jiwer = pytest.importorskip("jiwer")
+    data = spoken(6).map(lambda row: {**row, "text": row["text"].upper() + "!"})
+    tuner = by_frames(task=SpeechRecognition(text_normalizer="basic"), learning_rate=0.0, max_steps=1)
+    tuner.fit(data, progress=False)
+    assert tuner._fitted.task.learned.vocabulary == ("i", "o", "t")  # type: ignore[union-attr]
+    metrics = tuner.evaluate(data)
+    spoken_texts = [text.lower().rstrip("!") for text in data.column("text")]
+    found = [basic(prediction.text) for prediction in tuner.predict(data)]
+    assert metrics["cer_normalized"] == pytest.approx(jiwer.cer(spoken_texts, found))
+    assert metrics["cer"] == pytest.approx(jiwer.cer(data.column("text"), [p.text for p in tuner.predict(data)]))
+    tuner.save(tmp_path / "m")
+    again = FineTuner.load(tmp_path / "m")
+    assert again.task == "speech-recognition"
+    assert again.get_params()["task"].text_normalizer == "basic"
+    assert dict(again.evaluate(data)) == pytest.approx(dict(metrics))
+
+
+def test_long_sounds_are_heard_in_pieces_and_not_learned() -> None:
+    data = spoken(6, seconds=0.5)
+    tuner = by_frames(learning_rate=0.0, max_steps=1).fit(data, progress=False)
+    short = Audio(processor=tiny_feature_extractor(), longest=0.2, overlap=0.1)
+    with pytest.raises(DataError, match=r"within the length limit in row 0.*Audio\(longest=...\)"):
+        by_frames(inputs=short).fit(data, progress=False)
+    encoder = tuner._fitted.encoder  # type: ignore[union-attr]
+    encoder.longest, encoder.overlap = 0.2, 0.1
+    encoder._use(encoder.extractor)
+    cut = tuner.predict(data)
+    assert all(found.text for found in cut)
+    for row, found in zip(data, cut, strict=True):
+        assert found.span == (0, len(row["audio"]["array"]))
+        assert abs(len(found.heard) - found.span[1] / 80) <= 10
+    assert math.isnan(tuner.evaluate(data)["loss"])
+
+
+def test_frames_of_pieces_are_joined_in_the_middle_of_what_they_share() -> None:
+    way = ByFrames(("a", "b", "c"))
+    first = Transcript("", 0.5, (3, 3, 0, 0, 4, 4, 0, 0), (0, 800))
+    second = Transcript("", 0.5, (4, 4, 0, 0, 5, 5, 0, 0), (400, 1200))
+    found = way.joined([first, second])
+    assert found.heard == (3, 3, 0, 0, 4, 4, 0, 0, 5, 5, 0, 0)
+    assert found.text == "abc"
+    assert found.span == (0, 1200)
+    assert found.confidence == pytest.approx(0.5)
+
+
+# By tokens.
+
+
+def test_what_is_written_is_what_transformers_writes(tmp_path: Path) -> None:
+    data = spoken()
+    tuner = by_tokens(epochs=30, max_steps=None, learning_rate=1e-2).fit(data, progress=False)
+    before = tuner.predict(data)
+    assert len({found.text for found in before}) > 1
+    assert tuner.evaluate(data)["wer"] < 0.5
+    tuner.save(tmp_path / "m")
+    again = FineTuner.load(tmp_path / "m")
+    assert [vars(found) for found in again.predict(data)] == [vars(found) for found in before]
+    listen = pipeline("automatic-speech-recognition", model=str(tmp_path / "m"))
+    for row, found in zip(data, before, strict=True):
+        assert listen({"raw": row["audio"]["array"], "sampling_rate": 16_000})["text"].strip() == found.text
+
+
+def test_the_end_is_learned_though_padding_is_the_same_token() -> None:
+    data = spoken(4)
+    tuner = by_tokens(learning_rate=0.0, max_steps=1).fit(data, progress=False)
+    fitted = tuner._fitted
+    assert fitted is not None
+    tokenizer, model = fitted.encoder.tokenizer, fitted.model.eval()
+    start, end = model.config.decoder_start_token_id, model.config.eos_token_id
+    total, count = 0.0, 0
+    for row in data:
+        features = tiny_feature_extractor("whisper")(row["audio"]["array"], sampling_rate=16_000, return_tensors="pt")
+        ids = [*tokenizer(f" {row['text']}", add_special_tokens=False)["input_ids"], end]
+        read = torch.tensor([[start, len(tokenizer) - 1, *ids[:-1]]])  # the last token says: without times
+        with torch.no_grad():
+            scores = model(features["input_features"], decoder_input_ids=read).logits[0, 1:]
+        total += float(torch.nn.functional.cross_entropy(scores, torch.tensor(ids), reduction="sum"))
+        count += len(ids)
+    assert tuner.evaluate(data)["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_no_batch_size_changes_what_is_written() -> None:
+    data = spoken()
+    tuner = by_tokens(max_steps=20, learning_rate=1e-2).fit(data, progress=False)
+    alone, together = tuner.predict(data, batch_size=1), tuner.predict(data, batch_size=12)
+    assert [one.text for one in alone] == [one.text for one in together]
+    one, many = (tuner.evaluate(data, batch_size=size) for size in (1, 7))
+    assert one["loss"] == pytest.approx(many["loss"], rel=1e-6)
+
+
+def test_micro_batches_of_writing_change_nothing_with_dropout_on() -> None:
+    tuners = [by_tokens(dropout=0.2, micro_batch_size=size).fit(spoken(), progress=False) for size in (1, 4, 6)]
+    losses = [[record["loss"] for record in tuner.history.steps] for tuner in tuners]
+    assert np.allclose(losses[0], losses[1], rtol=1e-5)
+    assert np.allclose(losses[0], losses[2], rtol=1e-5)
+
+
+def test_texts_that_are_too_long_to_write_are_named() -> None:
+    with pytest.raises(DataError, match=r"texts have more tokens than the 2 that are written at most: row 0"):
+        by_tokens(task=SpeechRecognition(max_target_length=2)).fit(spoken(6), progress=False)
+    with pytest.raises(OptionError, match="max_target_length=1000: this model writes at most"):
+        by_tokens(task=SpeechRecognition(max_target_length=1000)).fit(spoken(6), progress=False)
+    with pytest.raises(OptionError, match="language='de': this model knows no languages"):
+        by_tokens(task=SpeechRecognition(language="de")).fit(spoken(6), progress=False)
+    with pytest.raises(OptionError, match="comes without a tokenizer"):
+        by_tokens(inputs=Audio()).fit(spoken(6), progress=False)
+
+
+def test_texts_of_pieces_are_joined_where_they_say_the_same() -> None:
+    way = ByTokens.__new__(ByTokens)
+    pieces = [Transcript("The cat sat on", 0.5, (1, 2), (0, 10)), Transcript("sat on. the mat", 0.5, (3,), (5, 15))]
+    assert way.joined(pieces).text == "The cat sat on the mat"
+
+
+@pytest.mark.parametrize(
+    "options", [{"text_normalizer": "bsaic"}, {"language": 3}, {"max_target_length": 0}, {"text_normaliser": "basic"}]
+)
+def test_options_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=next(iter(options))):
+        SpeechRecognition(**options)
