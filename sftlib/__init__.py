@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
+    from sftlib.audits import audit
     from sftlib.data import DataReport, TaskDataset
     from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sftlib.selection import Range, compare, cross_validate, search
     from sftlib.tasks import (
         AudioClassification,
+        AudioEmbedding,
         CausalLM,
         ImageClassification,
         ImageEmbedding,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Audio",
     "AudioClassification",
+    "AudioEmbedding",
     "Callback",
     "CausalLM",
     "DataReport",
@@ -85,6 +88,7 @@ __all__ = [
     "TextRegression",
     "TokenClassification",
     "__version__",
+    "audit",
     "compare",
     "cross_validate",
     "search",
@@ -93,6 +97,7 @@ __all__ = [
 _HOME = {
     "Audio": "sftlib.encoders.audio.inputs",
     "AudioClassification": "sftlib.tasks",
+    "AudioEmbedding": "sftlib.tasks",
     "Callback": "sftlib.train.callbacks",
     "CausalLM": "sftlib.tasks",
     "DataReport": "sftlib.data",
@@ -129,6 +134,7 @@ _HOME = {
     "compare": "sftlib.selection",
     "cross_validate": "sftlib.selection",
     "search": "sftlib.selection",
+    "audit": "sftlib.audits",
 }
 
 

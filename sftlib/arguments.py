@@ -16,6 +16,7 @@ from sftlib.errors import OptionError
 from sftlib.models.adapters import adapter_problem
 from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
+from sftlib.models.pooling import HEAD
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import NEW
 from sftlib.support.checking import (
@@ -28,6 +29,7 @@ from sftlib.support.checking import (
     share,
     whole_number,
 )
+from sftlib.support.elsewhere import ELSEWHERE
 from sftlib.support.values import Problem
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
@@ -69,6 +71,9 @@ MOVED: Mapping[str, str] = {
     "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }
+
+#: Options that are none -> what to write instead.
+HINTS: Mapping[str, str] = {**ELSEWHERE, **MOVED}
 
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
@@ -275,6 +280,11 @@ class Arguments:
             )
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
+        if self.adapter is not None and self.pretrained is not None and self.pretrained.pooling not in (None, HEAD):
+            return (
+                f"pooling={self.pretrained.pooling!r} and adapter= do not go together: an adapter stands on the model "
+                "as it lies elsewhere, to which no layer is added"
+            )
         if self.adapter is None or self.freeze != BACKBONE:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"
@@ -327,7 +337,7 @@ def with_deep(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     """
     plain = {name: value for name, value in changes.items() if "__" not in name}
     unknown = [name for name in plain if name not in options]
-    raise_together(f"FineTuner has no option {name!r}: {MOVED.get(name) or nearest(name, options)}" for name in unknown)
+    raise_together(f"FineTuner has no option {name!r}: {HINTS.get(name) or nearest(name, options)}" for name in unknown)
     found = {**options, **plain}
     for name in dict.fromkeys(name.partition("__")[0] for name in changes if "__" in name):
         deep = {key.partition("__")[2]: value for key, value in changes.items() if key.startswith(f"{name}__")}

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sftlib.arguments import MOVED, Arguments, own_options, with_deep
+from sftlib.arguments import HINTS, Arguments, own_options, with_deep
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
@@ -54,15 +54,21 @@ from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, Fitting, prepare
 from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
 from sftlib.run.settle import settled
+from sftlib.run.untuned import as_it_came, task_of
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.support.checking import above_zero, checked, raise_together, true_or_false, whole_number
+from sftlib.support.elsewhere import FIT, PREDICT
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, Task
 from sftlib.tasks.labels import ClassWeights
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
 from sftlib.train.comm import open_comm, together
 from sftlib.train.history import History
+
+if TYPE_CHECKING:
+    from sftlib.audits import Audit
+    from sftlib.sure import Calibration, Conformal, Decision
 
 _SHOWN_WHOLE = (
     str,
@@ -135,7 +141,7 @@ class FineTuner:
         FineTuner('bert-base-uncased', learning_rate=2e-05)
     """
 
-    @partial(checked, moved=MOVED)
+    @partial(checked, moved=HINTS)
     def __init__(
         self,
         model: str | os.PathLike[str] | Pretrained | nn.Module,
@@ -171,6 +177,10 @@ class FineTuner:
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._fitted: Fitted | None = None
+        self._untuned: Fitted | None = None  # a model with the head that it came with, used before any fit
+
+        self._learned_rows: TaskDataset | None = None  # of the last `fit`: not to be decided on
+        self._named_tests: set[str] = set()
         self._source: ModelSource
         self._store = PrefixStore()
         self._encodings = Encodings()
@@ -215,7 +225,7 @@ class FineTuner:
 
     # Training.
 
-    @checked
+    @partial(checked, moved=FIT)
     @together
     def fit(
         self,
@@ -288,10 +298,12 @@ class FineTuner:
         if raced is not None:
             call = replace(call, arguments=replace(call.arguments, learning_rate=raced.rate))
         if unlabelled is not None:
+            self._learned_rows = train
             self._fitted = with_unlabelled(
                 call, unlabelled, output_dir=output_dir, resume=resume, save_every=save_every
             )
         else:
+            self._learned_rows = train
             with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
                 if self._arguments.few_shot:
                     self._fitted = few_shot(call, run)
@@ -350,6 +362,7 @@ class FineTuner:
             "batch_size": batch_size,
         }
         self._source = adapted(self, self._source, texts, options, mask_probability=mask_probability, progress=progress)
+        self._untuned = None
         return self
 
     @checked
@@ -377,18 +390,20 @@ class FineTuner:
     def evaluate(self, data: TaskDataset, *, batch_size: int | None = None) -> Metrics:
         """Metrics over labelled rows; no batch size changes them.
 
+        Before ``fit`` a model that was tuned elsewhere is judged as it came, if its head names its labels.
+
         Raises:
-            NotFittedError: before ``fit`` or ``load``.
+            NotFittedError: before ``fit`` or ``load``, of a model without such a head.
             DataError: unlabelled or empty data, or another task's.
             LabelError: labels that the model does not know.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
-        fitted = self._ready("evaluate")
+        fitted = self._usable("evaluate", data)
         require_labelled(data, "evaluate", fitted.task.name)
         check_data(fitted.task, data, "evaluate")
         encoded = fitted.encode(data)
         names = metric_names(self._arguments, fitted.task)
-        return self._settled(encoded).evaluate(data, encoded, names, batch_size)
+        return self._settled(fitted, encoded).evaluate(data, encoded, names, batch_size)
 
     @checked
     @together
@@ -409,7 +424,9 @@ class FineTuner:
         require_labelled(data, "judge", fitted.task.name)
         check_data(fitted.task, data, "judge")
         encoded = fitted.encode(data)
-        return judged(self._settled(encoded), data, encoded, metric_names(self._arguments, fitted.task), batch_size)
+        return judged(
+            self._settled(fitted, encoded), data, encoded, metric_names(self._arguments, fitted.task), batch_size
+        )
 
     @checked
     def features(self, data: TaskDataset) -> NDArray[np.float32]:
@@ -430,9 +447,17 @@ class FineTuner:
         """
         return text_features(self._arguments, self._source, data, self._encodings)
 
-    @checked
+    @partial(checked, moved=PREDICT)
     @together
-    def predict(self, inputs: Any, *, batch_size: int | None = None, generation: Generation | None = None) -> Any:
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | None = None,
+        generation: Generation | None = None,
+        abstain_below: float | None = None,
+        sets: bool = False,
+    ) -> Any:
         """Predictions in the order of the inputs; no batch size changes them.
 
         Args:
@@ -440,27 +465,137 @@ class FineTuner:
                 `TaskDataset`, labelled or not.
             batch_size: rows of one pass.
             generation: how answers are generated; as the tuner was told when None.
+            abstain_below: a probability; predictions that are less sure say ``abstained``, and keep their label.
+            sets: whether to add what `conform` promised of: ``labels``, or ``low`` and ``high``.
 
         Returns:
             One prediction for one input, a list for a list.
 
         Raises:
-            NotFittedError: before ``fit`` or ``load``.
+            NotFittedError: before ``fit`` or ``load``, of a model without a head that says what its outputs are.
             DataError: an input of another shape, with its row.
+            OptionError: probabilities or sets of a task that has none, or sets before `conform`.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
-        fitted = self._ready("predict")
+        fitted = self._usable("predict", inputs)
+        saying = _saying_more(fitted, abstain_below=abstain_below, sets=sets)
         one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []
         data, encoded = fitted.read(rows)
-        fitted = self._settled(encoded)
+        fitted = self._settled(fitted, encoded)
         answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
-        found = fitted.predict(data, encoded, batch_size)
+        found = saying(fitted.predict(data, encoded, batch_size))
         return found[0] if one else found
+
+    # How sure it is: see `sftlib.sure`.
+
+    @checked
+    def calibrate(self, valid: TaskDataset, *, method: str = "temperature") -> Calibration:
+        """Make probabilities say how often the model is right: one temperature, folded into its last layer.
+
+        Labels and their order stay; what is saved gives the calibrated scores everywhere. What `conform` found before
+        is forgotten, since it was found on other probabilities.
+
+        Args:
+            valid: at least 50 labelled rows that the model did not learn from.
+            method: ``"temperature"``, one number for all labels (Guo et al., 2017).
+
+        Returns:
+            The temperature, and calibration error, Brier score and log loss before and after.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: too few rows, or rows that the model learned from.
+            OptionError: a task without probabilities, or a model without a last linear layer.
+        """
+        from sftlib.sure.calibration import calibrate
+
+        found, self._fitted = calibrate(self._ready("calibrate"), valid, self._learned_rows, method=method)
+        return found
+
+    @checked
+    def conform(self, valid: TaskDataset, *, level: float = 0.9, per_label: bool = False) -> Conformal:
+        """Find what it takes for ``predict(..., sets=True)`` to hold what is true in a promised share of rows.
+
+        Args:
+            valid: labelled rows that the model did not learn from, drawn like those to come.
+            level: the promised share.
+            per_label: whether it is promised of the rows of each label by itself.
+
+        Returns:
+            Threshold, and coverage and size of the sets (or intervals) on these rows.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: too few rows, or rows that the model learned from.
+            OptionError: a task without single labels or numbers.
+        """
+        from sftlib.sure.conformal import conform
+
+        fitted = self._ready("conform")
+        found, self._fitted = conform(fitted, valid, self._learned_rows, level=level, per_label=per_label)
+        return found
+
+    @checked
+    def decide(self, valid: TaskDataset, *, accuracy: float = 0.95, confidence: float = 0.95) -> Decision:
+        """Find from which probability on answers are right as often as promised; `predict` takes the threshold.
+
+        Args:
+            valid: labelled rows that the model did not learn from, drawn like those to come.
+            accuracy: the promised share of right answers among those given.
+            confidence: with which the promise holds.
+
+        Returns:
+            The threshold for ``predict(..., abstain_below=found.threshold)``, and how many rows are answered then.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: too few rows, or rows that the model learned from.
+            OptionError: a task without one label a row.
+        """
+        from sftlib.sure.deciding import decide
+
+        fitted = self._ready("decide")
+        return decide(fitted, valid, self._learned_rows, accuracy=accuracy, confidence=confidence)
+
+    @checked
+    def report_card(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        test: TaskDataset,
+        train: TaskDataset | None = None,
+        audit: Audit | None = None,
+        explain: int = 8,
+    ) -> None:
+        """Write what a person who answers for the model must know into one HTML file, which loads nothing else.
+
+        Args:
+            path: of the file, ending in ``.html``.
+            test: labelled rows that the model has not learned from; `sftlib.audit` knows them as such from then on.
+            train: the rows that it learned from, to describe them; those of the last ``fit`` when None.
+            audit: what `sftlib.audit` found in the training rows; left out when None.
+            explain: how many of the errors are explained, the surest first; 0 for none.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: unlabelled rows, or rows that the model learned from.
+            OptionError: another ending, or a number that cannot be.
+        """
+        from sftlib.cards.report import write_report
+
+        raise_together([whole_number("explain", explain, at_least=0)])
+        self._ready("report_card")
+        write_report(self, path, test=test, train=train or self._learned_rows, audit=audit, errors=explain)
+        self._named_tests.add(test.fingerprint())
+
+    def is_named_test(self, data: TaskDataset) -> bool:
+        """Whether these rows were given to `report_card` for testing."""
+        return bool(self._named_tests) and data.fingerprint() in self._named_tests
 
     @checked
     def preview(self, data: TaskDataset, row: int = 0) -> Any:
@@ -538,7 +673,7 @@ class FineTuner:
         open_comm().on_first(lambda: save(fitted, self._arguments, path, reload=reload))
 
     @classmethod
-    @partial(checked, moved=MOVED)
+    @partial(checked, moved=HINTS)
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -670,7 +805,7 @@ class FineTuner:
         arguments.check()
         self._source = open_source(arguments.model)  # may refuse, and then nothing has changed
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
-        self._fitted = None
+        self._fitted = self._untuned = None
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
 
     def _chosen(self, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()) -> Task:
@@ -684,14 +819,72 @@ class FineTuner:
             return self._fitted
         return replace(assemble(self._arguments, self._source, task), encodings=self._encodings)
 
-    def _settled(self, encoded: Encoded) -> Fitted:
+    def _usable(self, use: str, inputs: object) -> Fitted:
+        """What was fitted; before that, a model that comes with a head which says what its outputs are.
+
+        Raises:
+            NotFittedError: there is neither.
+        """
+        if self._fitted is not None:
+            return self._fitted
+        try:
+            task = task_of(self._arguments, self._source, inputs)
+            if self._untuned is None or self._untuned.task != task:
+                found = as_it_came(self._arguments, self._source, task)
+                self._untuned = replace(found, encodings=self._encodings)
+        except OptionError as error:
+            raise self._not_fitted(use, f", and {error}") from error
+        return self._untuned
+
+    def _settled(self, fitted: Fitted, encoded: Encoded) -> Fitted:
         """What is ready for use, its layout tried on these rows if it had none."""
-        self._fitted = settled(self._ready("use"), encoded)
-        return self._fitted
+        found = settled(fitted, encoded)
+        if fitted is self._fitted:
+            self._fitted = found
+        else:
+            self._untuned = found
+        return found
 
     def _ready(self, use: str) -> Fitted:
         if self._fitted is None:
-            from sftlib.errors import NotFittedError  # scikit-learn's comes with it: most of a second
-
-            raise NotFittedError(f"{use}: this FineTuner holds no model yet; call fit(train), or FineTuner.load(path)")
+            raise self._not_fitted(use)
         return self._fitted
+
+    @staticmethod
+    def _not_fitted(use: str, why: str = "") -> Exception:
+        from sftlib.errors import NotFittedError  # scikit-learn's comes with it: most of a second
+
+        return NotFittedError(
+            f"{use}: this FineTuner holds no model yet{why}; call fit(train), or FineTuner.load(path)"
+        )
+
+
+def _saying_more(fitted: Fitted, *, abstain_below: float | None, sets: bool) -> Callable[[list[Any]], list[Any]]:
+    """A function that adds to predictions what is asked for beside; refuses what cannot be."""
+    if abstain_below is None and sets is False:
+        return list
+    from sftlib.sure.answers import check_answers, saying_more
+
+    check_answers(fitted.task, fitted.settings, abstain_below=abstain_below, sets=sets)
+    return partial(saying_more, settings=fitted.settings, abstain_below=abstain_below, sets=sets)
+
+
+def fitted_of(tuner: FineTuner, use: str) -> Fitted:
+    """What a tuner holds, for the rooms above: whoever looks into a model rather than at its answers.
+
+    Raises:
+        NotFittedError: before ``fit`` or ``load``.
+    """
+    return tuner._ready(use)
+
+
+def origin_of(tuner: FineTuner, data: TaskDataset) -> Fitted:
+    """The model as it was before any tuning, under a fresh head for this data; the tuner is not changed.
+
+    Raises:
+        DataError: rows that ``fit`` would refuse.
+        OptionError: options that do not go with the data or the model.
+        ArtifactError: a model or a tokenizer that cannot be opened.
+    """
+    task = choose_task(tuner._arguments, data, None)
+    return replace(assemble(tuner._arguments, tuner._source, task), encodings=tuner._encodings)

@@ -1,7 +1,8 @@
 """Runs the Python examples of a Markdown page, in order, as one program in a prepared folder.
 
 The page's own names work there: ``bert-base-uncased`` and the like are folders with tiny random models, and
-``reviews.csv`` has sixty rows. So a page is tested exactly as it is printed, without a network.
+``reviews.csv`` has sixty rows; ``valid.csv`` and ``test.csv`` have others of their kind. So a page is tested
+exactly as it is printed, without a network.
 """
 
 from __future__ import annotations
@@ -36,12 +37,17 @@ def prepare(folder: Path) -> None:
         tiny_folder(folder / name, family)
     for name, (family, auto_class) in OTHER_MODELS.items():
         tiny_folder(folder / name, family, auto_class=auto_class)
+    for name, takes in {"reviews": range(4), "valid": range(4, 8), "test": range(8, 12)}.items():
+        _write_rows(folder / f"{name}.csv", takes)
+
+
+def _write_rows(path: Path, takes: range) -> None:
     rows = [
         {"review": f"{text} Take {number}.", "sentiment": "positive" if (index + number) % 2 else "negative"}
-        for number in range(4)
+        for number in takes
         for index, text in enumerate(SENTENCES[:15])
     ]
-    with (folder / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

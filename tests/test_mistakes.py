@@ -44,10 +44,18 @@ MISTAKES = (
     ),
     Mistake("An option of another task", 'FineTuner("bert-base-uncased", task="seq2seq", class_weights="balanced")'),
     Mistake("A misspelt task", 'FineTuner("bert-base-uncased", task="text-clasification")'),
+    Mistake(
+        "Names of other libraries",
+        'FineTuner("bert-base-uncased", num_train_epochs=3, max_seq_length=128, evaluation_strategy="epoch")',
+    ),
+    Mistake("A metric by another library's name", 'Metrics(["eval_loss"])'),
     # Models and tokenizers.
     Mistake("A model folder that does not exist", 'FineTuner("./bert-base-uncasd")'),
     Mistake("A folder that is no model", 'FineTuner("notes")'),
     Mistake("A folder of checkpoints instead of one of them", 'FineTuner("checkpoints")'),
+    Mistake("A checkpoint of a run instead of a model", 'FineTuner("runs/first/step-00000004")'),
+    Mistake("The output_dir of a run instead of a model", 'FineTuner.load("runs/first")'),
+    Mistake("An adapter instead of a model", 'FineTuner("my-adapter")'),
     Mistake("A model without its tokenizer", f'{DATA}\nFineTuner("bert-without-tokenizer").fit(data)'),
     Mistake("A module without a tokenizer", f"{DATA}\nFineTuner(torch.nn.Embedding(100, 2)).fit(data)"),
     Mistake(
@@ -56,6 +64,14 @@ MISTAKES = (
     ),
     Mistake(
         "More tokens than the model can read", f'{DATA}\nFineTuner("bert-base-uncased", max_length=1000).fit(data)'
+    ),
+    Mistake(
+        "Tokens added to a tokenizer that the model has no room for",
+        f"""{DATA}
+tokenizer = transformers.AutoTokenizer.from_pretrained("bert-base-uncased")
+tokenizer.add_tokens(["<smile>"])
+smiling = data.map(lambda row: {{**row, "text": row["text"] + " <smile>"}})
+FineTuner("bert-base-uncased", tokenizer=tokenizer).fit(smiling)""",
     ),
     # Rows and roles.
     Mistake("A column that does not exist", 'TaskDataset.from_csv("reviews.csv", text="reviw", label="sentiment")'),
@@ -75,6 +91,20 @@ MISTAKES = (
     Mistake("Floats as classes", 'TaskDataset({"text": ["Fine.", "Poor."], "label": [0.5, 3.25]})'),
     Mistake("Labels of two kinds", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good", 0]})'),
     Mistake("One label where a list is expected", 'TaskDataset({"text": ["Fine."], "labels": ["good"]})'),
+    Mistake("Labels with a sign between them", 'TaskDataset({"text": ["Fine."], "labels": ["good|long"]})'),
+    Mistake("Words where a text is expected", 'TaskDataset({"text": [["A", "fine", "film."]], "label": ["good"]})'),
+    Mistake(
+        "A conversation where a text is expected",
+        'TaskDataset({"text": [[{"role": "user", "content": "Hi."}]], "label": ["good"]})',
+    ),
+    Mistake("Numbers as tags", 'TaskDataset({"tokens": [["Ada", "slept"]], "tags": [[1, 0]]})'),
+    Mistake(
+        "A mark that is neither 0 nor 1",
+        """
+        rows = [{"text": "Fine.", "long": 0, "funny": 2}]
+        TaskDataset(rows, labels=["long", "funny"])
+        """,
+    ),
     Mistake("Words where numbers are expected", 'TaskDataset({"text": ["Fine.", "Poor."], "target": ["4.5", "low"]})'),
     Mistake("A tag too few", 'TaskDataset({"tokens": [["Ada", "Lovelace"]], "tags": [["B-PER"]]})'),
     Mistake("A text instead of its words", 'TaskDataset({"tokens": ["Ada Lovelace"], "tags": [["B-PER", "I-PER"]]})'),
@@ -94,6 +124,72 @@ MISTAKES = (
         """
         talk = [{"role": "user", "content": "Hi."}, *[{"role": "assistant", "content": "Hello."}] * 2]
         TaskDataset({"messages": [talk]})
+        """,
+    ),
+    Mistake(
+        "A conversation that the assistant begins",
+        'TaskDataset({"messages": [[{"role": "assistant", "content": "Hello."}]]})',
+    ),
+    Mistake(
+        "A picture in a conversation",
+        """
+        content = [{"type": "text", "text": "What is this?"}, {"type": "image", "image": "cat.png"}]
+        TaskDataset({"messages": [[{"role": "user", "content": content}]]})
+        """,
+    ),
+    Mistake(
+        "Arguments of a call that are no JSON",
+        """
+        call = {"type": "function", "function": {"name": "add", "arguments": "a=1"}}
+        talk = [{"role": "user", "content": "Add."}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        TaskDataset({"messages": [talk]})
+        """,
+    ),
+    Mistake(
+        "Calls of tools that a chat template does not write",
+        """
+        call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+        talk = [{"role": "user", "content": "Add."}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        tokenizer = transformers.AutoTokenizer.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
+        tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+        tuner = FineTuner("HuggingFaceTB/SmolLM2-135M-Instruct", tokenizer=tokenizer)
+        tuner.fit(TaskDataset({"messages": [talk]}))
+        """,
+    ),
+    Mistake(
+        "Quotes that are part of the text",
+        """
+        Path("quotes.tsv").write_text('text\\tlabel\\n"Grand\\tgood\\nDull\\tbad\\nthey said"\\tgood\\n')
+        TaskDataset.from_csv("quotes.tsv", delimiter="\\t")
+        """,
+    ),
+    Mistake(
+        "An Excel workbook read as text",
+        """
+        openpyxl.Workbook().save("reviews.xlsx")
+        TaskDataset.from_csv("reviews.xlsx")
+        """,
+    ),
+    Mistake(
+        "JSON Lines read as a table",
+        """
+        Path("rows.jsonl").write_text('{"text": "Fine.", "label": "good"}')
+        TaskDataset.from_csv("rows.jsonl")
+        """,
+    ),
+    Mistake(
+        "A file of CoNLL-U without its columns",
+        """
+        cells = ["1", "Ada", "Ada", "PROPN", "_", "_", "0", "root", "_", "_"]
+        Path("ada.conllu").write_text("\\t".join(cells))
+        TaskDataset.from_conll("ada.conllu")
+        """,
+    ),
+    Mistake(
+        "Entities that overlap",
+        """
+        row = {"text": "Ada Lovelace slept.", "label": [[0, 12, "PER"], [4, 12, "ORG"]]}
+        TaskDataset.from_entities([row])
         """,
     ),
     Mistake("Columns of unequal length", 'TaskDataset({"text": ["Fine.", "Poor."], "label": ["good"]})'),
@@ -178,6 +274,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "notes").mkdir()
     (place / "notes" / "thesis.txt").write_text("Chapter 1\n", encoding="utf-8")
     shutil.copytree(place / "bert-base-uncased", place / "checkpoints" / "step-00000010")
+    (place / "runs" / "first" / "step-00000004").mkdir(parents=True)
+    (place / "runs" / "first" / "step-00000004" / "manifest.json").write_text("{}", encoding="utf-8")
+    (place / "my-adapter").mkdir()
+    for name in ("adapter_config.json", "sftlib.json"):
+        (place / "my-adapter" / name).write_text("{}", encoding="utf-8")
     without = [*(place / "bert-base-uncased").glob("tokenizer*")]
     shutil.copytree(
         place / "bert-base-uncased",
@@ -190,7 +291,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def message(code: str) -> str:
     """Run a mistake; the error's class and message, as the last lines of a traceback have them."""
     names: dict[str, Any] = {}
-    exec("import torch; from pathlib import Path; from sftlib import *", names)
+    exec("import openpyxl, torch, transformers; from pathlib import Path; from sftlib import *", names)
     try:
         exec(compile(code, "mistake", "exec"), names)
     except SftlibError as error:

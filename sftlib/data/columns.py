@@ -195,3 +195,23 @@ class Coded(Column):
     def take(self, rows: NDArray[np.int64]) -> list[Any]:
         # A list is handed out as a copy: rows that hold the same one must not change together.
         return [copied(self.values[code]) for code in self.codes[rows].tolist()]
+
+
+@final
+class Made(Column):
+    """Values that something is made of as they are read: no list or dict is held.
+
+    Args:
+        make: values to as many others.
+        values: the column that they are made of.
+    """
+
+    def __init__(self, make: Callable[[list[Any]], Sequence[Any]], values: Column) -> None:
+        self._make = make
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, rows: NDArray[np.int64]) -> list[Any]:
+        return list(self._make(self._values.take(rows)))

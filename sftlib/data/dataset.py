@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, final
@@ -12,17 +13,19 @@ from sftlib.data.alphabets import ALPHABETS
 from sftlib.data.columns import Nothing, joined
 from sftlib.data.files.tables import from_mappings, open_rows
 from sftlib.data.from_files import FromFiles
-from sftlib.data.kinds.base import Label, is_missing, kind_of
+from sftlib.data.kinds.base import Label, RoleKind, is_missing, kind_of
 from sftlib.data.kinds.label_names import check_label_names, holds, union
 from sftlib.data.kinds.sequences import SequenceRole
 from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.look.duplicates import Inputs
 from sftlib.data.look.report import DataReport, check_other, comparable
+from sftlib.data.look.suspects import Suspects
 from sftlib.data.plain import plain_json
 from sftlib.data.problems import Findings, brief, raise_findings
 from sftlib.data.roles.resolve import Assignment, resolve
 from sftlib.data.roles.schemas import roles_of
 from sftlib.data.rows import Row, Rows
+from sftlib.data.shaping import by_sentence, separator_problem, with_spread
 from sftlib.data.splitting import (
     Index,
     as_keys,
@@ -38,7 +41,10 @@ from sftlib.data.splitting import (
 from sftlib.data.store import Store, build
 from sftlib.data.targets import gathered
 from sftlib.errors import DataError, OptionError
-from sftlib.support.checking import checked, choice, raise_together
+from sftlib.support.checking import checked, choice, raise_together, real_number
+from sftlib.support.display import counted
+
+_LOG = logging.getLogger("sftlib")
 
 #: What `TaskDataset.split` groups molecules by.
 SCAFFOLD = "scaffold"
@@ -57,10 +63,15 @@ class TaskDataset(FromFiles):
         on_invalid: what becomes of rows with a value that its role cannot use (missing, of another type, a label
             that is not in ``label_names``): an ``"error"`` that names them, or ``"drop"``, and the logger ``sftlib``
             says how many they were and which.
+        separator: what stands between the members of a list in one text, such as ``"|"`` in ``"card|pin"``; for labels,
+            tokens and tags that come as texts.
+        sentence: the column that names the sentence of each row, where a row is a word; the rows of a sentence become
+            one. A row without a name belongs to the one above.
         alphabet: of sequences: ``"dna"``, ``"rna"``, ``"protein"`` or ``"smiles"``; told by the column when left out.
         strand: ``"both"`` where a sequence is the same as its other strand, to splits and reports; else ``"single"``.
         **roles: role = name of its column, of ``targets`` a list of names. A role whose column bears its own name may
-            be left out; ``role=None`` says that the role is not there, whatever the columns are called.
+            be left out; ``role=None`` says that the role is not there, whatever the columns are called. ``label`` and
+            ``labels`` may be a list of columns of 0 and 1, one for each class.
 
     Raises:
         OptionError: no such task, or label names that cannot be.
@@ -85,12 +96,18 @@ class TaskDataset(FromFiles):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         alphabet: str | None = None,
         strand: str = "single",
         **roles: str | Sequence[str] | None,
     ) -> None:
-        raise_together([choice("on_invalid", on_invalid, ("error", "drop")), *_wrong_alphabet(alphabet, strand)])
-        table, columns, task = gathered(open_rows(rows), roles, task)
+        wrong = [choice("on_invalid", on_invalid, ("error", "drop")), separator_problem(separator)]
+        raise_together([*wrong, *_wrong_alphabet(alphabet, strand)])
+        table = replace(open_rows(rows), separator=separator)
+        table = table if sentence is None else by_sentence(table, sentence)
+        table, roles = with_spread(table, roles, drop_invalid=on_invalid == "drop")
+        table, columns, task = gathered(table, roles, task)
         names = check_label_names(label_names)
         assignment = resolve(tuple(table.columns), columns, task=task, options=table.options)
         if alphabet is not None or strand != "single":
@@ -152,22 +169,35 @@ class TaskDataset(FromFiles):
         if not isinstance(other, TaskDataset):
             return NotImplemented
         mine, theirs = self._store.assignment, other._store.assignment
-        if mine.task != theirs.task or mine.kinds != theirs.kinds:
+        if mine.task != theirs.task or _without_beside(mine.kinds) != _without_beside(theirs.kinds):
             raise DataError(
                 f"only data sets of one task with the same roles can be added, found {self!r} and {other!r}"
             )
         names = union(self._label_names, other._label_names)
+        kinds = {role: kind.joined(theirs.kinds.get(role, kind)) for role, kind in mine.kinds.items()}
+        both = replace(
+            mine,
+            columns={**theirs.columns, **mine.columns},
+            kinds={**theirs.kinds, **kinds},
+            inputs=tuple(dict.fromkeys([*mine.inputs, *theirs.inputs])),
+        )
         others = list(dict.fromkeys([*self._store.others, *other._store.others]))
-        kinds = {role: kind.joined(theirs.kinds[role]) for role, kind in mine.kinds.items()}
         store = Store(
-            replace(mine, kinds=kinds),
-            {role: joined(self.view(role), other.view(role)) for role in self._store.values},
-            {name: joined(self._view_or_none(name), other._view_or_none(name)) for name in others},
+            both,
+            {
+                role: joined(self._view_or_none(role), other._view_or_none(role))
+                for role in (*both.inputs, *both.targets)
+            },
+            {
+                name: joined(self._view_or_none(name), other._view_or_none(name))
+                for name in others
+                if name not in both.kinds
+            },
         )
         return self._of(store, np.arange(len(self) + len(other), dtype=np.int64), names)
 
     def _view_or_none(self, name: str) -> Sequence[Any]:
-        return self.view(name) if name in self._store.others else Nothing(len(self))
+        return self.view(name) if name in self.columns else Nothing(len(self))
 
     @checked
     def split(
@@ -317,6 +347,41 @@ class TaskDataset(FromFiles):
         return self.select(kept_rows(policy, len(self), found))
 
     @checked
+    def drop(self, audit: Suspects, *, at_least: float = 0.9) -> Self:
+        """The rows without those whose label an audit doubts; the logger ``sftlib`` says which.
+
+        Args:
+            audit: what `sftlib.audit` found in these very rows.
+            at_least: the least score of an issue that counts.
+
+        Raises:
+            DataError: other rows than those that were audited, or rows for testing, which a model must not choose.
+        """
+        found = _suspected("drop", self, audit, at_least)
+        _LOG.info("drop: %s left out: %s", counted(len(found), "row"), brief(sorted(found), 200))
+        return self.select(row for row in range(len(self)) if row not in found)
+
+    @checked
+    def relabel(self, audit: Suspects, *, at_least: float = 0.9) -> Self:
+        """The rows with the labels that an audit suggests; the logger ``sftlib`` says which were changed.
+
+        Args:
+            audit: what `sftlib.audit` found in these very rows.
+            at_least: the least score of an issue that counts.
+
+        Raises:
+            DataError: other rows than those that were audited, or rows for testing, which a model must not label.
+        """
+        found = _suspected("relabel", self, audit, at_least)
+        _LOG.info("relabel: %s: %s", counted(len(found), "label"), brief(dict(sorted(found.items())), 200))
+        (role,) = self.targets
+        values = {name: list(self.view(name)) if name == role else self.view(name) for name in self._store.values}
+        values[role] = [found.get(row, label) for row, label in enumerate(values[role])]
+        others = {name: self.view(name) for name in self._store.others}
+        store = Store(self._store.assignment, values, others)
+        return self._of(store, np.arange(len(self), dtype=np.int64), self._label_names)
+
+    @checked
     def report(self, other: TaskDataset | None = None, *, other_name: str = "valid") -> DataReport:
         """What can be known without a tokenizer: blanks, duplicates, conflicts, leakage, lengths, classes.
 
@@ -328,6 +393,10 @@ class TaskDataset(FromFiles):
             DataError: ``other`` has other inputs.
         """
         return DataReport.of(self, other, other_name=other_name)
+
+
+def _without_beside(kinds: Mapping[str, RoleKind]) -> dict[str, RoleKind]:
+    return {role: kind for role, kind in kinds.items() if not kind.beside}
 
 
 def _wrong_alphabet(alphabet: object, strand: object) -> Iterable[str | None]:
@@ -376,3 +445,11 @@ def _positions(indices: Any, count: int) -> Index:
     if len(outside):
         raise IndexError(f"select(): position {outside[0]} is outside the data, there are {count:,} rows")
     return np.where(array < 0, array + count, array).astype(np.int64)
+
+
+def _suspected(method: str, data: TaskDataset, audit: object, at_least: object) -> dict[int, Label]:
+    """Row -> suggested label of the issues that count."""
+    raise_together([real_number("at_least", at_least, 0, 1, expected="a score from 0 to 1")])
+    if not isinstance(audit, Suspects):
+        raise OptionError(f"{method}({brief(audit)}): expected what sftlib.audit(tuner, data) found")
+    return dict(audit.suspects(data, method, at_least=float(at_least)))  # type: ignore[arg-type]

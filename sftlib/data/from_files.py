@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from os import PathLike
 from types import MappingProxyType
-from typing import Self, overload
+from typing import Any, Self, overload
 
 from sftlib.data.files import biology, folders, readers
 from sftlib.data.files.conll import read_conll
+from sftlib.data.files.entities import read_entities
+from sftlib.data.files.excel import read_excel
 from sftlib.data.files.instructions import read_alpaca, read_sharegpt
 from sftlib.data.files.json import read_json
 from sftlib.data.files.manifests import read_manifest
+from sftlib.data.files.separated import AUTO, read_csv
 from sftlib.data.files.squad import read_squad
 from sftlib.data.kinds.base import Label
 from sftlib.data.kinds.label_names import union
 from sftlib.data.roles.schemas import SCHEMAS, roles_of
 from sftlib.data.rows import Rows
-from sftlib.support.checking import checked
+from sftlib.support.checking import checked, choice, raise_together
 
 
 class FromFiles(Rows):
@@ -33,9 +36,15 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> None:
         """As for `TaskDataset`."""
+
+    @classmethod
+    def _of_table(cls, table: object, roles: Mapping[str, Any], **options: Any) -> Self:
+        return cls(table, **options, **roles)
 
     @classmethod
     @checked
@@ -44,7 +53,11 @@ class FromFiles(Rows):
         path: str | PathLike[str],
         *,
         delimiter: str = ",",
+        quoting: str | None = AUTO,
+        escape: str | None = None,
         encoding: str = "utf-8",
+        separator: str | None = None,
+        sentence: str | None = None,
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
@@ -53,13 +66,24 @@ class FromFiles(Rows):
         r"""Rows of a CSV file with a header.
 
         Cells are text. Only columns of labels and targets are converted: to int when all cells are whole numbers
-        (without leading zeros), to bool when all are true or false; ``labels`` cells hold JSON lists. Empty cells
-        there are missing values; blank lines are skipped; a byte order mark is dropped.
+        (without leading zeros), to bool when all are true or false. Cells of lists, such as ``labels``, hold them in
+        JSON, as Python or numpy write them, or with ``separator`` between their members. Empty cells there are missing
+        values; blank lines are skipped; a byte order mark is dropped, and so are blanks around the names of columns,
+        around labels, and behind every delimiter where the header has them there. A gz, bz2 or xz file, or a zip with
+        one file in it, is read as it is.
 
         Args:
             path: the file.
             delimiter: the character between cells, such as ``";"`` or ``"\t"``.
+            quoting: the character around cells that hold delimiters or line ends; ``None`` to read cells as they stand,
+                quotes and all. ``"auto"`` is ``'"'``, but for cells that look as if they had swallowed other rows,
+                which are
+                an error.
+            escape: the character before one that means itself, such as ``"\\"``, for files that write quotes inside of
+                cells so; None where they are doubled.
             encoding: how the file's bytes spell text.
+            separator: as for `TaskDataset`.
+            sentence: as for `TaskDataset`.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
             on_invalid: as for `TaskDataset`.
@@ -68,8 +92,104 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, bad bytes, ragged rows (with their lines), and as for `TaskDataset`.
         """
-        table = readers.read_csv(path, delimiter=delimiter, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        table = read_csv(path, delimiter=delimiter, quoting=quoting, escape=escape, encoding=encoding)
+        return cls(
+            table,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+            **roles,
+        )
+
+    @classmethod
+    @checked
+    def from_excel(
+        cls,
+        path: str | PathLike[str],
+        *,
+        sheet: str | int | None = None,
+        separator: str | None = None,
+        sentence: str | None = None,
+        task: str | None = None,
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+        **roles: str | Sequence[str] | None,
+    ) -> Self:
+        """Rows of a sheet of an Excel workbook (``.xlsx``) with a header; needs openpyxl, from the extra ``excel``.
+
+        Cells are read as the text that would be typed, and then as in `from_csv`; of formulas their last results.
+
+        Args:
+            path: the file.
+            sheet: its name, or its number from 0; None where only one sheet holds anything.
+            separator: as for `TaskDataset`.
+            sentence: as for `TaskDataset`.
+            task: as for `TaskDataset`.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+            **roles: as for `TaskDataset`.
+
+        Raises:
+            MissingExtraError: openpyxl is not installed.
+            OptionError: no such sheet, or several to choose from.
+            DataError: no such file, no workbook, and as for `TaskDataset`.
+        """
+        return cls(
+            read_excel(path, sheet=sheet),
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+            **roles,
+        )
+
+    @classmethod
+    @checked
+    def from_entities(
+        cls,
+        source: Any,
+        *,
+        text: str = "text",
+        entities: str | None = None,
+        scheme: str = "BIO",
+        label_names: Sequence[Label] | None = None,
+        on_invalid: str = "error",
+    ) -> Self:
+        """Texts in which entities are marked by their characters, as words with tags (task ``token-classification``).
+
+        The layouts of doccano, Label Studio (JSON and JSON-MIN), Prodigy and spaCy are known: a span is ``[start, end,
+        label]`` or a mapping of these, characters counted from 0, the end not included. Texts are cut into words as
+        `FineTuner.predict` cuts them, and once more where an entity begins or ends inside of a word. Rows that Prodigy
+        marks as rejected are passed over, white space at the ends of a span is left out, and the logger ``sftlib`` says
+        how often.
+
+        Args:
+            source: a JSON Lines file, a file with a JSON array, or rows in any form that `TaskDataset` takes.
+            text: the key of the text.
+            entities: the key of its entities; None for whichever a row has of ``entities``, ``spans``, ``label`` and
+                ``labels``.
+            scheme: of the tags, ``"BIO"`` or ``"BIOES"``.
+            label_names: as for `TaskDataset`.
+            on_invalid: as for `TaskDataset`.
+
+        Raises:
+            OptionError: no such scheme.
+            DataError: no such file, another layout, spans that overlap or reach beyond their text, with their rows.
+
+        Example:
+            >>> from sftlib import TaskDataset
+            >>> data = TaskDataset.from_entities(
+            ...     [{"text": "Ada saw Rome.", "label": [[0, 3, "PER"], [8, 12, "LOC"]]}]
+            ... )
+            >>> data[0]["tokens"], data[0]["tags"]
+            (['Ada', 'saw', 'Rome', '.'], ['B-PER', 'O', 'B-LOC', 'O'])
+        """
+        raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
+        table = read_entities(source, text=text, entities=entities, scheme=scheme, drop_invalid=on_invalid == "drop")
+        return cls(table, task="token-classification", label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -80,6 +200,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON Lines file: one object per line, in UTF-8; blank lines are skipped.
@@ -87,7 +209,15 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, or lines that are no JSON object (all of them counted), and as for `TaskDataset`.
         """
-        return cls(readers.read_jsonl(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(
+            readers.read_jsonl(path),
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @classmethod
     @checked
@@ -98,6 +228,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a Parquet file; needs pyarrow, from the extra ``data``.
@@ -106,7 +238,15 @@ class FromFiles(Rows):
             MissingExtraError: pyarrow is not installed.
             DataError: no such file, or no Parquet, and as for `TaskDataset`.
         """
-        return cls(readers.read_parquet(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(
+            readers.read_parquet(path),
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @classmethod
     @checked
@@ -120,6 +260,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """One split of a data set on the Hugging Face hub; needs `datasets`, from the extra ``data``.
@@ -132,6 +274,8 @@ class FromFiles(Rows):
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
             on_invalid: as for `TaskDataset`.
+            separator: as for `TaskDataset`.
+            sentence: as for `TaskDataset`.
             **roles: as for `TaskDataset`.
 
         Raises:
@@ -139,7 +283,15 @@ class FromFiles(Rows):
             DataError: it cannot be loaded, and as for `TaskDataset`.
         """
         rows = readers.read_hub(name, split=split, config=config, revision=revision)
-        return cls(rows, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(
+            rows,
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @overload
     @classmethod
@@ -184,8 +336,8 @@ class FromFiles(Rows):
 
         The columns are ``image`` or ``audio`` (a path) or ``text``, ``label`` (the name of the folder) and ``path``
         (from the given folder on). Folders inside of a class belong to it. A file is a sound by its suffix, and a
-        picture by its suffix or, failing that, by its first bytes; other files are passed over, and the logger
-        ``sftlib`` says how many and which.
+        picture by its suffix or, failing that, by its first bytes; other files are passed over, hidden folders and
+        links to folders are not looked into, and the logger ``sftlib`` says how many and which.
 
         Args:
             path: the folder.
@@ -209,7 +361,9 @@ class FromFiles(Rows):
             tables = [folders.read_folder(path, encoding=encoding, role=role)]
         else:
             tables = folders.read_splits(path, splits, encoding=encoding, role=role)
-        parts = [cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles) for table in tables]
+        parts = [
+            cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid) for table in tables
+        ]
         if splits is None:
             return parts[0]
         names = reduce(union, (part.label_names for part in parts))
@@ -221,11 +375,12 @@ class FromFiles(Rows):
         cls,
         path: str | PathLike[str],
         *,
+        quoting: str | None = AUTO,
         encoding: str = "utf-8",
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
-        **roles: str | None,
+        **roles: str | Sequence[str] | None,
     ) -> Self:
         """Sounds of a list, one a row: a table, JSON Lines, a folder of Kaldi's, or one of LJSpeech's layout.
 
@@ -236,6 +391,7 @@ class FromFiles(Rows):
 
         Args:
             path: a ``.csv``, ``.tsv`` or ``.jsonl`` file, or a folder.
+            quoting: in tables, as for `from_csv`.
             encoding: how the bytes of a table spell text.
             task: as for `TaskDataset`.
             label_names: as for `TaskDataset`.
@@ -245,8 +401,8 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, lines that cannot be used, sounds that cannot be read, and as for `TaskDataset`.
         """
-        table = read_manifest(path, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        table = read_manifest(path, encoding=encoding, quoting=quoting)
+        return cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -257,6 +413,8 @@ class FromFiles(Rows):
         task: str | None = None,
         label_names: Sequence[Label] | None = None,
         on_invalid: str = "error",
+        separator: str | None = None,
+        sentence: str | None = None,
         **roles: str | Sequence[str] | None,
     ) -> Self:
         """Rows of a JSON file that holds an array of objects, in UTF-8.
@@ -264,7 +422,15 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line) or no array of objects, and as for `TaskDataset`.
         """
-        return cls(read_json(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(
+            read_json(path),
+            roles,
+            task=task,
+            label_names=label_names,
+            on_invalid=on_invalid,
+            separator=separator,
+            sentence=sentence,
+        )
 
     @classmethod
     @checked
@@ -284,6 +450,8 @@ class FromFiles(Rows):
         r"""Sentences of a file with a word and its tags in each line and an empty line after each sentence.
 
         So are the files of the CoNLL shared tasks, of WNUT and of many others. ``-DOCSTART-`` lines are passed over.
+        In a file of CoNLL-U (``columns={"tokens": 1, "tags": 3}``) so are the lines of ranges (``1-2``) and of empty
+        nodes (``2.1``), which stand beside the words; the logger ``sftlib`` says how many.
 
         Args:
             path: the file.
@@ -302,7 +470,7 @@ class FromFiles(Rows):
             DataError: no such file, bad bytes, ragged lines (with their numbers), and as for `TaskDataset`.
         """
         table = read_conll(path, columns=columns, delimiter=delimiter, comment=comment, encoding=encoding)
-        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -322,34 +490,64 @@ class FromFiles(Rows):
         Raises:
             DataError: no such file, no JSON (with the line), another layout (and where), and as for `TaskDataset`.
         """
-        return cls(read_squad(path), task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(read_squad(path), roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
-    def from_alpaca(cls, path: str | PathLike[str]) -> Self:
+    def from_alpaca(
+        cls,
+        path: str | PathLike[str],
+        *,
+        instruction: str | None = None,
+        input: str | None = None,
+        output: str | None = None,
+        on_invalid: str = "error",
+    ) -> Self:
         """Instructions in Alpaca's layout, as conversations: a JSON array or JSON Lines.
 
         The user says ``instruction`` and, after an empty line, ``input`` where it is not blank; the assistant says
         ``output``. ``system`` and ``history`` (pairs of what was said and answered before) go in front, if they are
-        there. A row without output can be predicted on but not trained on. Other columns are kept.
+        there. A row without output can be predicted on but not trained on. Other columns are kept. Dolly's names,
+        ``context`` and ``response``, are known too.
+
+        Args:
+            path: the file.
+            instruction: what the file calls that part; None for its usual names.
+            input: the same.
+            output: the same.
+            on_invalid: as for `TaskDataset`.
 
         Raises:
+            OptionError: a name that no row has.
             DataError: no such file, no JSON, another layout, with lines or rows.
         """
-        return cls(read_alpaca(path), task="causal-lm", messages="messages")
+        raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
+        names = {"instruction": instruction, "context": input, "output": output}
+        table = read_alpaca(path, **names, drop_invalid=on_invalid == "drop")
+        return cls(table, task="causal-lm", messages="messages", on_invalid=on_invalid)
 
     @classmethod
     @checked
-    def from_sharegpt(cls, path: str | PathLike[str]) -> Self:
+    def from_sharegpt(
+        cls, path: str | PathLike[str], *, conversations: str | None = None, on_invalid: str = "error"
+    ) -> Self:
         """Conversations in ShareGPT's layout: a JSON array or JSON Lines with a column ``conversations``.
 
         Its turns are ``{"from": ..., "value": ...}`` of human, gpt, system, observation and function_call; ``system``
-        goes in front where the row has it. Other columns are kept.
+        goes in front where the row has it, and ``tools`` are handed to the chat template. Other columns are kept.
+
+        Args:
+            path: the file.
+            conversations: what the file calls that column; None for its usual name.
+            on_invalid: as for `TaskDataset`.
 
         Raises:
+            OptionError: a name that no row has.
             DataError: no such file, no JSON, another layout, with lines or rows.
         """
-        return cls(read_sharegpt(path), task="causal-lm", messages="messages")
+        raise_together([choice("on_invalid", on_invalid, ("error", "drop"))])
+        table = read_sharegpt(path, conversations=conversations, drop_invalid=on_invalid == "drop")
+        return cls(table, task="causal-lm", messages="messages", on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -386,7 +584,7 @@ class FromFiles(Rows):
                 and as for `TaskDataset`.
         """
         table = biology.read_fasta(path, labels=labels, mask=mask)
-        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid)
 
     @classmethod
     @checked
@@ -408,4 +606,4 @@ class FromFiles(Rows):
             DataError: no such file, records that are no molecule (with their numbers), and as for `TaskDataset`.
         """
         table = biology.read_sdf(path, drop=on_invalid == "drop")
-        return cls(table, task=task, label_names=label_names, on_invalid=on_invalid, **roles)
+        return cls._of_table(table, roles, task=task, label_names=label_names, on_invalid=on_invalid)

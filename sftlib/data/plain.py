@@ -86,3 +86,16 @@ def plain_json(value: object) -> Any:
     if (members := as_list(value)) is not None:
         return [plain_json(member) for member in members]
     raise ValueError(f"{type(value).__name__} is not a value that JSON knows")
+
+
+def without_nothing(value: object) -> object:
+    """A value without the keys of its mappings that have none: what columns of one type put where a row lacks a key.
+
+    Example:
+        >>> without_nothing({"city": "Bonn", "zone": None, "more": [{"a": None}]})
+        {'city': 'Bonn', 'more': [{}]}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nothing(item) for key, item in value.items() if item is not None}
+    members = as_list(value) if not isinstance(value, str) else None
+    return value if members is None else [without_nothing(member) for member in members]

@@ -66,6 +66,11 @@ class Rows(ABC):
         return self._store.assignment.inputs
 
     @property
+    def main_inputs(self) -> tuple[str, ...]:
+        """The inputs without those that only stand beside another."""
+        return tuple(role for role in self.inputs if not self.kinds[role].beside)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The roles that supervise; empty for an unlabelled data set."""
         return self._store.assignment.targets
@@ -91,9 +96,19 @@ class Rows(ABC):
         return (*self._store.values, *self._store.others)
 
     def asked(self) -> dict[str, Iterator[Any]]:
-        """Input role -> what tells apart what a model is given of it when it predicts, in row order."""
-        kinds = {role: self.kinds[role] for role in self.inputs}
-        return {role: map(kind.likeness, map(kind.input_of, self.view(role))) for role, kind in kinds.items()}
+        """Input role -> what tells apart what a model is given of it when it predicts, in row order.
+
+        What stands beside an input, such as the tools of a conversation, is told with it.
+        """
+        kinds = {role: self.kinds[role] for role in self.main_inputs}
+        found: dict[str, Iterator[Any]] = {
+            role: map(kind.likeness, map(kind.input_of, self.view(role))) for role, kind in kinds.items()
+        }
+        beside = [self.view(role) for role in self.inputs if role not in kinds]
+        if beside:
+            first = next(iter(found))
+            found[first] = map(_told_with, found[first], zip(*beside, strict=True))
+        return found
 
     def _identities(self, roles: Iterable[str]) -> dict[str, Iterator[Any]]:
         """Role (or other column) -> what identifies its values, in row order."""
@@ -228,6 +243,10 @@ class Rows(ABC):
         caption = f"{type(self).__name__}: {self.task or 'no task'}, {len(self):,} rows{state}"
         counts = [[brief(label), count] for label, count in self.label_counts().items()]
         return html_table(header, shown, caption=caption) + (html_table(["label", self.unit], counts) if counts else "")
+
+
+def _told_with(value: object, beside: tuple[object, ...]) -> object:
+    return value if all(other is None for other in beside) else [value, *beside]
 
 
 def _shown(value: object) -> object:

@@ -15,6 +15,7 @@ from sftlib.data.files.filed import kept, opened
 from sftlib.data.files.tables import Table
 from sftlib.data.kinds.base import Label, RoleKind
 from sftlib.data.kinds.label_names import fit_label_names, outside
+from sftlib.data.kinds.numbers import named
 from sftlib.data.problems import Findings, Found, raise_findings
 from sftlib.data.roles.relations import check_relations
 from sftlib.data.roles.resolve import Assignment
@@ -81,6 +82,8 @@ def build(
         names = table.class_names.get(assignment.columns[label_role])
     taken = {role: _raw(table, column, assignment.kinds[role]) for role, column in assignment.columns.items()}
     assignment = replace(assignment, kinds={role: kind.fitted(taken[role]) for role, kind in kinds.items()})
+    if names is not None and label_role is not None:
+        taken[label_role] = named(assignment.kinds[label_role], taken[label_role], names)
     others = dict(table.columns)
     values, fitted, found = _checked(assignment, taken, names)
     bad = np.unique(np.concatenate([findings.rows for _, _, findings in found]))
@@ -157,12 +160,19 @@ def _place(assignment: Assignment, role: str) -> str:
 
 def _raw(table: Table, column: str, kind: RoleKind) -> Sequence[Any]:
     """The values of a column as Python objects: read from text, class numbers replaced by their names."""
-    values = table.columns[column]
+    values, settled = table.columns[column], column in table.settled
     if isinstance(values, Column):  # of a file: it stays there; files have no class names
-        return opened(kind, values, textual=table.textual)
+        if settled:
+            return opened(kind, values, textual=False)
+        return opened(kind, values, textual=table.textual, unified=table.unified, separator=table.separator)
     values = list(values[:])
-    if table.textual:
-        values = kind.parse(values)
+    if settled:
+        return values
+    if table.separator is not None:
+        values = kind.separated(values, table.separator)
+    values = kind.parse(values) if table.textual else kind.written(values)
+    if table.unified:
+        values = kind.unfilled(values)
     if column in table.class_names:
         values = kind.decode(values, table.class_names[column])
     return values

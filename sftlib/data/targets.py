@@ -8,8 +8,8 @@ from typing import Any
 
 from sftlib.data.files.tables import Table
 from sftlib.data.kinds.base import NumberRole, is_missing
-from sftlib.data.problems import brief, listed
-from sftlib.errors import DataError, OptionError, RoleError
+from sftlib.data.problems import listed
+from sftlib.errors import DataError, OptionError
 from sftlib.support.checking import nearest, raise_together
 
 #: The role that takes several columns.
@@ -32,7 +32,6 @@ def gathered(
 
     Raises:
         OptionError: the same column twice, or none.
-        RoleError: another role with several columns.
         DataError: columns that do not exist.
 
     Example:
@@ -42,13 +41,7 @@ def gathered(
         ({'smiles': ['C'], 'targets': [{'toxic': 1, 'bitter': None}]}, {'targets': 'targets'}, \
 'multi-label-sequence-classification')
     """
-    several = [role for role, given in roles.items() if isinstance(given, list | tuple)]
-    wrong = [role for role in several if role != TARGETS]
-    raise_together(
-        (f"{role}={brief(roles[role])}: a role has one column; only targets=[...] takes several" for role in wrong),
-        RoleError,
-    )
-    if TARGETS not in several:
+    if not isinstance(roles.get(TARGETS), list | tuple):
         return table, dict(roles), task
     names = list(roles[TARGETS])
     _check_names(names, table)

@@ -10,7 +10,7 @@ Letters: ``N`` rows, ``B`` rows of a micro-batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.layouts.layout import Layout, unpacked_layout
@@ -120,6 +121,10 @@ class Encoder(ABC):
         Raises:
             OptionError: they cannot agree.
         """
+
+    def missing(self, markers: Sequence[str]) -> list[str]:
+        """Those signs of a task that it does not know yet."""
+        return list(markers)
 
     @abstractmethod
     def check(self, model: nn.Module, encoded: Encoded) -> None:
@@ -232,6 +237,21 @@ class Encoder(ABC):
     @abstractmethod
     def limit(self) -> str:
         """The longest input, for the model card."""
+
+    def suspects(self, encoded: Encoded) -> Rows:
+        """(M,) Rows of the data that may hold what this makes nothing of: some too many, none too few."""
+        return np.empty(0, np.int64)
+
+    def unknown(self, role: str, texts: Iterable[tuple[int, str]], *, learned: bool, of: int) -> UnknownSigns | None:
+        """What this makes nothing of; None where there is nothing of the kind.
+
+        Args:
+            role: that the texts play.
+            texts: (row, text); a row may have several.
+            learned: whether they are what is learned, and not only read.
+            of: how many rows there are.
+        """
+        return None
 
     def preview(self, encoded: Encoded) -> Any:
         """What the model is shown of rows, for people to look at.

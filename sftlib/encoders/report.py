@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sftlib.data.look.report import DataReport
 from sftlib.encoders.encoded import Encoded, Ragged
+from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.support.display import counted, html_table, text_table
 
 #: Rows that a report names; all of them are counted.
@@ -115,6 +116,7 @@ class TrainingReport:
         batch_size: rows of an optimizer step.
         steps: optimizer steps of the run.
         padding: share of the first epoch's positions that only fill up shorter rows, cut into passes as the run does.
+        unknown: for each role of texts what the encoder makes nothing of, where there is something.
     """
 
     data: DataReport
@@ -124,6 +126,7 @@ class TrainingReport:
     batch_size: int
     steps: int
     padding: float
+    unknown: tuple[UnknownSigns, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -132,7 +135,8 @@ class TrainingReport:
         tokens = list(self.train.sentences(limit, ""))
         if self.valid is not None:
             tokens += self.valid.sentences(limit, "valid")
-        return [*self.data.problems, *tokens]
+        learned_first = sorted(self.unknown, key=lambda signs: not signs.learned)
+        return [*self.data.problems, *(signs.sentence for signs in learned_first), *tokens]
 
     def to_dict(self) -> dict[str, Any]:
         """Every field and ``problems``, as dicts, tuples, strings and numbers."""
@@ -143,6 +147,7 @@ class TrainingReport:
         lines = [*self.data.table(), *self._token_lines("", self.train)]
         if self.valid is not None:
             lines += self._token_lines("valid: ", self.valid)
+        lines += [(f"{signs.role}: signs the tokenizer does not know", signs.count) for signs in self.unknown]
         return [
             *lines,
             *([] if self.max_length is None else [(f"longest input, {self.train.unit}s", self.max_length)]),

@@ -15,7 +15,7 @@ from sftlib.metrics.cells import AVERAGES, RATES, Cells, per_label
 from sftlib.metrics.inputs import attribute
 from sftlib.metrics.labels import Label, LabelIndex, in_order, own_types
 from sftlib.metrics.rows import Rows
-from sftlib.metrics.scores import MEANS, RANKED, ScoreSums, probabilities, ranked, score_labels
+from sftlib.metrics.scores import MEANS, RANKED, SELECTIVE, ScoreSums, probabilities, ranked, score_labels, selective
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Classification(Family):
     """Accuracy, precision, recall, F1, agreement and probability metrics of single labels.
 
-    Kept: one K×K matrix of counts; for ``log_loss``, ``brier`` and ``ece`` exact sums; for ``roc_auc`` and
-    ``average_precision`` the float64 probabilities of each row (one number of two labels, K of more).
+    Kept: one K×K matrix of counts; for ``log_loss``, ``brier`` and ``ece`` exact sums; for ``roc_auc``,
+    ``average_precision``, ``aurc`` and ``coverage_at_95`` the float64 probabilities of each row (one number of two
+    labels, K of more).
 
     Precision, recall and F1: ``macro``, ``micro`` and ``weighted`` over the labels that came as a reference or a
     prediction, as scikit-learn averages; plain ``precision``, ``recall`` and ``f1`` are those of the positive label
@@ -42,6 +43,7 @@ class Classification(Family):
         "mcc",
         "cohen_kappa",
         *RANKED,
+        *SELECTIVE,
         *MEANS,
     )
     without_interval = frozenset(MEANS)
@@ -52,9 +54,9 @@ class Classification(Family):
         self._matrix: NDArray[np.int64] = np.zeros((len(self._index), len(self._index)), dtype=np.int64)
         self._sums = ScoreSums()
         self._rows = Rows()  # codes of references and predictions (N,), and scores (N, C) when ranks are asked for
-        self._keeps_scores = any(name in RANKED for name in names)
+        self._keeps_scores = any(name in RANKED + SELECTIVE for name in names)
         self._keeps_rows = keep_rows or self._keeps_scores
-        self._needs_scores = [name for name in names if name in RANKED or name in MEANS]
+        self._needs_scores = [name for name in names if name in RANKED + SELECTIVE + MEANS]
         self._of_two = [name for name in names if name in RATES]
         self._check(self._index)
 
@@ -96,6 +98,8 @@ class Classification(Family):
             return self._sums.value(name, self.rows)
         if name in RANKED:
             return ranked(name, *self._ranked_columns())
+        if name in SELECTIVE:
+            return selective(name, *self._sure_columns())
         return self._cells.value(name, positive=self._index.positive)
 
     def resampled(self, name: str, generator: np.random.Generator) -> float:
@@ -105,6 +109,10 @@ class Classification(Family):
             drawn = generator.integers(0, self.rows, self.rows)
             truth, scores = self._ranked_columns()
             return ranked(name, truth[drawn], scores[drawn])
+        if name in SELECTIVE:
+            drawn = generator.integers(0, self.rows, self.rows)
+            sure, right = self._sure_columns()
+            return selective(name, sure[drawn], right[drawn])
         return self._cells.resampled(generator).value(name, positive=self._index.positive)
 
     def pairs(self, index: NDArray[np.int64] | None = None) -> tuple[Any, Any]:
@@ -145,6 +153,15 @@ class Classification(Family):
     def _ranked_columns(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         references, _, scores = self._rows.columns
         return references[:, None] == self._score_columns, scores
+
+    def _sure_columns(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(N,) The probability of each predicted label, and whether it is right."""
+        references, predictions, scores = self._rows.columns
+        if len(self._index) == 2:
+            sure = np.where(predictions == self._index.positive, scores[:, 0], 1 - scores[:, 0])
+        else:
+            sure = scores[np.arange(len(scores)), predictions]
+        return sure, references == predictions
 
     def _add(
         self, references: NDArray[np.int64], labels: NDArray[np.int64], scores: NDArray[np.float64] | None

@@ -29,6 +29,7 @@ from sftlib.metrics.labels import Label
 from sftlib.metrics.sums import ExactSum
 from sftlib.support.checking import checked, nearest, raise_together
 from sftlib.support.display import html_table, text_table
+from sftlib.support.elsewhere import metric_elsewhere
 from sftlib.support.extras import require
 
 if TYPE_CHECKING:
@@ -260,7 +261,9 @@ class Metrics(Mapping[str, float]):
 
     def __getitem__(self, name: str) -> float:
         if name not in self:
-            raise KeyError(f"{name}: {nearest(name, self._names)}")
+            elsewhere = metric_elsewhere(str(name))
+            hint = f"it is called {elsewhere!r} here" if elsewhere in self else nearest(name, self._names)
+            raise KeyError(f"{name}: {hint}")
         if name not in self._values:
             self._values[name] = self._value(name)
         return self._values[name]

@@ -8,6 +8,7 @@ _LOWER = frozenset(
         "log_loss",
         "brier",
         "ece",
+        "aurc",
         "hamming",
         "mse",
         "rmse",

@@ -19,6 +19,7 @@ from sftlib.metrics.speech import Speech
 from sftlib.metrics.texts import Texts
 from sftlib.metrics.verification import Verification
 from sftlib.support.checking import nearest, raise_together
+from sftlib.support.elsewhere import metric_elsewhere
 
 FAMILIES: tuple[Kind, ...] = (
     Spans,
@@ -50,7 +51,7 @@ def candidates(
         OptionError: unknown names, each with the nearest one; or names that no one family has together.
     """
     everything = list(dict.fromkeys([*known, *(name for family in families for name in family.names)]))
-    raise_together(f"unknown metric {name!r}: {nearest(name, everything)}" for name in names if name not in everything)
+    raise_together(f"unknown metric {name!r}: {_hint(name, everything)}" for name in names if name not in everything)
     found = tuple(family for family in families if set(names) <= set(family.names))
     if not found:
         owners = {name: " or ".join(family.title for family in families if name in family.names) for name in names}
@@ -58,6 +59,11 @@ def candidates(
         raise OptionError(f"these metrics do not go together: {listed}")
     fitting = tuple(family for family in found if family.fits(names, label_names))
     return fitting or found
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    elsewhere = metric_elsewhere(name)
+    return f"it is called {elsewhere!r} here" if elsewhere in known else nearest(name, known)
 
 
 def family_for(references: Sequence[Any], families: Sequence[Kind], label_names: Sequence[Label] | None) -> Kind:

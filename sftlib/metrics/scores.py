@@ -18,6 +18,7 @@ from sftlib.metrics.sums import ExactSum
 
 RANKED = ("roc_auc", "average_precision")
 MEANS = ("log_loss", "brier", "ece", "top_5_accuracy")
+SELECTIVE = ("aurc", "coverage_at_95")
 BINS = 15
 SUM_TOLERANCE = 1e-3  # softmax in half precision is off by less
 
@@ -72,6 +73,31 @@ def ranked(name: str, truth: NDArray[np.bool_], scores: Floats) -> float:
     function = roc_auc_score if name == "roc_auc" else average_precision_score
     with quiet():
         return float(np.mean([function(truth[:, column], scores[:, column]) for column in range(truth.shape[1])]))
+
+
+def selective(name: str, sure: Floats, right: NDArray[np.bool_]) -> float:
+    """What comes of answering only the rows that a model is surest of.
+
+    * ``aurc``: the area under the risk-coverage curve (Geifman et al., 2019): the share of wrong answers among the
+      ``k`` surest rows, averaged over all ``k``; rows that are equally sure (to 12 digits) share their errors evenly.
+    * ``coverage_at_95``: the largest share of rows that a threshold leaves of which 95 % are right; 0 where there is
+      none.
+
+    Args:
+        name: of the metric.
+        sure: (N,) the probability of each answer.
+        right: (N,) whether it is right.
+    """
+    if not np.isfinite(sure).all():
+        return float("nan")
+    _, group, sizes = np.unique(-sure.round(12), return_inverse=True, return_counts=True)
+    wrong = np.bincount(group, weights=~right)  # of each group of equally sure rows, the surest first
+    if name == "aurc":
+        spread = np.repeat(wrong / sizes, sizes)
+        return float((np.cumsum(spread) / np.arange(1, len(sure) + 1)).mean())
+    answered = np.cumsum(sizes)
+    good = answered[1 - np.cumsum(wrong) / answered >= 0.95 - 1e-12]
+    return float(good.max(initial=0) / len(sure))
 
 
 class ScoreSums:

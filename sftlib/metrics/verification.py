@@ -349,7 +349,7 @@ def _from(first: float, rest: NDArray[Any]) -> Floats:
 
 def _similarity(prediction: Any) -> float | None:
     value = getattr(prediction, "similarity", prediction)
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    return float(value) if isinstance(value, Real) and type(value) is not bool else None
 
 
 def _vector(prediction: Any) -> Floats | None:

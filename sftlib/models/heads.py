@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sftlib.errors import OptionError
 from sftlib.models.attempts import attempt
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.models.structure import hooked
 from sftlib.support.checking import nearest
 

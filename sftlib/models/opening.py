@@ -6,11 +6,11 @@ transformers, tokenizers and safetensors each raise errors of their own; none of
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -152,12 +152,15 @@ def _wrapping(given: object) -> str:
     return f", found {'a class' if isinstance(given, type) else type(given).__name__}"
 
 
-def check_vocabulary(model: nn.Module, ids: NDArray[np.integer[Any]]) -> None:
+def check_vocabulary(
+    model: nn.Module, ids: NDArray[np.integer[Any]], added: Mapping[int, str] = MappingProxyType({})
+) -> None:
     """Refuse tokens that the model has no embedding for.
 
     Args:
         model: any; one that does not tell its embeddings is not checked.
         ids: (L,) of tokens.
+        added: number -> text of tokens that were added to the tokenizer after it was made.
 
     Raises:
         OptionError: tokenizer and model do not belong together.
@@ -167,11 +170,22 @@ def check_vocabulary(model: nn.Module, ids: NDArray[np.integer[Any]]) -> None:
     except (AttributeError, NotImplementedError):
         return
     size = getattr(table, "num_embeddings", None)
-    if isinstance(size, int) and len(ids) and ids.max() >= size:
+    if not isinstance(size, int) or not len(ids) or ids.max() < size:
+        return
+    beyond = [added.get(int(number)) for number in ids if number >= size]
+    if None not in beyond:
+        shown = ", ".join(repr(token) for token in beyond[:5])
         raise OptionError(
-            f"the tokenizer gives token number {ids.max():,}, the model {type(model).__name__} knows {size:,} tokens: "
-            "they do not belong together; give the model's own tokenizer"
+            f"the tokenizer has tokens that were added to it ({shown}), and the model {type(model).__name__} has no "
+            f"embeddings for them (it knows {size:,} tokens): open the model yourself, call "
+            "model.resize_token_embeddings(len(tokenizer)), and give FineTuner(model, tokenizer=tokenizer); the new "
+            "embeddings are then trained with the model, and under an adapter stay as they were drawn unless that "
+            "trains the embeddings too"
         )
+    raise OptionError(
+        f"the tokenizer gives token number {ids.max():,}, the model {type(model).__name__} knows {size:,} tokens: "
+        "they do not belong together; give the model's own tokenizer"
+    )
 
 
 def looks_like_a_path(name: str) -> bool:
@@ -244,41 +258,3 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return f"{said:.300}".rstrip(" .:")
-
-
-def pools_mean(name: str, *, local: bool) -> bool:
-    """Whether a folder of a sentence encoder says that it is read by the mean over its tokens.
-
-    Args:
-        name: a folder, or a model on the hub.
-        local: whether it is a folder.
-    """
-    place = os.path.join(_POOLING, CONFIG)
-    found = os.path.join(name, place) if local else _of_the_hub(name, place)
-    if found is None or not os.path.isfile(found):
-        return False
-    try:
-        with open(found, encoding="utf-8") as file:
-            settings = json.load(file)
-    except (OSError, ValueError):
-        return False
-    return isinstance(settings, dict) and (
-        settings.get("pooling_mode_mean_tokens") is True or settings.get("pooling_mode") == "mean"
-    )
-
-
-def _of_the_hub(name: str, place: str) -> str | None:
-    """Where a file of a model lies that was loaded from the hub; None where it has none."""
-    from transformers.utils.hub import cached_file
-
-    with quiet():
-        return cached_file(
-            name,
-            place,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-
-
-_POOLING = "1_Pooling"

@@ -98,26 +98,26 @@ def _last_layer(model: nn.Module, outputs: int) -> nn.Linear | None:
 def make_plain(model: nn.Module) -> None:
     """Leave one plain layer in place of each that learns in units of its own, with what it computes with."""
     for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for name in _parametrized(module):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        for name in _in_units(module):
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of a model under the names of its plain layers, as they are computed with."""
     weights = {name: weight.detach() for name, weight in model.state_dict().items()}
     for place, module in model.named_modules():
-        if not parametrize.is_parametrized(module):
-            continue
         prefix = f"{place}." if place else ""
-        weights = {name: part for name, part in weights.items() if not name.startswith(f"{prefix}parametrizations.")}
-        for name in _parametrized(module):
+        for name in _in_units(module):
+            within = f"{prefix}parametrizations.{name}."
+            weights = {own: part for own, part in weights.items() if not own.startswith(within)}
             weights[f"{prefix}{name}"] = getattr(module, name).detach()
     return weights
 
 
-def _parametrized(module: nn.Module) -> list[str]:
-    """The weights of a layer behind which something else is learned."""
+def _in_units(module: nn.Module) -> list[str]:
+    """The weights of a layer that are learned in units of their own; those of a model's own make are left alone."""
+    if not parametrize.is_parametrized(module):
+        return []
     found = module.parametrizations
     assert isinstance(found, nn.ModuleDict)
-    return list(found)
+    return [name for name, steps in found.items() if any(isinstance(step, _Units) for step in steps.children())]

@@ -1,136 +1,136 @@
-"""What a head reads of a body: its own place, or the mean over all tokens; and the head itself, off and on again.
+"""What a classifier reads of a sentence encoder: what that encoder was trained to say, as its folder tells.
 
-A model class of transformers reads one place (BERT the first token, through its pooler). A sentence encoder was trained
-to be read by the mean over its tokens, and read otherwise it is worth little. Where the class cannot say "mean", one
-more layer makes the place hold it: attention without queries and keys is uniform, so the layer passes on the mean of
-its values; with the identity for values, a large factor behind it and norms without effect the first token becomes the
-mean, normalised. The layer stays as it is made, so the saved folder is one that transformers opens, with the same
-answers.
-
-Letters: ``H`` features, ``K`` outputs.
+The classes of transformers read the first token through a pooler that a sentence encoder never trained. A mean over
+tokens can be said in their own words: one more layer whose attention is uniform, so that its first token is the mean
+of all; large beside what stood there, which the norm behind it takes as the mean alone. The folder that is saved is an
+ordinary one, and a pipeline computes the same.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from typing import Any, final
+import os
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+import transformers
+from torch import nn
 
-from sftlib.models.structure import body_of, layers_of
+from sftlib.support import storage
 
-#: How much more the mean counts than what stood there: large enough to leave nothing of it, and a number in fp16.
-_FACTOR = 1e4
+MEAN, FIRST, HEAD = "mean", "first", "head"
+#: What a classifier may be asked to read.
+POOLINGS = (MEAN, FIRST, HEAD)
 
-#: Model types whose layers are of BERT's kind and have no notion of position in their attention.
-_LIKE_BERT = ("bert", "roberta", "xlm-roberta", "camembert")
-
-
-def can_read_mean(model: nn.Module) -> bool:
-    """Whether `read_mean` knows how this model can be made to."""
-    return _read(model) is not None
+_FILE = os.path.join("1_Pooling", "config.json")
+_SAYS = {"pooling_mode_mean_tokens": MEAN, "pooling_mode_cls_token": FIRST}
+_LARGE = 1e3  # times the mean, beside the first token; fp16 holds it
 
 
-def read_mean(model: nn.Module) -> None:
-    """Have the head of a model read the mean over all tokens, at about length 1, in place.
+def pooling_of(folder: str, *, local: bool) -> str:
+    """What a sentence encoder's own folder says; `HEAD` for any other folder, or another way of pooling.
 
     Args:
-        model: one for which `can_read_mean` is true.
+        folder: of the model, or its name on the hub.
+        local: whether it lies here.
     """
-    found, layers = _read(model), layers_of(model)
-    assert found is not None
-    assert layers is not None
-    layers.append(_averaging(layers[-1]))
-    config: Any = model.config
-    config.num_hidden_layers = len(layers)
-    width = found.out_features
+    path = Path(folder) / _FILE if local else _on_the_hub(folder)
+    if path is None or not path.is_file():
+        return HEAD
+    try:
+        settings = storage.read_json(path)
+    except (storage.StorageError, OSError):
+        return HEAD
+    asked = [way for name, way in _SAYS.items() if settings.get(name) is True]
+    others = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True]
+    return asked[0] if len(asked) == len(others) == 1 else HEAD
+
+
+def _on_the_hub(name: str) -> Path | None:
+    found = transformers.utils.cached_file(
+        name,
+        _FILE,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if found is None else Path(found)
+
+
+def pool(model: Any, way: str) -> str:
+    """Have a fresh head of a sequence classifier read what is asked for, and say so.
+
+    Args:
+        model: with its head, which is drawn; changed in place.
+        way: one of `POOLINGS`.
+
+    Returns:
+        What is to be said before the first step; "" where nothing is to be done.
+    """
+    if way == HEAD:
+        return ""
+    if hasattr(model.config, "classifier_pooling"):  # ModernBERT has a word for it
+        model.config.classifier_pooling = "cls" if way == FIRST else "mean"
+        return _told(way, "")
+    dense = _dense(model)
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    if dense is None or not isinstance(layers, nn.ModuleList) or not _can_be_uniform(layers[-1]):
+        return f"{type(model).__name__} reads the first token, although the folder pools otherwise ({way})"
     with torch.no_grad():
-        found.weight.copy_(torch.eye(width) / math.sqrt(width))  # small, so that the tanh behind it bends nothing
-        found.bias.zero_()
-    found.requires_grad_(False)
+        dense.weight.copy_(torch.eye(len(dense.weight)))
+        dense.bias.zero_()
+    if way == FIRST:
+        return _told(way, "")
+    layers.append(_mean_layer(layers[-1], model.config))
+    model.config.num_hidden_layers += 1
+    return _told(way, ", by one more layer of uniform attention, which is not trained")
 
 
-def _read(model: Any) -> nn.Linear | None:
-    """The square layer between the place that is read and the output layer."""
-    body = body_of(model)
-    kind = getattr(getattr(model, "config", None), "model_type", None)
-    if body is None or kind not in _LIKE_BERT or layers_of(model) is None:
-        return None
-    pooler, head = getattr(body, "pooler", None), getattr(model, "classifier", None)
-    found = getattr(pooler if pooler is not None else head, "dense", None)
-    square = isinstance(found, nn.Linear) and found.in_features == found.out_features and found.bias is not None
-    return found if square else None
+def _told(way: str, how: str) -> str:
+    what = "the mean of a text's tokens" if way == MEAN else "the first token"
+    return f"the head reads {what}, as this encoder was trained{how}"
 
 
-def _averaging(like: nn.Module) -> nn.Module:
-    """A layer that puts the mean over the tokens in the place of each."""
-    layer: Any = copy.deepcopy(like)
-    for own, original in zip(layer.modules(), like.modules(), strict=True):
-        if hasattr(original, "config"):
-            own.config = original.config  # the model's: how attention is computed is written there, and changes
-    attention, output = layer.attention.self, layer.attention.output
-    width = output.dense.out_features
+def _dense(model: Any) -> nn.Linear | None:
+    """The square layer with a tanh between a first token and the scores, of BERT's kind or of RoBERTa's."""
+    bert = getattr(getattr(model.base_model, "pooler", None), "dense", None)
+    if bert is not None and isinstance(getattr(model, "classifier", None), nn.Linear):
+        return bert if isinstance(bert, nn.Linear) else None
+    head = getattr(model, "classifier", None)
+    found = getattr(head, "dense", None)
+    is_roberta = type(head).__name__.endswith("RobertaClassificationHead")
+    return found if is_roberta and isinstance(found, nn.Linear) else None
+
+
+def _can_be_uniform(layer: Any) -> bool:
+    """Whether attention follows from queries and keys alone, without places, in a layer of BERT's kind."""
+    attention = getattr(layer, "attention", None)
+    parts = (getattr(attention, "self", None), getattr(attention, "output", None), getattr(layer, "output", None))
+    names = ({"query", "key", "value", "dropout"}, {"dense", "LayerNorm", "dropout"}, {"dense", "LayerNorm", "dropout"})
+    return all(
+        part is not None and {name for name, _ in part.named_children()} == own
+        for part, own in zip(parts, names, strict=True)
+    )
+
+
+def _mean_layer(like: Any, config: Any) -> nn.Module:
+    """A layer whose first token is the normed mean of all tokens that are attended to.
+
+    Args:
+        like: a layer of the same model.
+        config: of the model, which all its layers share: it says how they attend.
+    """
+    layer = copy.deepcopy(like, memo={id(config): config})
+    attention, fed = layer.attention, layer.output
+    eye = torch.eye(attention.self.value.out_features)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
-        attention.value.weight.copy_(torch.eye(width))
-        output.dense.weight.copy_(torch.eye(width) * _FACTOR)
-        for norm in (output.LayerNorm, layer.output.LayerNorm):
+        attention.self.value.weight.copy_(eye)
+        attention.output.dense.weight.copy_(_LARGE * eye)
+        for norm in (attention.output.LayerNorm, fed.LayerNorm):
             norm.weight.fill_(1.0)
-    for module in layer.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    if getattr(attention, "layer_idx", None) is not None:
-        attention.layer_idx += 1
-    layer.requires_grad_(False)
-    return layer  # type: ignore[no-any-return]
-
-
-@final
-class Open(nn.Identity):
-    """Stands where the output layer was, so that the model answers with what that layer reads."""
-
-
-def output_layer(model: nn.Module, outputs: int) -> str | None:
-    """The name of the last linear layer outside the body that has so many outputs; None without one."""
-    body = body_of(model)
-    inside = set() if body is None else set(body.modules())
-    found = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module not in inside and module.out_features == outputs
-    ]
-    return found[-1] if found else None
-
-
-def open_head(model: nn.Module, outputs: int) -> bool:
-    """Take the output layer away, in place; False where there is none that can be told."""
-    name = output_layer(model, outputs)
-    if name is None:
-        return False
-    _put(model, name, Open())
-    return True
-
-
-def close_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """Put an output layer in the place that `open_head` left.
-
-    Args:
-        model: opened.
-        weight: (K, H)
-        bias: (K,)
-    """
-    name = next(name for name, module in model.named_modules() if isinstance(module, Open))
-    device = next(model.parameters()).device
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device=device)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    _put(model, name, layer)
-
-
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)
+    if hasattr(attention.self, "layer_idx"):
+        attention.self.layer_idx += 1
+    return layer.requires_grad_(False)  # type: ignore[no-any-return]

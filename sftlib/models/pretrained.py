@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import final
 
 from sftlib.models.compressed import gguf_problem
+from sftlib.models.pooling import POOLINGS
 from sftlib.support.checking import checked_fields, choice, one_of_types
 from sftlib.support.values import Checked, Problem, shown
 
@@ -22,6 +23,8 @@ class Pretrained(Checked):
         name: a model's name on the hub, or a local folder.
         gguf_file: name of a GGUF file in that folder or repository, opened in full precision in place of other weights.
         quantize: ``"4bit"`` or ``"8bit"`` to hold the weights so beside an adapter; needs a CUDA GPU.
+        pooling: what a new classifier reads of it: ``"mean"`` of the tokens, the ``"first"`` token, or ``"head"``: what
+            its class in transformers does; None for what the folder of a sentence encoder says, else ``"head"``.
 
     Raises:
         OptionError: values that they cannot have.
@@ -36,12 +39,16 @@ class Pretrained(Checked):
     _: KW_ONLY
     gguf_file: str | None = None
     quantize: str | None = None
+    pooling: str | None = None
 
     def problems(self) -> Iterable[Problem]:
         expected = "a model's name or its folder; an object has its weights already"
         yield one_of_types("name", self.name, str | os.PathLike, expected)
         if self.quantize is not None:
             problem = choice("quantize", self.quantize, ["4bit", "8bit"])
+            yield problem and f"{problem}, or None"
+        if self.pooling is not None:
+            problem = choice("pooling", self.pooling, POOLINGS)
             yield problem and f"{problem}, or None"
         yield gguf_problem(self.gguf_file)
         if self.gguf_file is not None and self.quantize is not None:

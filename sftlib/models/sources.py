@@ -6,21 +6,23 @@ second ``fit`` starts from the original weights and a model object that was pass
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from sftlib.errors import ArtifactError, OptionError
+from sftlib.models.adapters.removal import has_adapter, merged
+from sftlib.models.attempts import attempt
 from sftlib.models.compressed import check_gguf, gguf_hint, is_gguf, weights_as
+from sftlib.models.head_rows import follow_labels
 from sftlib.models.opening import (
     CONFIG,
     check_weights,
@@ -32,12 +34,15 @@ from sftlib.models.opening import (
     open_image_processor,
     open_tokenizer,
     opening,
-    pools_mean,
     quiet,
 )
+from sftlib.models.pooling import pool, pooling_of
 from sftlib.models.pretrained import Pretrained
+from sftlib.models.seeds import seeded
 from sftlib.models.sizes import dropout_rates, parts_of
+from sftlib.models.ties import loosen_as_in
 from sftlib.support.checking import nearest, nearest_folder, raise_together
+from sftlib.support.checkpoints import checkpoint_hint
 
 #: What asks for a model that nobody has trained, and the longest row it can take unless a longer one is asked for.
 NEW, _POSITIONS = "new:encoder", 512
@@ -83,10 +88,12 @@ class ModelSource(ABC):
 
     Attributes:
         drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
+        told: what is to be said of the last `build` before the first step.
         usual_rate: the learning rate that its models usually want, where that is another than of pretrained ones.
     """
 
     drawn: frozenset[str] = frozenset()
+    told: tuple[str, ...] = ()
     usual_rate: float | None = None
 
     @property
@@ -107,11 +114,6 @@ class ModelSource(ABC):
         """The image processor that belongs to the model, or None."""
         return None
 
-    @property
-    def reads_mean(self) -> bool:
-        """Whether the model was made to be read by the mean over its tokens, as its folder says."""
-        return False
-
     def reading(self, vocabulary: int | None, longest: int | None) -> ModelSource:
         """This source for inputs that are read in one way; another one only where models are made to measure.
 
@@ -126,13 +128,15 @@ class ModelSource(ABC):
         return None
 
     @abstractmethod
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         """A fresh fp32 copy with the head; what the weights do not hold is drawn from ``seed``.
 
         Args:
             head: what the task wants.
             dropout: replaces every dropout rate of the model when not None.
             seed: of newly initialised weights.
+            pooled: whether a new head is to read what the model was trained to say, where its folder tells; a layer may
+                be added for that, so that the model is no longer the one that lies there.
 
         Raises:
             ArtifactError: the weights cannot be opened.
@@ -144,10 +148,12 @@ class ModelSource(ABC):
 class PretrainedSource(ModelSource):
     """A local folder or the name of a model on the hub."""
 
-    def __init__(self, name: str, *, gguf_file: str | None = None, quantize: str | None = None) -> None:
+    def __init__(
+        self, name: str, *, gguf_file: str | None = None, quantize: str | None = None, pooling: str | None = None
+    ) -> None:
         self._name = os.path.expanduser(name)
         self._from = {} if gguf_file is None else {"gguf_file": gguf_file}
-        self._quantize = quantize
+        self._quantize, self._pooling = quantize, pooling
         self._local = os.path.isdir(self._name)
         self._config: Any = None
         if not name.strip():
@@ -162,10 +168,7 @@ class PretrainedSource(ModelSource):
         if self._local and gguf_file is not None:
             check_gguf(self._name, gguf_file)
         elif self._local and not os.path.isfile(os.path.join(self._name, CONFIG)):
-            raise ArtifactError(
-                f"model={name!r}: the folder holds no {CONFIG}, so it is no model{found_in(self._name)}"
-                f"{gguf_hint(self._name)}"
-            )
+            raise ArtifactError(f"model={name!r}: {_no_model(self._name)}")
         if not self._local and looks_like_a_path(name):
             raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")
 
@@ -186,17 +189,40 @@ class PretrainedSource(ModelSource):
         self._read_config()
         return open_image_processor(self._name, option="model")
 
-    @property
-    def reads_mean(self) -> bool:
-        return pools_mean(self._name, local=self._local)
-
     def feature_extractor(self) -> Any:
         self._read_config()
         return open_feature_extractor(self._name, option="model")
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         config = copy.deepcopy(self._read_config())
         _adjust(config, head, dropout)
+        model, facts = self._opened(head, config, seed)
+        check_weights(self._name, model, facts)
+        others = {item[0] for item in facts["mismatched_keys"]}
+        self.drawn = frozenset([*facts["missing_keys"], *others])
+        said, new = follow_labels(
+            model,
+            head,
+            self._read_config(),
+            held=model.state_dict().keys() - set(facts["missing_keys"]),
+            old=lambda: self._trained_head(head, seed) if others else dict(model.state_dict()),
+            fresh=lambda: dict(model.state_dict()) if others else _drawn(head, config, seed),
+        )
+        self.drawn = self.drawn | new
+        read = self._pool(model, head) if pooled else ""
+        self.told = tuple(line for line in (said, read) if line)
+        return model  # type: ignore[no-any-return]
+
+    def _pool(self, model: Any, head: Head) -> str:
+        """Have a head that is drawn read what the folder says, or what was asked for."""
+        body = f"{model.base_model_prefix}."
+        own = [name for name in model.state_dict() if not name.startswith(body)]
+        if head.auto_class != "AutoModelForSequenceClassification" or not self.drawn.issuperset(own):
+            return ""
+        return pool(model, self._pooling or pooling_of(self._name, local=self._local))
+
+    def _opened(self, head: Head, config: Any, seed: int) -> tuple[Any, Mapping[str, Any]]:
+        """The model with a head as its config says, and what transformers tells of its weights."""
         with quiet(), seeded(seed), opening(self._name, head.auto_class, config, head.advice):
             model, facts = getattr(transformers, head.auto_class).from_pretrained(
                 self._name,
@@ -209,9 +235,13 @@ class PretrainedSource(ModelSource):
                 **self._from,
                 **weights_as(self._quantize, gguf=bool(self._from)),
             )
-        check_weights(self._name, model, facts)
-        self.drawn = frozenset([*facts["missing_keys"], *(item[0] for item in facts["mismatched_keys"])])
-        return model  # type: ignore[no-any-return]
+        return model, facts
+
+    def _trained_head(self, head: Head, seed: int) -> dict[str, Tensor]:
+        """The weights outside of the body, of the sizes that they were trained in."""
+        model, _ = self._opened(head, copy.deepcopy(self._read_config()), seed)
+        prefix = f"{model.base_model_prefix}."
+        return {name: weight for name, weight in model.state_dict().items() if not name.startswith(prefix)}
 
     @property
     def config(self) -> Any:
@@ -244,7 +274,7 @@ class ObjectSource(ModelSource):
 
     @property
     def config(self) -> Any:
-        return self._model.config
+        return _as_it_came(self._model)
 
     @property
     def name(self) -> str:
@@ -253,17 +283,28 @@ class ObjectSource(ModelSource):
     def tokenizer(self) -> Any:
         return None
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
-        config = copy.deepcopy(self._model.config)
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        given = _plain(self._model)
+        config = copy.deepcopy(given.config)
         _adjust(config, head, dropout)
-        with quiet(), seeded(seed), opening(self.name, head.auto_class, config, head.advice):
-            model: Any = getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
-        copied = _copy_weights(self._model, model)
+        with opening(self.name, head.auto_class, config, head.advice):
+            model = _from_config(head, config, seed)
+        copied = _copy_weights(given, model)
         self.drawn = frozenset(name for name, _ in model.named_parameters() if name not in copied)
         if not copied:
             raise OptionError(
                 f"model={self.name}: no weight of it fits {type(model).__name__}; pass its body or its folder"
             )
+        weights = given.state_dict()
+        said, new = follow_labels(
+            model,
+            head,
+            _as_it_came(given),
+            held=weights.keys(),
+            old=lambda: weights,
+            fresh=lambda: _drawn(head, config, seed),
+        )
+        self.drawn, self.told = self.drawn | new, (said,) if said else ()
         if all(getattr(one, "generation_config", None) is not None for one in (self._model, model)):
             model.generation_config = copy.deepcopy(self._model.generation_config)  # its config does not hold it
         return model  # type: ignore[no-any-return]
@@ -283,7 +324,7 @@ class ModuleSource(ModelSource):
     def tokenizer(self) -> Any:
         return None
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         module = copy.deepcopy(self._module).float()
         for child in module.modules():
             if dropout is not None and isinstance(child, nn.Dropout):
@@ -329,7 +370,7 @@ class NewSource(ModelSource):
     def reading(self, vocabulary: int | None, longest: int | None) -> NewSource:
         return NewSource(vocabulary, max(longest or 0, _POSITIONS))
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         if self._vocabulary is None:
             raise OptionError(f"model={NEW!r}: it reads texts and sequences, and this task reads something else")
         config = self.config
@@ -355,10 +396,6 @@ class AdaptedSource(ModelSource):
         self._model = model.cpu().eval()
 
     @property
-    def reads_mean(self) -> bool:
-        return self._origin.reads_mean
-
-    @property
     def config(self) -> Any:
         return self._origin.config
 
@@ -379,9 +416,9 @@ class AdaptedSource(ModelSource):
     def feature_extractor(self) -> Any:
         return self._origin.feature_extractor()
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
-        model = self._origin.build(head, dropout=dropout, seed=seed)
-        self.drawn = self._origin.drawn - _copy_weights(self._model, model)
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        model = self._origin.build(head, dropout=dropout, seed=seed, pooled=pooled)
+        self.drawn, self.told = self._origin.drawn - _copy_weights(self._model, model), self._origin.told
         return model
 
 
@@ -396,12 +433,8 @@ class HeldSource(ModelSource):
     def __init__(self, origin: ModelSource) -> None:
         self._origin = origin
         self.usual_rate = origin.usual_rate
-        self._asked: tuple[Head, float | None, int] | None = None
+        self._asked: tuple[Head, float | None, int, bool] | None = None
         self._model: nn.Module | None = None
-
-    @property
-    def reads_mean(self) -> bool:
-        return self._origin.reads_mean
 
     @property
     def config(self) -> Any:
@@ -420,11 +453,11 @@ class HeldSource(ModelSource):
     def feature_extractor(self) -> Any:
         return self._origin.feature_extractor()
 
-    def build(self, head: Head, *, dropout: float | None, seed: int) -> nn.Module:
-        asked = (head, dropout, seed)
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        asked = (head, dropout, seed, pooled)
         if self._model is None or self._asked != asked:
-            self._model, self._asked = self._origin.build(head, dropout=dropout, seed=seed), asked
-            self.drawn = self._origin.drawn
+            self._model, self._asked = self._origin.build(head, dropout=dropout, seed=seed, pooled=pooled), asked
+            self.drawn, self.told = self._origin.drawn, self._origin.told
         return copy.deepcopy(self._model)
 
 
@@ -451,6 +484,19 @@ def pretraining_of(source: ModelSource) -> str:
     )
 
 
+def is_of_class(config: Any, auto_class: str) -> bool:
+    """Whether a model as it came is of the class that transformers opens such models in.
+
+    Args:
+        config: as it came, or None.
+        auto_class: transformers' Auto class, such as ``"AutoModelForTokenClassification"``.
+    """
+    mapping = getattr(transformers, auto_class)._model_mapping
+    found = mapping[type(config)] if type(config) in mapping.keys() else ()  # noqa: SIM118 - a lazy mapping
+    names = {kind.__name__ for kind in (found if isinstance(found, tuple) else (found,))}
+    return not names.isdisjoint(getattr(config, "architectures", None) or ())
+
+
 _ADAPTED = " (adapted)"
 
 
@@ -464,8 +510,11 @@ def open_source(model: object) -> ModelSource:
         ArtifactError: a path that does not exist.
         OptionError: something that is not a model.
     """
+    model = _unwrapped(model)
     if isinstance(model, Pretrained):
-        return PretrainedSource(os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize)
+        return PretrainedSource(
+            os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize, pooling=model.pooling
+        )
     if isinstance(model, str) and model.startswith("new:"):
         raise_together([None if model == NEW else f"model={model!r}: {nearest(model, [NEW])}"])
         return NewSource()
@@ -479,12 +528,71 @@ def open_source(model: object) -> ModelSource:
     raise OptionError(f"model={model!r:.60}: expected a model's name, its folder, or a torch.nn.Module, not {kind}")
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's generators start from ``seed`` inside and are put back afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _no_model(folder: str) -> str:
+    """What a folder without a config is instead, and how to get a model of it."""
+    if hint := checkpoint_hint(folder):
+        return hint
+    if os.path.isfile(os.path.join(folder, "adapter_config.json")):
+        own = os.path.isfile(os.path.join(folder, "sftlib.json"))
+        return "it holds an adapter alone, which stands on a base: " + (
+            f"FineTuner.load({folder!r}, model=base).fit(...) goes on with it"
+            if own
+            else f"FineTuner(peft.PeftModel.from_pretrained(base, {folder!r}), tokenizer=...) goes on from the two"
+        )
+    return f"the folder holds no {CONFIG}, so it is no model{found_in(folder)}{gguf_hint(folder)}"
+
+
+def _plain(model: Any) -> Any:
+    """A model as it is, or a copy of it with its adapter added to its weights.
+
+    Raises:
+        OptionError: that cannot be done.
+    """
+    if not has_adapter(model):
+        return model
+    tried = attempt(lambda: merged(model), kinds=(Exception,))
+    if tried.value is None or has_adapter(tried.value):
+        why = f": {tried.reason}" if tried.value is None else ""
+        raise OptionError(
+            f"model={type(model).__name__}: its adapter cannot be merged into its weights{why}; merge it yourself, or "
+            "pass its base"
+        ) from tried.error
+    return tried.value
+
+
+def _unwrapped(model: object) -> object:
+    """The model inside a `PeftModel`; anything else as it is.
+
+    Raises:
+        OptionError: what was learned lies outside of that model.
+    """
+    if not hasattr(model, "get_base_model") or not type(model).__module__.startswith("peft."):
+        return model
+    if getattr(model.active_peft_config, "is_prompt_learning", False):  # type: ignore[attr-defined]
+        raise OptionError(
+            f"model={type(model).__name__}: its adapter adds tokens to the input rather than layers to the model, and "
+            "cannot be taken over; pass its base: model.get_base_model()"
+        )
+    return model.get_base_model()
+
+
+def _from_config(head: Head, config: Any, seed: int) -> Any:
+    """A model with random weights."""
+    with quiet(), seeded(seed):
+        return getattr(transformers, head.auto_class).from_config(config, dtype=torch.float32)
+
+
+def _drawn(head: Head, config: Any, seed: int) -> dict[str, Tensor]:
+    """Every weight of a model as it is drawn."""
+    found: dict[str, Tensor] = _from_config(head, config, seed).state_dict()
+    return found
+
+
+def _as_it_came(model: Any) -> Any:
+    """The config of a model object, which says what kind of model it is, as that of a folder does."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    return config
 
 
 def _adjust(config: Any, head: Head, dropout: float | None) -> None:
@@ -504,6 +612,7 @@ def _copy_weights(source: nn.Module, target: Any) -> Set[str]:
     What is frozen in the source is frozen in the target.
     """
     prefix = f"{target.base_model_prefix}."
+    loosen_as_in(target, source.state_dict())
     own = target.state_dict()
     frozen = {name for name, parameter in source.named_parameters() if not parameter.requires_grad}
     copied = {}

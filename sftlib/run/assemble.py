@@ -10,8 +10,9 @@ from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import InputReport, TrainingReport, padding_share
+from sftlib.encoders.text.unknown import UnknownSigns
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapt, described
+from sftlib.models.adapters import adapt, described, following
 from sftlib.models.checkpointing import can_checkpoint
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import freeze
@@ -29,6 +30,8 @@ from sftlib.tasks.plan import Plan
 from sftlib.train.comm import open_comm
 from sftlib.train.plan import Budget, ShuffledPlan
 
+_MANY = 0.01  # share of the rows with inputs that nothing is made of from which it is said at the start
+
 
 def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     """Build the model and all it needs.
@@ -39,15 +42,18 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     """
     encoder = arguments.reading(task).open(source)
     source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
-    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed)
+    # An adapter stands on the model as it lies elsewhere, to which no layer may be added.
+    alone = arguments.adapter is None
+    model = task.build(source, dropout=arguments.dropout, seed=arguments.seed, pooled=alone)
     new_rows = encoder.settle(model, markers=task.markers, seed=arguments.seed)
     drawn = frozenset(task.attach(model, encoder, seed=arguments.seed)) | source.drawn
     if not count_parameters(model)[0]:
         raise OptionError(f"model={source.name}: it has no parameter that can be trained (requires_grad)")
     freeze(model, arguments.freeze, look=lambda: encoder.calling(model)(model, encoder.smallest()))
+    adapter, moved = following(arguments.adapter, model, task.head)
     adapt(
         model,
-        arguments.adapter,
+        adapter,
         head=task.head.auto_class,
         drawn=drawn,
         new_rows=new_rows,
@@ -72,7 +78,15 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         }
     )
     return Fitted(
-        task, model if arguments.quantize else model.to(device), encoder, precision, device, settings, comm=open_comm()
+        task,
+        model if arguments.quantize else model.to(device),
+        encoder,
+        precision,
+        device,
+        settings,
+        drawn=drawn,
+        told=[*source.told, *([moved] if moved else [])],
+        comm=open_comm(),
     )
 
 
@@ -137,6 +151,7 @@ def training_report(
         batch_size=arguments.batch_size,
         steps=steps_of(arguments, plan),
         padding=0.0 if budget.flat else padding_share(learned.cost, passes),
+        unknown=unknown_signs(fitted, train),
     )
 
 
@@ -153,13 +168,41 @@ def opening_lines(
         f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
+    suspects = fitted.encoder.suspects(encoded)
+    signs = unknown_signs(fitted, train, suspects.tolist()) if len(suspects) else ()
+    told = [unknown.sentence for unknown in signs if unknown.learned or unknown.rows >= _MANY * len(train)]
     problems = train.report(_comparable(train, valid)).problems
-    return [*lines, *fitted.task.said(train, valid), *problems, *found.sentences(fitted.encoder.limit, "")]
+    found_too = found.sentences(fitted.encoder.limit, "")
+    return [*lines, *told, *fitted.task.said(train, valid), *problems, *found_too]
+
+
+def unknown_signs(fitted: Fitted, data: TaskDataset, rows: Sequence[int] | None = None) -> tuple[UnknownSigns, ...]:
+    """What the encoder makes nothing of in each role that holds texts, what is learned first.
+
+    Args:
+        fitted: with the encoder.
+        data: the rows.
+        rows: the only ones to look at, by number; all of them when None.
+    """
+    found = []
+    alone = data.is_labelled and not data.targets  # rows that supervise themselves: what is read is learned
+    for learned in (True, False):
+        for role, kind in data.kinds.items():
+            if not kind.holds_texts:
+                continue
+            view = data.view(role)
+            pairs = enumerate(view) if rows is None else ((row, view[row]) for row in rows)
+            pick = kind.learned_texts if learned else kind.texts
+            texts = ((row, text) for row, value in pairs for text in pick(value))
+            name = f"{role} (learned)" if learned and kind.may_lack_target else role
+            is_learned = learned or (alone and not kind.may_lack_target)
+            found.append(fitted.encoder.unknown(name, texts, learned=is_learned, of=len(data)))
+    return tuple(signs for signs in found if signs is not None)
 
 
 def _comparable(train: TaskDataset, valid: TaskDataset | None) -> TaskDataset | None:
     """Validation rows with the inputs of the training rows: others, such as pairs of them, cannot be compared."""
-    return valid if valid is not None and valid.inputs == train.inputs else None
+    return valid if valid is not None and valid.main_inputs == train.main_inputs else None
 
 
 def _layout(fitted: Fitted) -> str:

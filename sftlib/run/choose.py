@@ -90,8 +90,8 @@ def require_labelled(data: object, purpose: str, task: str | None = None) -> Non
     if len(data.without_target):
         rows = f"{listed_rows(data.without_target.tolist())} of {len(data):,}"
         raise DataError(
-            f"{purpose}: the assistant says nothing in {rows}, so there is nothing to learn from; give its answer as "
-            "the last turn, or drop these rows"
+            f"{purpose}: the assistant says nothing in {rows}, so there is nothing to learn from (a turn with a weight "
+            "of 0 is only read); give its answer as the last turn, or drop these rows"
         )
     if not data.is_labelled:
         others = [name for name in data.columns if name not in data.roles.values()]

@@ -29,6 +29,7 @@ from sftlib.encoders.base import Encoder
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.writer import Writer, read_columns, write_columns
 from sftlib.errors import ArtifactError, DataError, OptionError
+from sftlib.support.checking import user_path
 from sftlib.tasks.base import Task
 
 _KEPT = 4  # data sets
@@ -91,7 +92,7 @@ class Encodings:
 
     def kept_in(self, folder: str | os.PathLike[str] | None) -> Encodings:
         """These, or empty ones if the folder is another."""
-        wanted = None if folder is None else Path(folder)
+        wanted = None if folder is None else user_path(folder)
         return self if wanted == self._folder else Encodings(wanted)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -31,7 +31,7 @@ from sftlib.data.problems import listed
 from sftlib.encoders.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.models.frozen.freezing import BACKBONE
-from sftlib.models.pooling import can_read_mean, close_head
+from sftlib.models.open_head import close_head
 from sftlib.run.assemble import assemble
 from sftlib.run.fitted import Fitted
 from sftlib.run.on_disk import Run, RunInMemory
@@ -153,10 +153,6 @@ class _Learner:
         recipe = Recipe.of(call.arguments, len(call.train), len(names))
         arguments = replace(call.arguments, max_steps=recipe.steps, batch_size=recipe.batch_size)
         task = Contrast(inner=call.task)
-        # An adapter's folder holds no layer of the model's own, so there its head reads what it always does.
-        if call.source.reads_mean and call.arguments.adapter is None:
-            model = call.task.build(call.source, dropout=arguments.dropout, seed=arguments.seed)
-            task = replace(task, mean=can_read_mean(model))
         return cls(replace(call, arguments=arguments, task=task, valid=None), task)
 
     def plain(self) -> Fitted:

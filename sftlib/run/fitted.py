@@ -49,6 +49,8 @@ class Fitted:
         layout: how rows lie inside the model; None until rows were at hand to try it on.
         history: of the run that made it.
         metrics: of the last evaluation, for the model card.
+        drawn: names of the weights that its source did not hold.
+        told: what is to be said of the model before the first step.
         samples: a few inputs of its kind, to compare predictions after saving.
         encodings: columns made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
@@ -65,6 +67,8 @@ class Fitted:
     layout: Layout | None = None
     history: History = field(default_factory=History)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    drawn: frozenset[str] = frozenset()
+    told: Sequence[str] = ()
     samples: Sequence[Mapping[str, Any]] = ()
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None
@@ -87,7 +91,8 @@ class Fitted:
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[TaskDataset, Encoded]:
         """Inputs under role names as a data set, and its columns; those of inputs that come once are not kept."""
-        columns = {role: [row[role] for row in rows] for role in rows[0]}
+        roles = dict.fromkeys(role for row in rows for role in row)  # of a row beside another there may be fewer
+        columns = {role: [row.get(role) for row in rows] for role in roles}
         data = TaskDataset(columns, task=self.task.name)
         return data, self._checked(self.task.encode(data, self.encoder))
 

@@ -35,6 +35,7 @@ from sftlib.train.state import Training
 FORMAT = 2
 
 _RESOLVED = ("precision", "device")  # "auto" is decided once, when the run begins
+_LENGTH = ("max_steps", "epochs")  # of a run, the first that is given
 
 
 class Run(ABC):
@@ -191,8 +192,14 @@ class RunOnDisk(Run):
         for name in (*_RESOLVED, "micro_batch_size"):
             if given[name] == "auto" or (name in _RESOLVED and given[name] == resolved[name]):
                 given[name] = self._before["options"][name]
-        self._refuse([*differences(self._before["options"], given), *differences(self._before["data"], self._data)])
-        self._options = dict(self._before["options"])
+        before = dict(self._before["options"])
+        later = {**before, **{name: given[name] for name in _LENGTH}}
+        others = [*differences(later, given), *differences(self._before["data"], self._data)]
+        if _is_longer(before, given) and not others:
+            self.lines = [*self.lines, _told_longer(before, given)]
+            before = later
+        self._refuse([*differences(before, given), *differences(self._before["data"], self._data)])
+        self._options = before
         taken = {name: resolved[name] for name in _RESOLVED if getattr(arguments, name) == "auto"}
         return replace(arguments, **taken)
 
@@ -267,6 +274,25 @@ class RunOnDisk(Run):
                 f"output_dir={os.fspath(self._checkpoints.folder)!r} holds another run, which resume=True cannot "
                 f"continue (saved -> now):\n{listed}\nGive what it was begun with, or choose another output_dir."
             )
+
+
+def _is_longer(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a run is asked to go on beyond its end, in the measure in which that was given."""
+    (name, end), (other, later) = _length(before), _length(now)
+    return name == other and later > end
+
+
+def _length(options: Mapping[str, Any]) -> tuple[str, int]:
+    return next((name, options[name]) for name in _LENGTH if options[name] is not None)
+
+
+def _told_longer(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    (name, end), (_, later) = _length(before), _length(now)
+    unit = "epochs" if name == "epochs" else "steps"
+    return (
+        f"goes on beyond its end, from {end:,} to {later:,} {unit}: from here the learning rate is that of a schedule "
+        f"over {later:,}, so what comes out is not what {later:,} {unit} from the start would have given"
+    )
 
 
 @final

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sftlib.errors import CheckpointError
 from sftlib.run.identity import differences, libraries
 from sftlib.run.on_disk import FORMAT, Run, RunInMemory, RunOnDisk
-from sftlib.support.checking import raise_together
+from sftlib.support.checking import raise_together, user_path
 from sftlib.support.display import counted
 from sftlib.train.comm import Comm
 from sftlib.train.disk.checkpoint import Checkpoints, State
@@ -40,7 +39,8 @@ def open_run(
     _check(output_dir, resume, save_every)
     if output_dir is None:
         return RunInMemory()
-    checkpoints, lock = Checkpoints(Path(output_dir)), FolderLock(Path(output_dir))
+    folder = user_path(output_dir)
+    checkpoints, lock = Checkpoints(folder), FolderLock(folder)
     comm.on_first(checkpoints.open)
     comm.on_first(lock.take)
     try:

@@ -14,7 +14,8 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.encoded import Encoded
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.randomness import find_randomness, refuse
-from sftlib.models.sources import ModelSource, seeded
+from sftlib.models.seeds import seeded
+from sftlib.models.sources import ModelSource
 from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, training_budget, with_checkpointing
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
@@ -36,7 +37,7 @@ from sftlib.train.forward import Forward
 from sftlib.train.loop import Loop, NonFinitePolicy
 from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
 from sftlib.train.optimizer import decay_factors, make_optimizer
-from sftlib.train.progress import Progress
+from sftlib.train.progress import Progress, Unshown
 from sftlib.train.schedules import SCHEDULES, Schedule
 from sftlib.train.state import Training
 
@@ -106,7 +107,7 @@ class Fitting:
         valid: Encoded | None,
         training: Training,
         loop: Loop,
-        reporters: Sequence[Progress],
+        reporters: Sequence[Progress | Unshown],
     ) -> None:
         self.fitted = fitted
         self._call = call
@@ -179,8 +180,10 @@ def prepare(call: Call, run: Run) -> Fitting:
     # The loop, and whoever watches it; whoever saves comes last, when all others have seen the step.
     training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch)
     opening = opening_lines(fitted, call.train, whole, training.steps, call.valid) if call.progress else []
-    notes = [*(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
-    reporters = [Progress([*opening, *notes])] if call.progress else []
+    remarks = [*fitted.told, *([call.task.unsettled] if call.valid is None and call.task.unsettled else [])]
+    notes = [*remarks, *(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
+    shown: list[Progress | Unshown] = [Progress([*opening, *notes])] if call.progress else [Unshown(remarks)]
+    reporters = shown if call.comm.rank == 0 else []
     members = [*watchers(arguments), *call.callbacks, *([] if call.deadline is None else [call.deadline])]
     savers = run.begin(training, fitted, feed, members)
     callbacks = Callbacks([*members, *reporters, *call.comm.watchers(), *savers])

@@ -17,7 +17,7 @@ from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.layouts.layout import Layout
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.run.fitted import Fitted
 from sftlib.train.forward import Forward
 from sftlib.train.recall import Recall, freeze_layout, try_recall

@@ -7,7 +7,7 @@ import numpy as np
 from sftlib.encoders.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.models.attempts import attempt
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.run.fitted import Fitted
 from sftlib.run.settle import settled
 

@@ -17,7 +17,7 @@ import copy
 import os
 from collections.abc import Container, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -38,6 +38,7 @@ from sftlib.models.sources import open_source
 from sftlib.saved.record import read_record
 from sftlib.support import storage
 from sftlib.support.checking import folder_path, nearest_folder
+from sftlib.support.checkpoints import checkpoint_hint
 from sftlib.support.display import text_table
 from sftlib.support.libraries import versions
 from sftlib.tasks import TASKS, find_task
@@ -133,6 +134,8 @@ def load(
         raise OptionError(f"model={model!r:.60}: expected a torch.nn.Module to fill with the folder's weights, or None")
     if not folder.is_dir():
         raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {_absent(folder)}")
+    if hint := checkpoint_hint(folder):
+        raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {hint}")
     if (folder / "config.json").is_file() and not any((folder / name).exists() for name in (storage.MANIFEST, _RECORD)):
         raise ArtifactError(
             f"{os.fspath(path)!r} was not saved by sftlib ({storage.MANIFEST} is missing); "
@@ -166,7 +169,7 @@ def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any) 
             "it holds an adapter alone: give the model it was trained on as model=, a folder, a name or a model "
             f"(it was called {record['settings']['model']!r:.80})"
         )
-    adapter, settings = read_adapter(folder), record["settings"]
+    adapter, settings = replace(read_adapter(folder), labels=task.head.labels), record["settings"]
     encoder, seed = task.inputs.read(folder, record["inputs"]), settings["seed"]
     source = open_source(model)
     source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))

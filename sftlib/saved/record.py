@@ -18,7 +18,7 @@ from sftlib.support.checking import is_number, nearest, raise_together
 _BYTES = 2**26
 _ENTRIES = ("task", "task_config", "self_contained", "inputs", "settings", "metrics")
 _OF_AN_ADAPTER = ("base",)  # the SHA-256 of the weights that it stands on
-_RESOLVED = ("layout", "gguf_file", "quantize")  # settings that are no options
+_RESOLVED = ("layout", "gguf_file", "quantize", "temperature", "tempered", "conformal_level", "conformal_threshold")
 
 
 def read_record(path: Path, *, adapter: bool = False) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _problems(record: Mapping[str, Any]) -> list[str | None]:
 
 def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
     known = [*(item.name for item in fields(Arguments) if item.name not in PLACES), *_RESOLVED, *MOVED]
-    lists_too = ("metrics", "freeze")
+    lists_too = ("metrics", "freeze", "conformal_threshold")
     problems = [f"settings has {name!r:.60}: {nearest(name, known)}" for name in settings if name not in known]
     problems += [f"settings lacks {name!r}" for name in ("model", "seed", "padding_free") if name not in settings]
     problems += [

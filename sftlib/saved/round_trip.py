@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sftlib.arguments import Arguments
+from sftlib.errors import ArtifactError
 from sftlib.models.adapters import merged, with_adapter_of
 from sftlib.models.device import resolve_device
-from sftlib.models.precision import resolve_precision
+from sftlib.models.language.output_layers import Hidden
+from sftlib.models.outputs import logits
+from sftlib.models.precision import Fp32, resolve_precision
 from sftlib.models.sources import open_source
+from sftlib.models.tempered import temper
+from sftlib.models.ties import newly_apart
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
 from sftlib.run.settle import settled
 from sftlib.saved import artifact
 from sftlib.train.comm import open_comm
+
+_ROUNDING = 1e-4  # of the largest score, in fp32
+_TWO = "merge: %s and %s were one weight, of which the adapter changed one alone; they are two weights now"
 
 
 def save(
@@ -62,6 +72,8 @@ def opened(contents: artifact.Contents, arguments: Arguments, encodings: Encodin
     """
     device = resolve_device("auto")
     model = contents.model.to(device).eval()
+    if "tempered" in contents.settings:  # its weights are divided already
+        temper(model, str(contents.settings["tempered"]), float(contents.settings["temperature"]))
     return Fitted(
         task=contents.task,
         model=model,
@@ -76,11 +88,49 @@ def opened(contents: artifact.Contents, arguments: Arguments, encodings: Encodin
 
 
 def plain_model(fitted: Fitted, arguments: Arguments) -> nn.Module:
-    """A plain model with the adapter's weights added to its own, in full precision."""
+    """A plain model with the adapter's weights added to its own, in full precision; it computes what the two did.
+
+    Raises:
+        ArtifactError: it does not.
+    """
     model = fitted.model
     if fitted.settings.get("quantize"):  # added to weights in full precision, which is what will be saved
         model = with_adapter_of(fitted.model, base_in_full(fitted, arguments)).to(fitted.device)
-    return merged(model).eval()
+    rows = [*(fitted.task.inputs_of(example) for example in fitted.task.examples()), *fitted.samples]
+    expected = _scores(fitted, model.eval(), rows)
+    off = 0.0
+    for config_too in (True, False):  # in some families the config decides how an output layer is used
+        plain = merged(model, config_too=config_too).eval()
+        off = _largest_difference(expected, _scores(fitted, plain, rows))
+        if off <= _ROUNDING:
+            for names in newly_apart(model, plain):
+                logging.getLogger("sftlib").warning(_TWO, *names)
+            return plain
+    raise ArtifactError(
+        f"merge: the plain model does not compute what the model with its adapter did: scores differ by {off:.2g} of "
+        "the largest; save the adapter itself, which loads with model=base"
+    )
+
+
+def _scores(fitted: Fitted, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+    """The scores of a model for each pass over these rows, in fp32 and as it lies them out by itself."""
+    seen = replace(fitted, model=model, layout=None, recall=None, precision=Fp32())
+    encoded = seen.read(rows)[1]
+    forward = settled(seen, encoded).forward()
+    found = []
+    with torch.inference_mode(), forward.prepared():
+        for _, batch in seen.feed(encoded).everything():
+            said = forward(batch)
+            scores = said.layer.scores(said.states) if isinstance(said, Hidden) else logits(said)
+            found.append(fitted.encoder.visible(scores, batch.inputs).float().cpu())
+    return found
+
+
+def _largest_difference(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    """As a share of the largest score."""
+    largest = max((float(scores.abs().max()) for scores in left if scores.numel()), default=0.0)
+    apart = max((float((a - b).abs().max()) for a, b in zip(left, right, strict=True) if a.numel()), default=0.0)
+    return apart / max(largest, 1e-12)
 
 
 def base_in_full(fitted: Fitted, arguments: Arguments) -> nn.Module:

@@ -217,6 +217,16 @@ def one_of_types(option: str, value: object, kind: Any, expected: str) -> str | 
     return None if isinstance(value, kind) else f"{option}={value!r:.60}: expected {expected}"
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path as a user gave it; ``~`` is the home folder, and stays a name where there is none.
+
+    Example:
+        >>> user_path("reviews.csv").name
+        'reviews.csv'
+    """
+    return Path(os.path.expanduser(os.fsdecode(os.fspath(path))))
+
+
 def folder_path(path: object, *, option: str = "path") -> Path:
     """A path that a user gave for a folder; ``~`` is the home folder.
 
@@ -230,7 +240,7 @@ def folder_path(path: object, *, option: str = "path") -> Path:
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise OptionError(f"{option}={path!r:.60}: expected the path of a folder, as a string or a pathlib.Path")
-    return Path(path).expanduser()
+    return user_path(path)
 
 
 def nearest_folder(path: Path) -> str:

@@ -8,6 +8,7 @@ from sftlib.data.roles.schemas import SCHEMAS
 from sftlib.errors import OptionError
 from sftlib.support.checking import nearest
 from sftlib.tasks.audio.classification import AudioClassification
+from sftlib.tasks.audio.embedding import AudioEmbedding
 from sftlib.tasks.audio.speech_recognition import SpeechRecognition
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.image.classification import ImageClassification
@@ -47,6 +48,7 @@ TASKS: tuple[type[Task], ...] = (
     ResidueClassification,
     AudioClassification,
     SpeechRecognition,
+    AudioEmbedding,
     MultiLabelImageClassification,
     ImageRegression,
     ImageEmbedding,
@@ -110,6 +112,7 @@ def facts() -> list[Facts]:
 __all__ = [
     "TASKS",
     "AudioClassification",
+    "AudioEmbedding",
     "CausalLM",
     "Facts",
     "ImageClassification",

@@ -83,6 +83,8 @@ class Task(Checked, ABC):
         usual_metrics: what is computed when nothing else is asked for, beside the loss.
         auto_class: transformers' Auto class that has its head.
         inputs: how its inputs are read when nothing else is asked for.
+        told_by: values of ``problem_type`` under which a model of that class is for this task and no other; none where
+            its class does not tell.
         couples_rows: whether a row's loss depends on the other rows of the batch; `by_row` and `from_rows` then say
             how such a batch is cut.
         every_row_counts: whether a run is refused for a single row of which nothing is learned.
@@ -98,6 +100,7 @@ class Task(Checked, ABC):
     usual_metrics: ClassVar[tuple[str, ...]]
     auto_class: ClassVar[str]
     inputs: ClassVar[type[Inputs]] = Text
+    told_by: ClassVar[tuple[str | None, ...]] = ()
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
@@ -119,6 +122,23 @@ class Task(Checked, ABC):
             OptionError: an option that does not go with the data.
         """
         return self
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        """The task as a model knows it that comes with its head, and was tuned elsewhere: no data decided anything.
+
+        Args:
+            names: its labels, in the order of its outputs.
+            roles: of the rows that it is to be used on.
+
+        Raises:
+            OptionError: training data alone can tell what is to be known.
+        """
+        raise OptionError(f"{self.name} has to be learned, or loaded, before it can be used")
+
+    @property
+    def unsettled(self) -> str:
+        """What to say of a run without validation data, where `settled` was asked for; else nothing."""
+        return ""
 
     def beside(self, source: ModelSource, inputs: Any) -> Task:
         """The task as this model learns it; the same for all models, unless a task may be learned in several ways.
@@ -203,9 +223,9 @@ class Task(Checked, ABC):
         return Head(auto_class=self.auto_class)
 
     @final
-    def build(self, source: ModelSource, *, dropout: float | None, seed: int) -> nn.Module:
-        """A fresh model with this task's head."""
-        model = source.build(self.head, dropout=dropout, seed=seed)
+    def build(self, source: ModelSource, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        """A fresh model with this task's head; see `ModelSource.build`."""
+        model = source.build(self.head, dropout=dropout, seed=seed, pooled=pooled)
         self.check_model(model, source.name)
         return model
 

@@ -24,8 +24,8 @@ from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
+from sftlib.models.open_head import open_head
 from sftlib.models.outputs import logits
-from sftlib.models.pooling import open_head, read_mean
 from sftlib.models.sources import Head
 from sftlib.tasks.base import LossSum, Task
 from sftlib.tasks.plan import Plan
@@ -41,14 +41,12 @@ class Contrast(Task):
 
     Args:
         inner: the task with labels, which says what rows are and how they are read.
-        mean: whether the mean over all tokens is read.
     """
 
     usual_metrics = ()
     couples_rows = True
 
     inner: OneLabelTask
-    mean: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,8 +105,6 @@ class Contrast(Task):
 
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         self.inner.prepare(model, encoder)
-        if self.mean:
-            read_mean(model)
         outputs = self.head.outputs
         if outputs is None or not open_head(model, outputs):
             raise OptionError(

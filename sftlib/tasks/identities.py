@@ -27,8 +27,9 @@ from sftlib.encoders.encoded import Encoded
 from sftlib.errors import DataError, LabelError, OptionError
 from sftlib.metrics import Metrics, Verification
 from sftlib.metrics.verification import Curve
+from sftlib.models.attempts import attempt
 from sftlib.models.heads import random_like
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.support.checking import above_zero, choice, real_number, whole_number
 from sftlib.support.values import Checked, Problem
 from sftlib.tasks.base import Asked, Label, LossSum, Task
@@ -234,17 +235,27 @@ class IdentityTask(Task):
     def attach(self, model: nn.Module, encoder: Any, *, seed: int) -> Collection[str]:
         if self._objective not in _WITH_CENTRES or hasattr(model, _CENTRES):
             return ()
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            small = random_like(encoder.smallest())
-            width = self._embedding(encoder.calling(model)(model, small), small).shape[1]
-        model.train(was_training)
+        tried = attempt(lambda: self._width(model, encoder), kinds=(Exception,))
+        if tried.value is None:
+            raise OptionError(
+                f"model={type(model).__name__}: it cannot be called with {encoder.hands}: {tried.reason}; of a "
+                "model with several inputs give the part that reads these, such as its vision model"
+            )
         with seeded(seed):
-            centres = Centres(len(self.known.label_names or ()), width)
+            centres = Centres(len(self.known.label_names or ()), tried.value)
         like = next(model.parameters())
         model.add_module(_CENTRES, centres.to(like.device))
         return [f"{_CENTRES}.weight"]
+
+    def _width(self, model: nn.Module, encoder: Any) -> int:
+        """D of what a model makes of a small row."""
+        was_training, small = model.training, random_like(encoder.smallest())
+        model.eval()
+        try:
+            with torch.no_grad():
+                return self._embedding(encoder.calling(model)(model, small), small).shape[1]
+        finally:
+            model.train(was_training)
 
     def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Seen:
         embeddings = functional.normalize(self._embedding(call(model, inputs), inputs), dim=-1)
@@ -292,9 +303,14 @@ class IdentityTask(Task):
             return found
         if "same" in data.roles:
             return found.with_targets({"same": np.fromiter(data.view("same"), np.float32, len(data))})
+        numbers = self._numbers(data)  # of a row in parts each has the row's
+        return found.with_targets({"target": numbers if len(found) == len(data) else numbers[found.owners]})
+
+    def _numbers(self, data: TaskDataset) -> NDArray[np.int64]:
+        """(N,) the number of each row's identity."""
         number = {(type(name), name): i for i, name in enumerate(self.known.label_names or ())}
         numbers = (number.get((type(label), label), _UNKNOWN) for label in data.view("label"))
-        return found.with_targets({"target": np.fromiter(numbers, np.int64, len(data))})
+        return np.fromiter(numbers, np.int64, len(data))
 
     @final
     def place(self, batch: Batch, encoded: Encoded, encoder: Any, moved: NDArray[np.float64] | None) -> Batch:

@@ -52,6 +52,24 @@ class WeightedLabels(Labels):
             yield f"class_weights: expected null, or a number of at least 0 for each of {count:,} labels"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeveralLabels(Labels):
+    """Labels of which a row may have any number.
+
+    Attributes:
+        thresholds: the probability from which each label is given; one half for all when None.
+    """
+
+    thresholds: tuple[float, ...] | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        cuts, count = self.thresholds, len(self.label_names) if isinstance(self.label_names, tuple) else 0
+        good = isinstance(cuts, tuple) and len(cuts) == count
+        if cuts is not None and not (good and all(is_number(cut) and 0 <= cut <= 1 for cut in cuts)):
+            yield f"thresholds: expected null, or a number from 0 to 1 for each of {count:,} labels"
+
+
 def weights_problems(weights: ClassWeights) -> Iterator[Problem]:
     """What is wrong with a value of ``class_weights``, as far as that can be known without labels."""
     if isinstance(weights, Mapping):

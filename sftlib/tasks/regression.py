@@ -30,12 +30,17 @@ class Regression:
 
     Attributes:
         value: in the units of the training targets.
+        low: of ``predict(..., sets=True)`` the lower end of the interval; else None.
+        high: the upper end.
     """
 
     value: float
+    low: float | None = None
+    high: float | None = None
 
     def __repr__(self) -> str:
-        return f"Prediction(value={self.value:.6g})"
+        more = "" if self.low is None else f", low={self.low:.6g}, high={self.high:.6g}"
+        return f"Prediction(value={self.value:.6g}{more})"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -5,7 +5,7 @@ Letters: ``B`` rows, ``K`` labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, final
@@ -36,14 +36,20 @@ class Classification:
         label: the most probable label, of the labels' own type.
         probability: its probability, 0 to 1.
         probabilities: label -> probability, summing to 1.
+        abstained: whether the probability is below what ``predict(..., abstain_below=...)`` asked for.
+        labels: of ``predict(..., sets=True)`` the labels that may be true, the most probable first; else None.
     """
 
     label: Label
     probability: float
     probabilities: Mapping[Label, float] = field(repr=False, compare=False)
+    abstained: bool = False
+    labels: tuple[Label, ...] | None = None
 
     def __repr__(self) -> str:
-        return f"Prediction(label={self.label!r}, probability={self.probability:.4g})"
+        more = ", abstained=True" if self.abstained else ""
+        more += "" if self.labels is None else f", labels={self.labels!r}"
+        return f"Prediction(label={self.label!r}, probability={self.probability:.4g}{more})"
 
 
 @final
@@ -76,6 +82,16 @@ class SingleLabel:
                 "classification needs at least two labels in the training data"
             )
         return {"label_names": names, "class_weights": label_weights(class_weights, labels, names)}
+
+    @staticmethod
+    def brought(names: Sequence[Label], class_weights: ClassWeights) -> dict[str, Any]:
+        """The fields of `WeightedLabels` for a model that has its labels; without rows none is rarer than another.
+
+        Raises:
+            OptionError: weights that do not fit the labels.
+        """
+        given = class_weights if isinstance(class_weights, Mapping) else None
+        return {"label_names": tuple(names), "class_weights": label_weights(given, (), names)}
 
     def head(self, auto_class: str) -> Head:
         """A classification head of a model that transformers opens by this class."""
@@ -149,6 +165,9 @@ class OneLabelTask(VectorTask):
 
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=WeightedLabels(**SingleLabel.learned_from(data, self.class_weights)))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=WeightedLabels(**SingleLabel.brought(names, self.class_weights)))
 
     @cached_property
     def _labels(self) -> SingleLabel:

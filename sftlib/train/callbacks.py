@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -65,7 +66,7 @@ class KeepBest(Callback):
         self._weights: dict[str, Tensor] = {}
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
-        value = None if metrics is None else metrics[self.metric]
+        value = _watched(training, self.metric, metrics)
         if is_better(self.metric, value, self.best):
             self.best, self.best_step = value, training.step
             self._weights = {
@@ -76,6 +77,8 @@ class KeepBest(Callback):
         if self._weights:
             put_back(training.model, self._weights)
             training.weights_of = self.best_step
+        elif any(math.isnan(record.get(f"valid_{self.metric}", 0.0)) for record in training.history.evaluations):
+            training.tell(f"{self.metric} was never a number, so the weights are those of the last step")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step, "weights": self._weights}
@@ -122,9 +125,11 @@ class EarlyStopping(Callback):
         self.best, self.waited = None, 0
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
-        value = None if metrics is None else metrics[self.metric]
+        value = _watched(training, self.metric, metrics)
         if is_better(self.metric, value, self.best, self.min_delta):
             self.best, self.waited = value, 0
+            return
+        if value is not None and math.isnan(value):
             return
         self.waited += 1
         if self.waited >= self.patience:
@@ -138,6 +143,18 @@ class EarlyStopping(Callback):
 
     def __repr__(self) -> str:
         return f"EarlyStopping({self.metric!r}, patience={self.patience}, min_delta={self.min_delta})"
+
+
+def _watched(training: Training, metric: str, metrics: Mapping[str, float] | None) -> float | None:
+    """The value of a metric that decides something; one that is no number is told."""
+    value = None if metrics is None else metrics[metric]
+    if value is not None and math.isnan(value):
+        training.tell(
+            f"{metric} is nan on the validation rows after step {training.step}, and is passed over: neither better "
+            "nor worse than before (it is not defined there: predictions or answers that are all equal, one label "
+            "alone, or scores that are not finite)"
+        )
+    return value
 
 
 def _number(value: Any) -> float | None:

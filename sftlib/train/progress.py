@@ -1,7 +1,8 @@
-"""What a person sees while a run lasts: a start-up line, a bar, one aligned line per epoch."""
+"""What a person sees while a run lasts: a start-up line, a bar, one aligned line per epoch; or warnings alone."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, final
@@ -27,6 +28,7 @@ class Progress(Callback):
         self._names: list[str] = []
         self._started = 0.0
         self._loss, self._rows, self._all_rows = 0.0, 0, 0
+        self._told = 0
 
     def on_fit_start(self, training: Training) -> None:
         for line in self._opening:
@@ -51,13 +53,51 @@ class Progress(Callback):
             tqdm.write("  ".join(name.rjust(max(8, len(name))) for name in values))
         tqdm.write("  ".join(cell(value).rjust(max(8, len(name))) for name, value in values.items()))
         self._loss, self._rows = 0.0, 0
+        self._tell(training)
 
     def on_fit_end(self, training: Training) -> None:
         self._bar.close()
+        self._tell(training)
         if training.stop_reason is not None:
             tqdm.write(f"stopped after step {training.step}: {training.stop_reason}")
+
+    def _tell(self, training: Training) -> None:
+        for line in training.told[self._told :]:
+            tqdm.write(line)
+        self._told = len(training.told)
 
     def close(self) -> None:
         """Take the bar away when the run ended in an error."""
         if self._bar is not None:
             self._bar.close()
+
+
+@final
+class Unshown(Callback):
+    """A run of which nothing is printed: what would change its meaning goes to the log of this package, as a warning.
+
+    Args:
+        opening: lines for before the first step.
+    """
+
+    def __init__(self, opening: Sequence[str]) -> None:
+        self._opening = opening
+        self._told = 0
+
+    def on_fit_start(self, training: Training) -> None:
+        for line in self._opening:
+            logging.getLogger("sftlib").warning("%s", line)
+
+    def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
+        self._tell(training)
+
+    def on_fit_end(self, training: Training) -> None:
+        self._tell(training)
+
+    def _tell(self, training: Training) -> None:
+        for line in training.told[self._told :]:
+            logging.getLogger("sftlib").warning("%s", line)
+        self._told = len(training.told)
+
+    def close(self) -> None:
+        """There is nothing to take away."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class Training:
         weights_of: the step whose weights the model holds at the end; `KeepBest` goes back to an earlier one.
         epoch_end_due: whether the run was saved between the last step of an epoch and its evaluation.
         stop_reason: why the run ends early; set it from a callback to end the run after this step.
+        told: what callbacks had to say, each line once; whoever shows the run shows it.
     """
 
     model: nn.Module
@@ -36,6 +37,12 @@ class Training:
     weights_of: int | None = None
     epoch_end_due: bool = False
     stop_reason: str | None = None
+    told: list[str] = field(default_factory=list)
+
+    def tell(self, line: str) -> None:
+        """Have a line shown, once."""
+        if line not in self.told:
+            self.told.append(line)
 
     @property
     def ends_epoch(self) -> bool:

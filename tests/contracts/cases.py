@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from sftlib import (
     Audio,
     AudioClassification,
+    AudioEmbedding,
     CausalLM,
     FineTuner,
     Generation,
@@ -759,9 +760,9 @@ CASES: dict[str, Case] = {
     ),
     "residue-classification": Case(
         columns={
-            "sequence": _GENES,
-            "residue_labels": ["".join("RY"[letter in "CT"] for letter in gene) for gene in _GENES],
-            "residue_mask": ["".join("10"[place % 4 == 3] for place in range(len(gene))) for gene in _GENES],
+            "sequence": [gene[:60] for gene in _GENES],  # in one window each
+            "residue_labels": ["".join("RY"[letter in "CT"] for letter in gene[:60]) for gene in _GENES],
+            "residue_mask": ["".join("10"[place % 4 == 3] for place in range(len(gene[:60]))) for gene in _GENES],
         },
         outputs=2,
         fake=of_tokens,
@@ -906,6 +907,24 @@ CASES: dict[str, Case] = {
             "schedule": "constant",
             "metrics": ["exact_match"],
         },
+    ),
+    "audio-embedding": Case(
+        columns={"audio": [row["audio"] for row in _WAVES], "label": [row["label"] for row in _WAVES]},
+        outputs=2,
+        fake=_identities_of,
+        numbers=lambda p: p.embedding.tolist(),
+        learned=("recall_at_1", 1.0),
+        unlearnable=({"audio": [row["audio"] for row in _WAVES[:2]], "label": ["good", "good"]},),
+        strange=None,  # identities may be new
+        not_inputs=_NOT_SOUNDS,
+        unsupervised=None,
+        oracle=_verified,
+        others=(AudioEmbedding(objective="cosface", margin=0.1), AudioEmbedding(objective="contrastive")),
+        inputs=("audio",),
+        examples=(_WAVES[0]["audio"], _WAVES[1]["audio"]),
+        families=("wav2vec2", "ast"),
+        auto_class="AutoModel",
+        by_heart={"inputs": Audio(processor=tiny_feature_extractor("wav2vec2"))},
     ),
     "image-classification": Case(
         columns={

@@ -44,7 +44,7 @@ from tests.metrics.makers import (
 
 LABELS = ("ant", "bee", "cat")
 ROWS = 60
-WITHOUT_INTERVAL = {"loss", "log_loss", "brier", "ece"}
+WITHOUT_INTERVAL = {"loss", "log_loss", "brier", "ece", "top_5_accuracy"}
 
 
 def agreement(references: Any, predictions: Any) -> float:

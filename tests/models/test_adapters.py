@@ -443,7 +443,7 @@ def test_vocabularies_and_plans_and_self_checks(monkeypatch: pytest.MonkeyPatch)
     assert parameters[0] > parameters[1] > parameters[2]
 
 
-def test_a_loaded_adapter_trains_on(tmp_path: Path) -> None:
+def test_a_loaded_adapter_trains_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = case_of(NAME).data()
     tuner = fit(max_steps=6, learning_rate=1e-2)
     tuner.save(tmp_path / "adapter")
@@ -454,9 +454,11 @@ def test_a_loaded_adapter_trains_on(tmp_path: Path) -> None:
     assert again.evaluate(data)["loss"] < before
     clone = again.clone().fit(data, progress=False)
     assert same_weights(weights(clone), weights(again)), "a clone begins where the loaded one began"
-    with pytest.raises(OptionError, match="do not fit"):
-        again.fit(TaskDataset({"text": ["a", "b"] * 4, "label": [0, 1] * 4}), progress=False)
     assert adapter_settings(again.model)["r"] == 4
+    with caplog.at_level("WARNING", logger="sftlib"):
+        again.fit(TaskDataset({"text": ["a", "b"] * 4, "label": [0, 1] * 4}), progress=False)
+    assert "the head is drawn anew: it was trained for bad, good, so-so, the data has 0, 1" in caplog.text
+    assert again.label_names == (0, 1)
 
 
 @pytest.mark.parametrize("adapter", [LoRA(r=2), peft.IA3Config(), peft.LoKrConfig(target_modules=["query"])], ids=repr)

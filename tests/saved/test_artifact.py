@@ -114,9 +114,14 @@ def test_the_auto_class_opens_it(name: str, family: str, tmp_path: Path) -> None
         assert model.config.num_labels == case_of(name).outputs
     if tuner.label_names is not None:
         assert list(model.config.id2label.values()) == [str(label) for label in tuner.label_names]
-    if name in OF_TEXTS:
+    if name in OF_TEXTS or case_of(name).reads_sequences:
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-        assert tokenizer(TEXTS)["input_ids"] == tiny_tokenizer(family)(TEXTS)["input_ids"]
+        texts, mine = (
+            (TEXTS, tiny_tokenizer(family))
+            if name in OF_TEXTS
+            else (["ACGT", "gau"], tuner._ready("").encoder.tokenizer)
+        )  # type: ignore[attr-defined]
+        assert tokenizer(texts)["input_ids"] == mine(texts)["input_ids"]
     else:
         processor = saved_processor(tmp_path / "model", local=True)
         assert processor.size == tiny_image_processor(family).size

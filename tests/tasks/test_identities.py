@@ -305,6 +305,19 @@ def test_a_module_of_ones_own(tmp_path: Path) -> None:
     assert FineTuner.load(tmp_path / "eye", model=Eye()).predict(ROWS[3]["image"]) == found.predict(ROWS[3]["image"])
 
 
+def test_a_model_of_words_and_pictures_is_refused_and_its_part_that_sees_is_not() -> None:
+    part = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    eye = {**part, "image_size": 32, "patch_size": 8, "projection_dim": 8}
+    whole = transformers.CLIPModel(
+        transformers.CLIPConfig(vision_config=eye, text_config={**part, "vocab_size": 99}, projection_dim=8)
+    )
+    with pytest.raises(OptionError, match="CLIPModel: it cannot be called with pixel_values.*its vision model"):
+        FineTuner(whole, inputs=STILL, task="image-embedding", max_steps=1).fit(DATA, progress=False)
+    seeing = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**eye))
+    found = FineTuner(seeing, inputs=STILL, task="image-embedding", max_steps=1, device="cpu").fit(DATA, progress=False)
+    assert found.predict(ROWS[0]["image"]).embedding.shape == (16,)
+
+
 def test_an_adapter_learns_and_comes_back(tmp_path: Path) -> None:
     pytest.importorskip("peft")
     base = tiny_image_model("vit", auto_class="AutoModel")

@@ -173,8 +173,8 @@ MUTATIONS = (
         "3",
         "kept tokens do not know what of a row is learned",
         "encoders/text/dialogues.py",
-        "return [self._train_on, self._end,",
-        "return [self._end,",
+        "return [_RULES, self._train_on, self._end,",
+        "return [_RULES, self._end,",
         KEPT,
     ),
     Mutation(
@@ -756,7 +756,7 @@ MUTATIONS = (
     Mutation(
         "21",
         "ragged lines are left out in silence",
-        "data/files/readers.py",
+        "data/files/separated.py",
         "                if len(cells) != len(header):\n",
         "                if False:\n",
         f"{DATA} -k 21",
@@ -941,8 +941,8 @@ MUTATIONS = (
         "chat templates",
         "control strings that a user types stay",
         "encoders/text/chat.py",
-        "turns = [_neutral(row, self.controls) for row in",
-        "turns = [list(row) for row in",
+        "self._formed(_neutral(talk, self.controls), training)",
+        "self._formed(talk, training)",
         CHAT,
     ),
     Mutation(

@@ -24,6 +24,7 @@ from sftlib.errors import DataError, NonFiniteError, SftlibError
 from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS, find_task
 from sftlib.tasks.base import Task
+from sftlib.tasks.identities import Seen
 from sftlib.tasks.text.classification import TextClassification
 from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
 from tests.chat_templates import byte_tokenizer
@@ -47,6 +48,10 @@ def opened(answer: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         return answer, lambda z: z
     if isinstance(answer, Hidden):
         return answer.states, lambda z: answer._replace(states=z)
+    if isinstance(answer, Seen):  # of those that compare rows the embeddings count, of the others cosines with centres
+        parts = [part for part in answer if part is not None]
+        width = answer.embeddings.shape[1]
+        return torch.cat(parts, dim=1), lambda z: Seen(z[:, :width], None if answer.cosines is None else z[:, width:])
     return answer.logits, lambda z: replace(answer, logits=z)
 
 

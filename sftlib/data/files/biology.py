@@ -49,7 +49,7 @@ def _bytes(file: Path) -> Iterator[IO[bytes]]:
     Raises:
         DataError: it cannot be read, or ends before its end.
     """
-    with opened(file, "rb") as raw:
+    with opened(file, "rb", as_it_lies=True) as raw:
         packed = raw.read(2) == _GZIP
         raw.seek(0)
         if not packed:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, final
 
+from sftlib.data.files.packed import size_of
 from sftlib.data.files.paths import BadLines, existing, opened, undecodable, with_mark
 from sftlib.data.files.spool import BLOCK, sink_for
 from sftlib.data.files.tables import Table
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
+from sftlib.support.display import counted
 
 _BLANKS = re.compile("[ \t]+")
 _DOCUMENT = "-DOCSTART-"
+
+#: In files of CoNLL-U: surface words that stand over several, and words that were left out of the sentence.
+_WIDTH = 10
+_RANGE, _EMPTY = re.compile("[0-9]+-[0-9]+"), re.compile(r"[0-9]+\.[0-9]+")
 
 Line: TypeAlias = tuple[int, list[str]]
 
@@ -30,6 +37,9 @@ def read_conll(
     encoding: str = "utf-8",
 ) -> Table:
     """One row a sentence, one list of strings a column.
+
+    In a file of CoNLL-U, whose first column numbers the words of a sentence, lines of ranges (``1-2``) and of empty
+    nodes (``2.1``) stand beside the words and are passed over; the logger ``sftlib`` says how many.
 
     Args:
         path: the file.
@@ -45,12 +55,12 @@ def read_conll(
     _check_options(columns, delimiter, comment)
     file = existing(path)
     encoding = with_mark(encoding)
-    bad = BadLines(file)
-    sink = sink_for(file.stat().st_size)
+    bad, beside = BadLines(file), _Beside(columns)
+    sink = sink_for(size_of(file))
     sink.add({name: [] for name in columns}, 0)
     try:
         with opened(file, "r", encoding=encoding) as stream:
-            sentences = _sentences(_lines(stream, delimiter, comment), bad, columns, file)
+            sentences = map(beside.without, _sentences(_lines(stream, delimiter, comment), bad, columns, file))
             while block := list(islice(sentences, BLOCK)):
                 picked = {name: [[cells[at] for _, cells in rows] for rows in block] for name, at in columns.items()}
                 sink.add(picked, len(block))
@@ -59,7 +69,60 @@ def read_conll(
     except UnicodeError as error:  # UTF-16 without its byte order mark
         raise DataError(f"{file}: {error}; name its encoding, such as encoding='utf-16-le'") from None
     bad.raise_any()
+    beside.tell(file)
     return Table(sink.columns(), sink.count, options=("columns", "delimiter", "comment", "encoding"))
+
+
+@final
+class _Beside:
+    """Lines of CoNLL-U that are no words of the sentence: left out, and counted.
+
+    Args:
+        columns: name -> number; nothing is left out where the first column holds words itself.
+    """
+
+    def __init__(self, columns: Mapping[str, int]) -> None:
+        self._may_number = all(at != 0 or name.lower() in ("id", "ids") for name, at in columns.items())
+        self._ranges = self._empty = 0
+        self._sentences = self._numbered = 0  # sentences, and those whose lines of ten cells begin with 1, 2, ...
+
+    def without(self, sentence: list[Line]) -> list[Line]:
+        """The words of a sentence."""
+        first = [cells[0] for _, cells in sentence]
+        if not self._may_number:
+            numbers = [number for number in first if number.isdigit()]
+            self._sentences += 1
+            self._numbered += len(sentence[0][1]) == _WIDTH and numbers == [str(i + 1) for i in range(len(numbers))]
+            return sentence
+        if all(map(str.isdigit, first)):
+            return sentence
+        ranges, empty = sum(map(bool, map(_RANGE.fullmatch, first))), sum(map(bool, map(_EMPTY.fullmatch, first)))
+        words = [line for line in sentence if line[1][0].isdigit()]
+        in_order = [cells[0] for _, cells in words] == [str(number) for number in range(1, len(words) + 1)]
+        if not in_order or len(words) + ranges + empty < len(sentence):
+            return sentence
+        self._ranges += ranges
+        self._empty += empty
+        return words
+
+    def tell(self, file: Path) -> None:
+        """Say what was left out.
+
+        Raises:
+            DataError: the first column was read as words, and numbers them.
+        """
+        if self._sentences and self._numbered == self._sentences:
+            raise DataError(
+                f"{file}: the first of {_WIDTH} columns numbers the words of each sentence, as in CoNLL-U; say which "
+                "columns hold words and tags: columns={'tokens': 1, 'tags': 3}"
+            )
+        if self._ranges or self._empty:
+            logging.getLogger("sftlib").warning(
+                "%s: passed over %s and %s: they stand beside the words of a sentence",
+                file,
+                counted(self._ranges, "range (1-2)", "ranges (1-2)"),
+                counted(self._empty, "empty node (2.1)", "empty nodes (2.1)"),
+            )
 
 
 def _check_options(columns: Any, delimiter: object, comment: object) -> None:

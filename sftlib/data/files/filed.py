@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, final
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sftlib.data.columns import Coded, Column, Numbers
+from sftlib.data.columns import Coded, Column, Made, Numbers
 from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
 from sftlib.data.scratch import Growing, Scratch
@@ -16,20 +16,27 @@ from sftlib.data.scratch import Growing, Scratch
 _BLOCK = 4096
 
 
-def opened(kind: RoleKind, column: Column, *, textual: bool) -> Sequence[Any]:
+def opened(
+    kind: RoleKind, column: Column, *, textual: bool, unified: bool = False, separator: str | None = None
+) -> Sequence[Any]:
     """The raw values of a column for ``kind.check``: a `Column` where they need not be held, else a list.
 
     Args:
         kind: of the role that the column plays.
         column: as it was read.
         textual: whether its values are cells of text, to be parsed.
+        unified: whether its mappings have the keys of all rows, see `RoleKind.unfilled`.
+        separator: what stands between the members of lists in its cells, or None.
     """
     if isinstance(kind, TextRole):
         return column
+    if separator is not None:
+        column = Made(partial(kind.separated, separator=separator), column)
     if isinstance(kind, LabelRole | LabelListRole):
         coded = _coded(column)  # both parse a cell by looking at nothing but the set of cells
-        return Coded(coded.codes, kind.parse(coded.values)) if textual else coded
-    return _As(kind.parse, column) if textual else column
+        return Coded(coded.codes, kind.parse(coded.values) if textual else kind.written(coded.values))
+    read = Made(kind.parse if textual else kind.written, column)
+    return Made(kind.unfilled, read) if unified else read
 
 
 def kept(kind: RoleKind, column: Column) -> Column:
@@ -39,7 +46,7 @@ def kept(kind: RoleKind, column: Column) -> Column:
     if isinstance(kind, TextRole):
         return column  # of texts that are Python's own already
     if not isinstance(kind, NumberRole):
-        return _As(kind.normalise, column)
+        return Made(kind.normalise, column)
     scratch = Scratch()
     numbers = Growing(np.float64, lambda: scratch.path("numbers.npy"))
     for block in _blocks(column):
@@ -81,18 +88,3 @@ def _key(value: Any) -> Any:
 def _blocks(column: Column) -> Iterator[list[Any]]:
     for start in range(0, len(column), _BLOCK):
         yield column[start : start + _BLOCK]
-
-
-@final
-class _As(Column):
-    """Values that something is made of as they are read: no list or dict is held."""
-
-    def __init__(self, make: Callable[[list[Any]], Sequence[Any]], values: Column) -> None:
-        self._make = make
-        self._values = values
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def take(self, rows: NDArray[np.int64]) -> list[Any]:
-        return list(self._make(self._values.take(rows)))

@@ -15,6 +15,7 @@ from sftlib.data.pictures import SUFFIXES
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.data.sounds import SUFFIXES as SOUNDS
 from sftlib.errors import DataError, OptionError
+from sftlib.support.display import counted
 
 OPTIONS = ("encoding", "splits")
 
@@ -67,7 +68,7 @@ def read_folder(path: str | os.PathLike[str], *, encoding: str = "utf-8", role: 
     found = [_sorted_out(folder) for folder in classes]
     _refuse_splits(root, found)
     role = role or _role_of(root, found)
-    loose = [entry for entry in inside if not entry.is_dir()]
+    loose = [entry for entry in inside if entry not in classes]
     _say_passed_over(root, [*loose, *(file for one in found for file in _passed_over(one, role))])
     return _table(found, role, encoding)
 
@@ -87,17 +88,18 @@ def read_splits(
     if len(set(splits)) < len(splits):
         raise OptionError(f"splits={brief(splits)}: a name stands there twice")
     root = existing(path, folder=True)
+    _say_passed_over(root, [entry for entry in entries(root) if entry.name not in splits])
     return [read_folder(root / name, encoding=encoding, role=role) for name in splits]
 
 
 def _sorted_out(folder: Path) -> _Found:
     found = _Found(folder)
     for file in _files(folder):
-        if file.suffix == ".txt":
+        if file.suffix.lower() == ".txt" and file.is_file() and not file.name.startswith("."):
             found.texts.append(file)
-        elif file.suffix.lower() in SOUNDS and not file.name.startswith("."):
+        elif file.suffix.lower() in SOUNDS and file.is_file() and not file.name.startswith("."):
             found.sounds.append(file)
-        elif not file.name.startswith(".") and _is_picture(file):
+        elif not file.name.startswith(".") and file.is_file() and _is_picture(file):
             found.pictures.append(file)
         else:
             found.others.append(file)
@@ -105,11 +107,14 @@ def _sorted_out(folder: Path) -> _Found:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file in a folder and in those inside of it, sorted; links to folders could lead round in circles."""
+    """Every file in a folder and in those inside of it, sorted, and folders that are not looked into.
+
+    Those are hidden ones, and links to folders, which could lead round in circles.
+    """
     for entry in entries(folder):
-        if entry.is_file():
+        if not entry.is_dir() or entry.is_symlink() or entry.name.startswith("."):
             yield entry
-        elif entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
+        else:
             yield from _files(entry)
 
 
@@ -157,10 +162,15 @@ def _passed_over(one: _Found, role: str) -> list[Path]:
 
 
 def _say_passed_over(root: Path, files: Sequence[Path]) -> None:
-    if files:
-        count = "1 file" if len(files) == 1 else f"{len(files):,} files"
-        names = listed([file.relative_to(root).as_posix() for file in files], SHOWN)
-        logging.getLogger("sftlib").warning("%s: %s passed over: %s", root, count, names)
+    loose = [file for file in files if not file.is_dir()]
+    unseen = [file for file in files if file.is_dir()]
+    said = [
+        f"{counted(len(some), one)} {what}: {listed([file.relative_to(root).as_posix() for file in some], SHOWN)}"
+        for some, one, what in ((loose, "file", "passed over"), (unseen, "folder", "not looked into"))
+        if some
+    ]
+    if said:
+        logging.getLogger("sftlib").warning("%s: %s", root, "; ".join(said))
 
 
 def _table(found: Sequence[_Found], role: str, encoding: str) -> Table:

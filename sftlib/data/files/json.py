@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sftlib.data.files.packed import size_of
 from sftlib.data.files.paths import existing, opened, without_repeats
 from sftlib.data.files.readers import read_jsonl
 from sftlib.data.files.spool import gathered
@@ -40,9 +41,15 @@ def read_json(path: str | os.PathLike[str]) -> Table:
 def read_records(path: str | os.PathLike[str]) -> Table:
     """The objects of a JSON array or of a JSON Lines file, whichever it is."""
     file = existing(path)
+    return read_json(file) if starts_as_array(file) else read_jsonl(file)
+
+
+def starts_as_array(file: Path) -> bool:
+    """Whether a file begins as a JSON array does, and not as an object a line."""
     with opened(file, "rb") as stream:
         start = stream.read(2**12).removeprefix(codecs.BOM_UTF8).lstrip()
-    return read_json(file) if start.startswith(b"[") else read_jsonl(file)
+    first = start.split(b"\n", 1)[0].strip()
+    return start.startswith(b"[") and not (first.endswith(b"]") and start.lstrip().count(b"\n[") > 0)
 
 
 def parsed(file: Path) -> Any:
@@ -77,7 +84,7 @@ def table_of(rows: list[Any], file: Path) -> Table:
     wrong = [f"row {row} ({brief(value)})" for row, value in enumerate(rows) if not isinstance(value, dict)]
     if wrong:
         raise DataError(f"{file}: {len(wrong):,} of {len(rows):,} rows are no objects: {'; '.join(wrong[:SHOWN])}")
-    return replace(gathered(rows, file.stat().st_size), folder=file.parent)
+    return replace(gathered(rows, size_of(file)), folder=file.parent)
 
 
 def rows_of(table: Table) -> Iterator[dict[str, Any]]:

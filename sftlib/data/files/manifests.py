@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from sftlib.data.files.paths import BadLines, entries, opened, undecodable
-from sftlib.data.files.readers import read_csv, read_jsonl
+from sftlib.data.files.readers import read_jsonl
+from sftlib.data.files.separated import AUTO, read_csv
 from sftlib.data.files.tables import Table
 from sftlib.data.pictures import UnreadableError
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.data.sounds import SUFFIXES, Sound, sound_of
 from sftlib.errors import DataError, OptionError
+from sftlib.support.checking import user_path
 
 _KALDI, _LJ = "wav.scp", "metadata.csv"
 _OF_NEMO = {"audio_filepath": "audio"}  # names that its manifests are known for
@@ -23,26 +25,28 @@ _EXPECTED = (
 )
 
 
-def read_manifest(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Table:
+def read_manifest(path: str | os.PathLike[str], *, encoding: str = "utf-8", quoting: str | None = AUTO) -> Table:
     """A row for each sound.
 
     Args:
         path: a table with a header, a JSON Lines file, or a folder.
         encoding: of tables.
+        quoting: in tables, as for `read_csv`.
 
     Raises:
         DataError: there is no such thing, or lines that cannot be used, all of them.
     """
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"path={brief(path)}: expected a path, as a string or a pathlib.Path")
-    place = Path(path)
+    place = user_path(path)
     if place.is_dir():
         return _of_folder(place)
     if place.name == _LJ and (place.parent / "wavs").is_dir():
         return _of_ljspeech(place.parent)
     if place.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return _renamed(read_jsonl(place))
-    return _renamed(read_csv(place, delimiter="\t" if place.suffix.lower() == ".tsv" else ",", encoding=encoding))
+    delimiter = "\t" if place.suffix.lower() == ".tsv" else ","
+    return _renamed(read_csv(place, delimiter=delimiter, quoting=quoting, encoding=encoding))
 
 
 def _renamed(table: Table) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import tempfile
 from collections import Counter
@@ -11,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, final
 
+from sftlib.data.files.packed import BROKEN, refuse_others, unpacked
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.errors import DataError, OptionError
-from sftlib.support.checking import nearest
+from sftlib.support.checking import nearest, user_path
 
 
 @final
@@ -44,10 +46,10 @@ class BadLines:
 
 
 def existing(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
-    """The path, if it is there and of the right sort."""
+    """The path, if it is there and of the right sort; ``~`` is the home folder."""
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"path={brief(path)}: expected a path, as a string or a pathlib.Path")
-    found = Path(path)
+    found = user_path(path)
     if found.is_dir() if folder else found.is_file():
         return found
     if found.exists():
@@ -70,15 +72,23 @@ def entries(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def opened(file: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
-    """The file, open; what the system says of it is a `DataError`."""
+def opened(file: Path, mode: str, *, as_it_lies: bool = False, **options: Any) -> Iterator[IO[Any]]:
+    """The file, unpacked and open for reading, as bytes (``"rb"``) or text (``"r"``); or as it lies on disk.
+
+    Raises:
+        DataError: what the system says of it, or a file of a kind that is not read here.
+    """
+    if not as_it_lies:
+        refuse_others(file)
     try:
-        stream = open(file, mode, **options)  # noqa: SIM115 - closed below; only opening may fail here
-    except OSError as error:
+        with open(file, "rb") if as_it_lies else unpacked(file) as stream:
+            yield stream if mode == "rb" else io.TextIOWrapper(stream, **options)
+    except BROKEN as error:
+        raise DataError(f"{file} cannot be unpacked: {error}; copy it again from where it came") from error
+    except FileNotFoundError as error:
         raise DataError(f"{file} cannot be opened: {error.strerror}") from error
-    try:
-        with stream:
-            yield stream
+    except PermissionError as error:
+        raise DataError(f"{file} cannot be opened: {error.strerror}") from error
     except OSError as error:  # of the file, or of the scratch that a large one is copied to
         raise DataError(
             f"{file} cannot be read to its end: {error}; a large file needs its own size free in "
@@ -100,9 +110,9 @@ def undecodable(file: Path, encoding: str, error: UnicodeDecodeError) -> str:
     """Where a file is not in its encoding: the reader decodes in blocks, so the line is looked for again."""
     name = encoding.removesuffix("-sig")
     where = ""
-    with open(file, "rb") as stream:
+    with unpacked(file) as stream:
         start = stream.read(2)
-        stream.seek(0)
+    with unpacked(file) as stream:
         if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return f"{file} is not {name}, it begins with the mark of UTF-16: give encoding='utf-16'"
         for line, raw in enumerate(stream, 1):

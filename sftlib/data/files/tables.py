@@ -35,6 +35,9 @@ class Table:
         textual: every value is the text of a cell, to be read by the kind of its role.
         options: the options of the reader it comes from, for the message about a misspelt one.
         folder: where the file lies that it comes from, which names of files in it start from.
+        unified: mappings in it have the keys of all rows, None where a row lacks one, as Arrow has it.
+        separator: what stands between the members of a list in a cell, or None.
+        settled: columns whose values are what they are meant to be, and are read no further.
     """
 
     columns: Mapping[str, Sequence[object]]
@@ -43,6 +46,9 @@ class Table:
     textual: bool = False
     options: tuple[str, ...] = ()
     folder: Path | None = None
+    unified: bool = False
+    separator: str | None = None
+    settled: frozenset[str] = frozenset()
 
 
 def open_rows(rows: object) -> Table:
@@ -76,7 +82,7 @@ def _open(rows: Any) -> Table:
     if library == "polars" and hasattr(rows, "collect"):
         raise DataError("found a polars LazyFrame, which holds no rows yet: call .collect() first")
     if library == "polars" and hasattr(rows, "columns"):
-        return Table({name: rows[name].to_list() for name in rows.columns}, rows.height)
+        return Table({name: rows[name].to_list() for name in rows.columns}, rows.height, unified=True)
     if library == "pyarrow" and hasattr(rows, "column_names"):
         return _from_arrow(rows)
     if library == "datasets":
@@ -154,12 +160,16 @@ def _unique(names: Iterable[object]) -> None:
 
 def _from_pandas(frame: Any) -> Table:
     _unique(frame.columns)
-    return Table({name: frame[name].tolist() for name in frame.columns}, len(frame))
+    # Lists that came as arrays were read from Parquet or Arrow.
+    unified = any(isinstance(frame[name].iloc[0], np.ndarray) for name in frame.columns) if len(frame) else False
+    arrow = any(type(kind).__name__ == "ArrowDtype" for kind in frame.dtypes)
+    columns = {name: frame[name].tolist() for name in frame.columns}
+    return Table(columns, len(frame), unified=bool(unified or arrow))
 
 
 def _from_arrow(table: Any) -> Table:
     _unique(table.column_names)
-    return Table({name: table.column(name).to_pylist() for name in table.column_names}, table.num_rows)
+    return Table({name: table.column(name).to_pylist() for name in table.column_names}, table.num_rows, unified=True)
 
 
 def _from_datasets(rows: Any) -> Table:
@@ -174,10 +184,10 @@ def _from_datasets(rows: Any) -> Table:
             rows = rows.cast_column(name, type(feature)(decode=False))
     if not hasattr(rows, "column_names") or not hasattr(rows, "__len__"):  # a stream
         table = from_mappings(rows)
-        return Table(table.columns, table.rows, class_names)
+        return Table(table.columns, table.rows, class_names, unified=True)
     plain = rows.with_format(None)  # no tensors, whatever format was set
     # The columns stay in their memory-mapped file until a role needs one.
-    return Table({name: plain[name] for name in plain.column_names}, len(plain), class_names)
+    return Table({name: plain[name] for name in plain.column_names}, len(plain), class_names, unified=True)
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

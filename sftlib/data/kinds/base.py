@@ -62,6 +62,10 @@ class RoleKind(ABC):
     measure = ""
     #: Whether a value of an input may say what is to be learnt, or not; see `has_target`.
     may_lack_target = False
+    #: Whether the values hold texts, which `texts` and `learned_texts` give.
+    holds_texts = False
+    #: Whether the role stands beside the inputs of a conversation, says nothing by itself, and may say nothing at all.
+    beside = False
 
     @abstractmethod
     def check(self, values: Sequence[object]) -> Findings:
@@ -75,9 +79,25 @@ class RoleKind(ABC):
         """Values from the text cells of a file; what cannot be read stays text, for `check` to find."""
         return cells
 
+    def unfilled(self, values: Sequence[object]) -> Sequence[object]:
+        """Values of a column whose mappings all have the same keys, None where one has nothing, as Arrow makes them."""
+        return values
+
+    def written(self, values: Sequence[object]) -> Sequence[object]:
+        """Values of no file of text, in which lists may still have come as texts; of kinds that hold lists."""
+        return values
+
+    def separated(self, values: Sequence[object], separator: str) -> Sequence[object]:
+        """Texts cut into lists at a separator; of kinds whose values are lists of words."""
+        return values
+
     def decode(self, values: Sequence[object], names: Sequence[str]) -> Sequence[object]:
         """Class numbers as the names that a `datasets` feature declares for them; only label kinds do so."""
         return values
+
+    def numbers_of(self, value: object) -> Sequence[object] | None:
+        """What in a raw value may be numbers of classes; None for a value that holds no labels."""
+        return None
 
     def labels_of(self, value: object) -> Sequence[Label]:
         """The labels in one value: none, unless the kind holds labels."""
@@ -97,6 +117,14 @@ class RoleKind(ABC):
         Media are what they hold: the digest of that stands for them.
         """
         return value
+
+    def texts(self, value: object) -> Sequence[str]:
+        """The texts in a normalised value that a model reads."""
+        return ()
+
+    def learned_texts(self, value: object) -> Sequence[str]:
+        """The texts in a normalised value that a model learns to write."""
+        return ()
 
     def likeness(self, value: object) -> object:
         """What two normalised inputs have in common that must not be taken apart: their identity, in most kinds.
@@ -154,6 +182,7 @@ class TextRole(RoleKind):
     """
 
     measure = "characters"
+    holds_texts = True
 
     def check(self, values: Sequence[object]) -> Findings:
         """Find what is missing, no string, or cannot be encoded as UTF-8."""
@@ -166,13 +195,17 @@ class TextRole(RoleKind):
                     self._check_one(row, value, findings)
         return findings
 
+    def texts(self, value: object) -> Sequence[str]:
+        """The text."""
+        return (str(value),)
+
     def _check_one(self, row: int, value: object, findings: Findings) -> None:
         if is_missing(value):
             findings.add(row, "a missing value", None, DROP_OR_FILL)
         elif isinstance(value, bytes):
             findings.add(row, "bytes instead of a string", value, "decode them, for example with .decode('utf-8')")
         elif not isinstance(value, str):
-            findings.add(row, f"{kind_of(value)} instead of a string", value, "convert with str()")
+            findings.add(row, f"{kind_of(value)} instead of a string", value, _instead_of_a_text(value))
         elif not encodable(value):
             findings.add(
                 row,
@@ -185,6 +218,20 @@ class TextRole(RoleKind):
     def normalise(self, values: Sequence[object]) -> list[object]:
         """Python's own strings, unchanged."""
         return [value if type(value) is str else str.__str__(value) for value in values]
+
+
+def _instead_of_a_text(value: object) -> str:
+    """How to mend a value that is no text; a list or mapping would be learned with its brackets."""
+    if isinstance(value, Mapping):
+        return "give one of its texts as a column of its own"
+    if not isinstance(value, list | tuple | np.ndarray):
+        return "convert with str()"
+    members = list(value)
+    if members and all(isinstance(member, Mapping) for member in members):
+        return "give a conversation as messages=..., or the text of one turn"
+    if members and all(isinstance(member, str) for member in members):
+        return "join words with ' '.join(...), give them as tokens=..., or give one text a row"
+    return "give one text a row"
 
 
 def _all_text(block: Sequence[object]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sftlib.data.kinds.base import Label, RoleKind
 from sftlib.data.kinds.labels import plain_label
@@ -23,7 +23,9 @@ def check_label_names(label_names: object) -> tuple[Label, ...] | None:
     """
     if label_names is None:
         return None
-    if isinstance(label_names, str | bytes | set | frozenset) or not isinstance(label_names, Iterable):
+    if isinstance(label_names, Mapping) and list(label_names) == list(range(len(label_names))):
+        label_names = list(label_names.values())  # as ``id2label`` of a model
+    if isinstance(label_names, str | bytes | set | frozenset | Mapping) or not isinstance(label_names, Iterable):
         raise OptionError(f"label_names={brief(label_names)}: expected a list or tuple of labels, in their order")
     names = tuple(plain_label(name) for name in label_names)
     wrong = [name for name in names if not isinstance(name, str | int) or (isinstance(name, str) and not name.strip())]

@@ -10,8 +10,8 @@ from typing import final
 import numpy as np
 
 from sftlib.data.kinds.base import Label, RoleKind, encodable, is_missing, kind_of
-from sftlib.data.plain import json_cell
 from sftlib.data.problems import Findings
+from sftlib.data.written import bracketed, list_cell, parts_of
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 # Like Python's own floats, with a point or an exponent: 007 is a code, not a number.
@@ -60,13 +60,18 @@ class LabelRole(RoleKind):
         return [plain_label(value) for value in values]
 
     def parse(self, cells: Sequence[object]) -> Sequence[object]:
-        """The narrowest of int, bool, float and str that fits every cell; an empty cell is missing."""
+        """The narrowest of int, bool, float and str that fits every cell; an empty cell is missing, blanks go."""
+        cells = [cell.strip() if isinstance(cell, str) else cell for cell in cells]
         read = _converter({cell for cell in cells if isinstance(cell, str) and cell != ""})
         return [None if cell == "" else read(cell) if isinstance(cell, str) else cell for cell in cells]
 
     def decode(self, values: Sequence[object], names: Sequence[str]) -> Sequence[object]:
         """The name of each class number; -1 is missing."""
         return [class_name(value, names) for value in values]
+
+    def numbers_of(self, value: object) -> Sequence[object] | None:
+        """The value itself."""
+        return (value,)
 
     def labels_of(self, value: object) -> Sequence[Label]:
         """The label itself."""
@@ -149,6 +154,8 @@ def _verdict(value: object) -> tuple[str, str] | None:
         return "a blank label", "drop these rows or fill them in"
     if isinstance(value, str) and not encodable(value):
         return "a label that holds a lone surrogate", "read the source with its right encoding"
+    if isinstance(value, str) and isinstance(bracketed(value), list):
+        return "a list, written as text, as label", "give the column as labels=... (task 'multi-label-classification')"
     return None
 
 
@@ -172,14 +179,12 @@ class LabelListRole(RoleKind):
             if is_missing(value):
                 findings.add(row, "missing labels", None, "write an empty list for a row that has none")
             elif _members(value) is None:
-                findings.add(
-                    row, f"{kind_of(value)} instead of a list of labels", value, "write a list, such as ['a', 'b']"
-                )
+                findings.add(row, f"{kind_of(value)} instead of a list of labels", value, _instead_of_a_list(value))
         _check_labels(
             lambda: ((row, member) for row, value in enumerate(values) for member in _members(value) or ()), findings
         )
         if not findings and _indicators(values):
-            mend = "write each row as the list of its own labels"
+            mend = "name the places with label_names=[...], or write each row as the list of its own labels"
             findings.add(
                 0, "a vector of 0 and 1 (as all rows have) instead of a list of labels", _members(values[0]), mend
             )
@@ -194,8 +199,16 @@ class LabelListRole(RoleKind):
         return sorted(unique) if isinstance(value, set | frozenset) else unique  # type: ignore[type-var]
 
     def parse(self, cells: Sequence[object]) -> Sequence[object]:
-        """JSON lists; an empty cell is missing."""
-        return [json_cell(cell) for cell in cells]
+        """Lists in JSON, or as Python or numpy write them; an empty cell is missing."""
+        return [list_cell(cell) for cell in cells]
+
+    def written(self, values: Sequence[object]) -> Sequence[object]:
+        """Lists that came as texts."""
+        return [bracketed(value) for value in values]
+
+    def separated(self, values: Sequence[object], separator: str) -> Sequence[object]:
+        """The labels of each text."""
+        return [parts_of(value, separator) for value in values]
 
     def decode(self, values: Sequence[object], names: Sequence[str]) -> Sequence[object]:
         """The name of each class number in each row."""
@@ -204,6 +217,10 @@ class LabelListRole(RoleKind):
             for value in values
         ]
 
+    def numbers_of(self, value: object) -> Sequence[object] | None:
+        """The members of the list."""
+        return _members(value)
+
     def labels_of(self, value: object) -> Sequence[Label]:
         """The labels of the list."""
         return value  # type: ignore[return-value]
@@ -211,6 +228,18 @@ class LabelListRole(RoleKind):
     def comparable(self, value: object) -> Hashable:
         """The labels without their order."""
         return frozenset(self.labels_of(value))
+
+
+def _instead_of_a_list(value: object) -> str:
+    """How to mend a value that is no list of labels."""
+    if isinstance(value, str) and value.lstrip().startswith("[") and "..." in value:
+        return "numpy cut it short when it was written: make lists of arrays before to_csv, with .tolist()"
+    sign = next((sign for sign in "|;,\t" if isinstance(value, str) and sign in value), None)
+    if sign is not None:
+        return f"give separator={sign!r} where that stands between labels, or write a list, such as ['a', 'b']"
+    if isinstance(value, str | int | np.integer):
+        return "for one class a row give the column as label=...; for several write a list, such as ['a', 'b']"
+    return "write a list, such as ['a', 'b']"
 
 
 def _members(value: object) -> list[object] | None:
@@ -230,3 +259,21 @@ def _indicators(values: Sequence[object]) -> bool:
             return False
         length, repeats = len(row), repeats or len(set(row)) < len(row)
     return repeats
+
+
+_MARKS = ("0", "1", "0.0", "1.0", "False", "True")
+
+
+def are_marks(values: Sequence[object], count: int) -> bool | None:
+    """Whether lists of numbers mark with 0 and 1 which of so many classes hold; None where they may be both.
+
+    Example:
+        >>> are_marks([[1, 0, 0], [0, 1, 1]], 3), are_marks([[2], [0, 1]], 3), are_marks([[1, 0], [0, 1]], 2)
+        (True, False, None)
+    """
+    rows = [row for row in map(_members, values) if row is not None]
+    if not rows or any(len(row) != count for row in rows):
+        return False
+    if any(str(plain_label(member)).strip() not in _MARKS for row in rows for member in row):
+        return False
+    return True if any(len(set(map(str, row))) < len(row) for row in rows) else None

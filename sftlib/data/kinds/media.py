@@ -36,7 +36,6 @@ from sftlib.errors import DataError
 
 #: How many files a message names for each kind of problem: more than of other values, since each is mended by hand.
 SHOWN = 100
-_BLOCK = 512  # values given to the threads at once
 
 _FORM = "give a path, bytes, a PIL image, or an (H, W) or (H, W, 3) array of uint8"
 

@@ -18,6 +18,7 @@ from sftlib.data.pictures import NOT_THERE, UnreadableError, nearby, path_of
 from sftlib.data.problems import Findings, listed_rows
 from sftlib.data.sounds import (
     Facts,
+    Length,
     digest_of_value,
     facts_of,
     is_array,
@@ -147,16 +148,16 @@ class AudioRole(RoleKind):
         Raises:
             DataError: the file is not there any more, or is no sound any more.
         """
-        return self._asked(
+        found: bytes = self._asked(
             lambda: self._of_file(value).digest if isinstance(value, str) else digest_of_value(value), value
         )
+        return found
 
     def size(self, value: object) -> int:
         """Milliseconds."""
-        if isinstance(value, str):
-            facts = self._asked(lambda: self._of_file(value), value)
-            return round(1000 * facts.frames / facts.rate)
-        length = self._asked(lambda: length_of_value(value), value)
+        length: Facts | Length = self._asked(
+            lambda: self._of_file(value) if isinstance(value, str) else length_of_value(value), value
+        )
         return round(1000 * length.frames / length.rate)
 
     def _asked(self, ask: Any, value: object) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, final
 
 from sftlib.data.kinds.base import DROP_OR_FILL, RoleKind, TextRole
-from sftlib.data.plain import json_cell
 from sftlib.data.problems import Findings
+from sftlib.data.written import bracketed, list_cell
 
 
 class Fault(NamedTuple):
@@ -54,8 +54,12 @@ class RowKind(RoleKind):
         return [self.plain(value) for value in values]
 
     def parse(self, cells: Sequence[object]) -> Sequence[object]:
-        """What the cells say in JSON; an empty cell is missing."""
-        return [json_cell(cell) for cell in cells]
+        """What the cells say in JSON, or as Python or numpy write lists; an empty cell is missing."""
+        return [list_cell(cell) for cell in cells]
+
+    def written(self, values: Sequence[object]) -> Sequence[object]:
+        """Lists and mappings that came as texts, as from a table that was read without them."""
+        return [bracketed(value) for value in values]
 
 
 @final
@@ -67,6 +71,12 @@ class FilledTextRole(RoleKind):
         completion: 1 row with a missing value: row 2; drop these rows or fill them in
         completion: 1 row with a blank text, with nothing to learn: row 1 (' '); drop these rows or fill them in
     """
+
+    holds_texts = True
+
+    def learned_texts(self, value: object) -> Sequence[str]:
+        """The text."""
+        return (str(value),)
 
     def check(self, values: Sequence[object]) -> Findings:
         """Find what is missing, no string, blank, or cannot be encoded as UTF-8."""

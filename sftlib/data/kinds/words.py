@@ -9,6 +9,7 @@ from sftlib.data.kinds.base import Label, encodable, is_missing, kind_of
 from sftlib.data.kinds.labels import class_name
 from sftlib.data.kinds.values import Fault, RowKind
 from sftlib.data.plain import as_list
+from sftlib.data.written import parts_of
 
 _ENCODING = "read the source with its right encoding"
 
@@ -19,19 +20,29 @@ class TokensRole(RowKind):
 
     Example:
         >>> print(*TokensRole().check(["York", [], ["a", " "]]).lines("tokens"), sep="\n")
-        tokens: 1 row with a str instead of a list of words: row 0 ('York'); cut it into words, such as with .split()
+        tokens: 1 row with a str instead of a list of words: row 0 ('York'); cut it into words, such as with
+        .split() or separator=' '
         tokens: 1 row with no words: row 1 ([]); drop these rows
         tokens: 1 row with a blank word: row 2 (' '); drop the word and its tag, or fill it in
     """
 
     measure = "words"
+    holds_texts = True
+
+    def texts(self, value: object) -> Sequence[str]:
+        """The words."""
+        return value  # type: ignore[return-value]
 
     def fault(self, value: object) -> Fault | None:
         if is_missing(value):
             return Fault("a missing value", None, "drop these rows or fill them in")
         words = as_list(value)
         if words is None:
-            mend = "cut it into words, such as with .split()" if isinstance(value, str) else "write a list of words"
+            mend = (
+                "cut it into words, such as with .split() or separator=' '"
+                if isinstance(value, str)
+                else "write a list of words"
+            )
             return Fault(f"{kind_of(value)} instead of a list of words", value, mend)
         if not words:
             return Fault("no words", [], "drop these rows")
@@ -39,6 +50,10 @@ class TokensRole(RowKind):
 
     def plain(self, value: object) -> list[str]:
         return _strings(value)
+
+    def separated(self, values: Sequence[object], separator: str) -> Sequence[object]:
+        """The words of each text."""
+        return [parts_of(value, separator) for value in values]
 
 
 def _strings(value: object) -> list[str]:
@@ -75,7 +90,8 @@ class TagsRole(RowKind):
         >>> TagsRole().decode([[1, 0]], ["O", "B-PER"])
         [['B-PER', 'O']]
         >>> print(*TagsRole().check([["O", 3]]).lines("tags"))
-        tags: 1 row with an int instead of a tag: row 0 (3); write each tag by its name, such as 'B-PER' or 'O'
+        tags: 1 row with an int instead of a tag: row 0 (3); write each tag by its name, such as 'B-PER' or 'O', or
+        name every number from 0: label_names=['O', 'B-PER', ...]
     """
 
     holds_labels = True
@@ -86,18 +102,25 @@ class TagsRole(RowKind):
             return Fault("missing tags", None, "drop these rows, or leave the role out to make an unlabelled data set")
         tags = as_list(value)
         if tags is None:
-            return Fault(
-                f"{kind_of(value)} instead of a list of tags", value, "write a list with one tag for each word"
-            )
+            mend = "write a list with one tag for each word" + (", or give separator=' '" * isinstance(value, str))
+            return Fault(f"{kind_of(value)} instead of a list of tags", value, mend)
         return None if _all_words(tags) else next(filter(None, map(_tag_fault, tags)), None)
 
     def plain(self, value: object) -> list[str]:
         return _strings(value)
 
+    def separated(self, values: Sequence[object], separator: str) -> Sequence[object]:
+        """The words of each text."""
+        return [parts_of(value, separator) for value in values]
+
     def decode(self, values: Sequence[object], names: Sequence[str]) -> Sequence[object]:
         """The name of each class number in each row."""
         rows = ((value, as_list(value)) for value in values)
         return [value if tags is None else [class_name(tag, names) for tag in tags] for value, tags in rows]
+
+    def numbers_of(self, value: object) -> Sequence[object] | None:
+        """The tags."""
+        return as_list(value)
 
     def labels_of(self, value: object) -> Sequence[Label]:
         """The tags of the row, one for each word."""
@@ -108,7 +131,8 @@ def _tag_fault(tag: object) -> Fault | None:
     if is_missing(tag):
         return Fault("a missing tag", None, "write 'O' for a word outside of everything, or drop these rows")
     if not isinstance(tag, str):
-        mend = "write each tag by its name, such as 'B-PER' or 'O'"
+        numbers = "name every number from 0: label_names=['O', 'B-PER', ...]"
+        mend = f"write each tag by its name, such as 'B-PER' or 'O', or {numbers}"
         return Fault(f"{kind_of(tag)} instead of a tag", tag, mend)
     if not tag.strip():
         return Fault("a blank tag", tag, "write 'O' for a word outside of everything, or drop these rows")

@@ -193,8 +193,9 @@ def check_other(data: Rows, other: Rows | None) -> None:
         return
     if not isinstance(other, Rows):
         raise OptionError(f"report({brief(other)}): expected a TaskDataset")
-    if data.inputs != other.inputs:
-        raise DataError(f"only data sets with the same inputs can be compared, found {data.inputs} and {other.inputs}")
+    if data.main_inputs != other.main_inputs:
+        found = f"{data.main_inputs} and {other.main_inputs}"
+        raise DataError(f"only data sets with the same inputs can be compared, found {found}")
 
 
 def _leakage(inputs: Inputs, counts: Mapping[Label, int], other: Rows, name: str) -> Leakage:

@@ -12,6 +12,7 @@ from sftlib.data.roles.relations import Relation
 from sftlib.data.roles.schemas import OPTIONS, SCHEMAS, Schema, Schemas, roles_of
 from sftlib.errors import DataError, RoleError
 from sftlib.support.checking import nearest, raise_together
+from sftlib.support.elsewhere import OF_DATA
 
 
 @final
@@ -104,17 +105,31 @@ def _check_keywords(
     """Raise every keyword that is no role and every column that does not exist, in one error."""
     known = list(dict.fromkeys(role for schema in pool for role in schema.roles))
     unknown = [_no_role(role, given[role], task, pool, [*known, *options]) for role in given if role not in known]
-    wrong = [
-        f"{role}={column!r}: there is no such column: {nearest(column, columns)} {_columns(columns)}"
+    absent = {
+        role: column
         for role, column in given.items()
         if role in known and column is not None and not (isinstance(column, str) and column in columns)
+    }
+    several = any(isinstance(column, list | tuple) for column in absent.values())
+    wrong = [
+        f"{role}={column!r}: there is no such column: {_instead(column, columns)}" for role, column in absent.items()
     ]
-    raise_together([*unknown, *wrong], RoleError if unknown else DataError)
+    raise_together([*unknown, *wrong], RoleError if unknown or several else DataError)
+
+
+def _instead(column: object, columns: Sequence[str]) -> str:
+    if isinstance(column, list | tuple):
+        return (
+            f"a role has one column; targets=[...], label=[...] and labels=[...] alone take several {_columns(columns)}"
+        )
+    return f"{nearest(column, columns)} {_columns(columns)}"
 
 
 def _no_role(role: str, column: object, task: str | None, pool: Sequence[Schema], known: Sequence[str]) -> str:
     """A keyword that is no role: of another task, or misspelt."""
     others = list(dict.fromkeys(schema.name for schema in SCHEMAS if role in schema.targets))
+    if role in OF_DATA:
+        return f"TaskDataset has no role or option {role!r}: {OF_DATA[role]}"
     if task is None or not others or not pool[0].targets:
         owner = "TaskDataset" if task is None else f"the task {task!r}"
         return f"{owner} has no role or option {role!r}: {nearest(role, known)}"

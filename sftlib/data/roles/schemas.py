@@ -18,6 +18,7 @@ from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.kinds.sequences import ResidueLabelsRole, ResidueMaskRole, SequenceRole, TargetsRole
 from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.kinds.spans import SpanRole
+from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
 from sftlib.data.kinds.values import FilledTextRole
 from sftlib.data.kinds.verdicts import SameRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
@@ -27,6 +28,7 @@ from sftlib.support.checking import choice, raise_together
 Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
+OPTIONS = ("task", "label_names", "on_invalid", "separator", "sentence")
 OPTIONS = ("task", "label_names", "on_invalid", "alphabet", "strand")
 
 
@@ -109,6 +111,7 @@ _AUDIO: Roles = {"audio": AudioRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
 _QUESTION: Roles = {"question": TextRole(), "context": TextRole()}
+_BESIDE_MESSAGES: Roles = {"tools": ToolsRole(), "chat_template_kwargs": TemplateOptionsRole()}
 
 
 def _spans(where: str) -> tuple[Relation, ...]:
@@ -134,7 +137,7 @@ SCHEMAS.register(
     )
 )
 SCHEMAS.register(Schema("seq2seq", {"source": TextRole()}, {}, {"target": FilledTextRole()}))
-SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}))
+SCHEMAS.register(Schema("causal-lm", {"messages": MessagesRole()}, _BESIDE_MESSAGES))
 SCHEMAS.register(Schema("causal-lm", {"prompt": TextRole()}, {}, {"completion": FilledTextRole()}))
 SCHEMAS.register(Schema("causal-lm", _TEXT, named_only=True))
 SCHEMAS.register(Schema("masked-lm", _TEXT, named_only=True))
@@ -166,6 +169,8 @@ SCHEMAS.register(
     )
 )
 SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))
+SCHEMAS.register(Schema("audio-embedding", _AUDIO, {}, {"label": LabelRole()}, named_only=True))
+SCHEMAS.register(Schema("audio-embedding", _AUDIO | {"audio_pair": AudioRole()}, {}, {"same": SameRole()}))
 SCHEMAS.register(Schema("speech-recognition", _AUDIO, {}, {"text": FilledTextRole()}))
 SCHEMAS.register(Schema("image-embedding", _IMAGE, {}, {"label": LabelRole()}, named_only=True))
 SCHEMAS.register(Schema("image-embedding", _IMAGE | {"image_pair": ImageRole()}, {}, {"same": SameRole()}))

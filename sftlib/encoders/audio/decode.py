@@ -71,7 +71,7 @@ def resampled(samples: Samples, own: int, rate: int) -> Samples:
     """
     if own == rate:
         return samples
-    from scipy.signal import resample_poly
+    from scipy.signal import resample_poly  # type: ignore[import-untyped, unused-ignore]
 
     common = math.gcd(own, rate)
     made: Samples = resample_poly(samples, rate // common, own // common).astype(np.float32)

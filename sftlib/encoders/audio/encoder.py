@@ -25,7 +25,7 @@ from sftlib.data.problems import listed_rows
 from sftlib.data.sounds import Samples, digest_of_value
 from sftlib.encoders.audio.augment import Augmentation, Axes, FeatureAugmentation, SampleAugmentation, window_of
 from sftlib.encoders.audio.decode import decode, length_of, resampled_length
-from sftlib.encoders.audio.pieces import Piece, Pieces, cuts, identified
+from sftlib.encoders.audio.pieces import Cuts, Piece, Pieces, cuts, identified
 from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded, Filed
@@ -66,6 +66,7 @@ class AudioEncoder(Encoder):
     """
 
     unit = "frame"
+    hands = "samples (rows, samples), or a spectrogram, with the feature extractor's own name"
     slow = True
 
     def __init__(
@@ -92,7 +93,6 @@ class AudioEncoder(Encoder):
         self.name = str(extractor.model_input_names[0])
         short, long = (self.features(np.zeros(self.rate // part, np.float32)).shape for part in (2, 1))
         self.fixed = short == long
-        self.hands = f"{self.name} (rows, {'*' if self.fixed else 'samples'}) at {self.rate:,} samples a second"
         most = _most_samples(extractor) if self.fixed else None
         asked = round(self.longest * self.rate)
         self.piece = asked if most is None else min(most, asked)
@@ -149,8 +149,8 @@ class AudioEncoder(Encoder):
         for config in {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values():
             config.max_source_positions = wanted
         for part in model.modules():
-            if hasattr(part, "max_source_positions"):
-                part.max_source_positions = wanted
+            if "max_source_positions" in vars(part):
+                setattr(part, "max_source_positions", wanted)  # noqa: B010 - mypy takes it for a weight
 
     def agree(self, model: nn.Module) -> None:
         self._steps = _convolutions(model)
@@ -196,14 +196,27 @@ class AudioEncoder(Encoder):
     # Batches.
 
     def write(self, values: Mapping[str, Sequence[Any]], writer: Writer) -> None:
-        (sounds,) = values.values()
+        first = next(iter(values))
+        made = {role: self._cuts(sounds, alone=len(values) == 1) for role, sounds in values.items()}
+        columns = {
+            self.name + role.removeprefix(first): Filed(Pieces(values[role], *cut), identified(digest_of_value))
+            for role, cut in made.items()
+        }
+        cost = np.sum([np.maximum(1, self._frames(self._heard(cut))) for cut in made.values()], axis=0)
+        writer.refer(columns, cost, owners=made[first].owners)
+
+    def _cuts(self, sounds: Sequence[Any], *, alone: bool) -> Cuts:
+        """Where sounds are cut; of those that stand in pairs, the beginnings."""
         lengths = [length_of(sound) for sound in sounds]
         self._say_rates([length.rate for length in lengths])
-        cut = cuts([resampled_length(length, self.rate) for length in lengths], self.piece, self.shared)
-        samples = np.full(len(cut.owners), self.piece) if self.fixed else cut.stops - cut.starts
-        cost = np.maximum(1, self._frames(samples.astype(np.int64)))
-        filed = Filed(Pieces(sounds, *cut), identified(digest_of_value))
-        writer.refer({self.name: filed}, cost, owners=cut.owners)
+        samples = [resampled_length(length, self.rate) for length in lengths]
+        if alone:
+            return cuts(samples, self.piece, self.shared)
+        return cuts([min(count, self.piece) for count in samples], self.piece, self.shared)
+
+    def _heard(self, cut: Cuts) -> NDArray[np.int64]:
+        """(P,) samples of each piece, as the model hears it."""
+        return np.full(len(cut.owners), self.piece, np.int64) if self.fixed else cut.stops - cut.starts
 
     def spans(self, encoded: Encoded) -> NDArray[np.int64]:
         """(P, 2) the first sample of each piece, and the one behind its last."""
@@ -229,7 +242,8 @@ class AudioEncoder(Encoder):
         left = samples if self.seconds is None else np.minimum(samples, round(self.seconds * self.rate))
         for step in self.augment:
             left = np.floor(left * step.shortest).astype(np.int64)
-        return self._frames(left).tolist()
+        found: list[int] = self._frames(left).tolist()
+        return found
 
     def _say_rates(self, rates: Sequence[int]) -> None:
         """Say once that sounds are resampled: telephone speech has lost what a model of 16 kHz listens for."""
@@ -246,10 +260,27 @@ class AudioEncoder(Encoder):
             )
 
     def load(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Loaded:
-        pieces = encoded.inputs[self.name]
-        assert isinstance(pieces, Filed)
-        shown = [self._shown(pieces[int(row)], None if draws is None else draws(int(row))) for row in rows]
-        return Loaded({self.name: shown})
+        found = {}
+        for side, (name, pieces) in enumerate(encoded.inputs.items()):
+            assert isinstance(pieces, Filed)
+            beyond = side * len(encoded)  # the second sound of a row has draws of its own
+            found[name] = [
+                self._shown(pieces[int(row)], None if draws is None else draws(int(row) + beyond)) for row in rows
+            ]
+        return Loaded(found)
+
+    def unread(self, encoded: Encoded, rows: Rows) -> Loaded:
+        """Of samples their number, which is known without reading any; of spectrograms nothing at all."""
+        if self.features(np.zeros(self.rate, np.float32)).ndim > 1 and not self.fixed:
+            return self.load(encoded, rows, None)
+        shape = self.features(np.zeros(self.rate, np.float32)).shape
+        found = {}
+        for name, pieces in encoded.inputs.items():
+            assert isinstance(pieces, Filed)
+            spans = [pieces[int(row)][1:3] for row in rows]
+            shapes = [shape if self.fixed else (stop - start,) for start, stop in spans]
+            found[name] = [np.broadcast_to(np.float32(np.nan), form) for form in shapes]
+        return Loaded(found)
 
     def _shown(self, piece: Piece, draw: Draw | None) -> NDArray[np.float32]:
         """What the model hears of a piece: as it is, or as it is drawn for a row and an epoch."""
@@ -283,16 +314,23 @@ class AudioEncoder(Encoder):
         return np.asarray(found[self.name][0], np.float32)
 
     def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
-        """The input (B, T, *F) float32; and ``attention_mask`` (B, T), 1 where a value stands, where lengths differ."""
-        rows: list[NDArray[np.float32]] = loaded.inputs[self.name]
-        if self.fixed:
-            return {self.name: torch.from_numpy(np.stack(rows))}
-        longest = max(len(row) for row in rows)
-        values = np.zeros((len(rows), longest, *rows[0].shape[1:]), np.float32)
-        mask = np.zeros((len(rows), longest), np.int64)
-        for i, row in enumerate(rows):
-            values[i, : len(row)], mask[i, : len(row)] = row, 1
-        return {self.name: torch.from_numpy(values), MASK: torch.from_numpy(mask)}
+        """The input (B, T, *F) float32; and ``attention_mask`` (B, T), 1 where a value stands, where lengths differ.
+
+        Of rows with two sounds the second has the same under names with ``_pair``.
+        """
+        found: dict[str, Tensor] = {}
+        for name, rows in loaded.inputs.items():
+            if self.fixed:
+                found[name] = torch.from_numpy(np.stack(rows))
+                continue
+            longest = max(len(row) for row in rows)
+            values = np.zeros((len(rows), longest, *rows[0].shape[1:]), np.float32)
+            mask = np.zeros((len(rows), longest), np.int64)
+            for i, row in enumerate(rows):
+                values[i, : len(row)], mask[i, : len(row)] = row, 1
+            found[name] = torch.from_numpy(values)
+            found[MASK + name.removeprefix(self.name)] = torch.from_numpy(mask)
+        return found
 
     def calling(self, model: nn.Module) -> Call:
         parameters = inspect.signature(model.forward).parameters
@@ -351,7 +389,7 @@ class AudioEncoder(Encoder):
         return {"inputs": inputs}
 
     def is_one(self, given: object) -> bool:
-        return isinstance(given, str | PathLike | bytes)
+        return isinstance(given, str | PathLike | bytes | np.ndarray)  # the last is refused, but as one sound
 
 
 def _most_samples(extractor: Any) -> int | None:

@@ -114,7 +114,14 @@ class SequenceEncoder(Encoder):
         written = self.alphabet.written(sequence)
         if self.strand == "both" and isinstance(self.alphabet, Letters):
             written = min(written, self.alphabet.opposite(written))
-        return " ".join(self.cut.pieces(written)) if self.spaced else written
+        return " ".join(self._pieces(written)) if self.spaced else written
+
+    def _pieces(self, written: str) -> list[str]:
+        """The tokens of a sequence; a rest that is no token of this tokenizer is read letter by letter."""
+        pieces = self.cut.pieces(written)
+        rest = pieces[-1] if pieces and len(pieces[-1]) < self.cut.size else ""
+        known = not rest or self.tokenizer.convert_tokens_to_ids(rest) != self.tokenizer.unk_token_id
+        return pieces if known else [*pieces[:-1], *rest]
 
     def checked(self, sequences: Sequence[str], *, role: str = "sequence") -> None:
         """Refuse what the alphabet does not have.
@@ -213,7 +220,11 @@ class SequenceEncoder(Encoder):
 
     @property
     def limit(self) -> str:
-        spaced = " (outside of sftlib: give them with spaces between)" if self.spaced else ""
+        sample = "CCOC1" if not isinstance(self.alphabet, Letters) else self.alphabet.plain
+        outside = (
+            self.spaced and self.tokenizer(sample)["input_ids"] != self.tokenizer(self.as_text(sample))["input_ids"]
+        )
+        spaced = " (outside of sftlib: give them with spaces between)" if outside else ""
         return f"{self.text.limit} of {self.alphabet.title}, {self.cut.form}{spaced}"
 
     def preview(self, encoded: Encoded) -> Preview:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,9 @@ class Sequence(Inputs):
         alphabet = self._alphabet(tokenizer)
         steps = sequence_augmentations(self.augment)
         raise_together(self._misfits(alphabet, steps))
-        cut = cut_of(self.tokens or ("smiles" if alphabet.name == "smiles" else "char"))
+        usual = "smiles" if alphabet.name == "smiles" else "char"
+        told = None if tokenizer is None else _words_of(tokenizer)
+        cut = cut_of(self.tokens or told or usual)
         if tokenizer is None:
             tokenizer, spaced = own_tokenizer(alphabet, cut), cut.overlaps
         else:
@@ -172,7 +175,7 @@ class Sequence(Inputs):
 
 def _unknown(tokenizer: Any, text: str) -> int:
     """How many tokens of a text a tokenizer does not know."""
-    found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    found = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return sum(number == tokenizer.unk_token_id for number in found)
 
 
@@ -196,3 +199,16 @@ def _told_by(tokenizer: Any) -> str | None:
     if 2 * len(bases) > len(words) or (words and {*"ACGT"} <= words and len(words) < 2**5):
         return "rna" if any("U" in word for word in bases) else "dna"
     return None
+
+
+def _words_of(tokenizer: Any) -> str | None:
+    """How letters become tokens where a vocabulary is one of words of bases of one length; None where it is not.
+
+    Words that overlap need no other; words that follow each other leave a rest, which is read letter by letter.
+    """
+    words = [word for word in tokenizer.get_vocab() if word not in tokenizer.all_special_tokens]
+    lengths = Counter(len(word) for word in words if len(word) > 1 and set(word) <= set("ACGTUN"))
+    size, count = next(iter(lengths.most_common(1)), (0, 0))
+    if 2 * count <= len(words) or form_problem(f"kmer:{size}"):
+        return None
+    return f"kmer:{size}" if {"A", "C", "G"} <= set(words) else f"kmer:{size}/1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 
@@ -14,9 +15,10 @@ from sftlib.models.layouts.layout import position_offset
 from sftlib.models.opening import (
     quiet,
 )
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 
-_NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
+NO_LIMIT = 10**9  # tokenizers without a limit report 10^30
+_USUAL = 512
 
 
 def settle_padding(model: nn.Module, tokenizer: Any) -> None:
@@ -44,24 +46,63 @@ def add_tokens(model: nn.Module, tokenizer: Any, tokens: Sequence[str], *, seed:
         return []
     new = {token for token in tokens if token not in tokenizer.get_vocab()}
     tokenizer.add_tokens(list(tokens), special_tokens=True)
-    if not isinstance(model, transformers.PreTrainedModel):
-        raise OptionError(f"this task adds tokens ({', '.join(tokens)}) and needs a model of transformers")
-    table: Any = model.get_input_embeddings()
-    size, ids = table.num_embeddings, tokenizer.convert_tokens_to_ids(list(tokens))
-    if len(tokenizer) > size:
-        with seeded(seed), quiet():
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    size = _make_room(model, tokenizer, f"this task adds tokens ({', '.join(tokens)})", seed=seed)
+    ids = tokenizer.convert_tokens_to_ids(list(tokens))
     return [number for token, number in zip(tokens, ids, strict=True) if token in new or number >= size]
 
 
-def longest_input(model: nn.Module, tokenizer: Any) -> int:
-    """Tokens of a row that both model and tokenizer can take.
+def add_words(model: nn.Module, tokenizer: Any, words: Sequence[str], *, seed: int) -> list[int]:
+    """Make room for words of the user's own, read as one token each wherever they stand.
 
-    Models of RoBERTa's kind number positions from ``padding_idx + 1``, so that many fewer fit.
+    The embedding of a word begins as the mean of those of the tokens that it was read as before; where that was nothing
+    the tokenizer knows, it is drawn.
+
+    Returns:
+        The ids of those that are new.
+
+    Raises:
+        OptionError: a model whose embeddings cannot be enlarged, or a word that the tokenizer does not take.
     """
-    limits = [int(getattr(tokenizer, "model_max_length", _NO_LIMIT))]
-    positions = positions_of(getattr(model, "config", None), "encoder")
-    if positions is not None:
-        limits.append(positions - position_offset(model))
-    limit = min(limits)
-    return limit if limit < _NO_LIMIT else 512
+    if not words:
+        return []
+    new = [word for word in words if word not in tokenizer.get_vocab()]
+    parts = [tokenizer(word, add_special_tokens=False, split_special_tokens=True)["input_ids"] for word in new]
+    tokenizer.add_tokens(new)
+    size = _make_room(model, tokenizer, f"add_tokens={list(words)!r:.80}", seed=seed)
+    ids = dict(zip(words, tokenizer.convert_tokens_to_ids(list(words)), strict=True))
+    lost = [word for word in words if ids[word] not in tokenizer(f"a {word} b")["input_ids"]]
+    if lost:
+        raise OptionError(f"add_tokens: {type(tokenizer).__name__} does not read {lost[0]!r:.60} as one token")
+    tables: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]  # type: ignore[operator]
+    with torch.no_grad():
+        for weight in {id(table.weight): table.weight for table in tables if table is not None}.values():
+            for word, tokens in zip(new, parts, strict=True):
+                known = [token for token in tokens if token != tokenizer.unk_token_id]
+                if known:
+                    weight[ids[word]] = weight[known].mean(dim=0)
+    return [number for word, number in ids.items() if word in new or number >= size]
+
+
+def _make_room(model: nn.Module, tokenizer: Any, why: str, *, seed: int) -> int:
+    """Enlarge a model's tables to what its tokenizer has by now; new rows are drawn. Returns the size before."""
+    if not isinstance(model, transformers.PreTrainedModel):
+        raise OptionError(f"{why} and needs a model of transformers")
+    table: Any = model.get_input_embeddings()
+    size = int(table.num_embeddings)
+    if len(tokenizer) > size:
+        with seeded(seed), quiet():
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return size
+
+
+def limits_of(model: nn.Module, tokenizer: Any) -> tuple[int, int]:
+    """Tokens of a row that are usual for model and tokenizer together, and the most that the model can take.
+
+    Models of RoBERTa's kind number positions from ``padding_idx + 1``, so that many fewer fit. A tokenizer says how
+    long rows were in training: more is possible where the model has the positions, or does not count them.
+    """
+    told, config = int(getattr(tokenizer, "model_max_length", NO_LIMIT)), getattr(model, "config", None)
+    positions = positions_of(config, "encoder")
+    most = NO_LIMIT if positions is None else positions - position_offset(model)
+    usual = min(told, most) if min(told, most) < NO_LIMIT else _USUAL
+    return usual, usual if config is None and told < NO_LIMIT else most

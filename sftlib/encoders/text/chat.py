@@ -11,17 +11,23 @@ those of the people.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple, final
 
+from sftlib.data.kinds.messages import WEIGHTS, weight_of
+from sftlib.data.problems import listed
 from sftlib.encoders.text.templates import TemplateRenderer
+from sftlib.encoders.text.unwritten import Talk, Unwritten, with_text_arguments, written_arguments
 from sftlib.errors import DataError
 
 #: For models that come without a template: ``Role: text`` a line, and an end of text after each answer.
 PLAIN = (
+    "{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}"
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['tool_calls'] %}{{ '\\n' if message['content'] }}{{ message['tool_calls'] | tojson }}{% endif %}"
     "{{ eos_token if message['role'] == 'assistant' }}\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 
@@ -32,7 +38,6 @@ _FIXED = datetime(2025, 1, 1)  # what training rows are told of the time: the sa
 _CHUNK = 256  # conversations at a time
 _SHOWN = 5
 
-Turns = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
 
 
@@ -46,12 +51,14 @@ class Rendering:
         answers: (start, end) in characters of each answer, its end of turn included.
         prompt: characters before the last answer; all where the assistant has not answered yet.
         ended: whether the last answer is followed by a control string of the template that ends the turn.
+        learned: for each answer whether it is to be learned.
     """
 
     text: str
     answers: tuple[Span, ...]
     prompt: int
     ended: bool
+    learned: tuple[bool, ...] = ()
 
 
 class _Answer(NamedTuple):
@@ -76,45 +83,68 @@ class ChatFormat:
         longest_first = sorted(filter(None, controls), key=lambda text: (-len(text), text))
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._has_blocks = re.search(r"{%[-+]?\s*generation\b", template) is not None
+        self._as_text: bool | None = None  # whether it wants arguments of calls as JSON; None before it saw any
+        self._unwritten = Unwritten(template)
 
     @property
     def facts(self) -> list[Any]:
         """All that decides the text of an answered conversation, as JSON values."""
         return [self._template, self._special_tokens, self.controls.pattern]
 
-    def render(self, conversations: Sequence[Turns]) -> Iterator[Rendering]:
+    def render(self, talks: Iterable[Talk]) -> Iterator[Rendering]:
         """The text of each conversation; those in which the assistant is to speak next end with what invites it to.
 
+        What the template leaves out of them is told by the logger ``sftlib``, once.
+
         Raises:
-            DataError: conversations that the template cannot render, or in which no answer can be found; all of them.
+            DataError: conversations that the template cannot render, or in which no answer can be found, or one that
+                says nothing; all of them.
             ArtifactError: a template that breaks a limit, or is none.
         """
         problems: dict[int, str] = {}
         training = TemplateRenderer(self._template, self._special_tokens, now=_FIXED)
         asking = TemplateRenderer(self._template, self._special_tokens)
+        waiting, first = iter(talks), 0
         with training, asking:
-            for first in range(0, len(conversations), _CHUNK):
-                turns = [_neutral(row, self.controls) for row in conversations[first : first + _CHUNK]]
-                for row, found in enumerate(self._chunk(turns, training, asking)):
-                    if isinstance(found, str):
-                        problems[first + row] = found
+            while chunk := list(islice(waiting, _CHUNK)):
+                neutral = [self._formed(_neutral(talk, self.controls), training) for talk in chunk]
+                found = self._chunk(neutral, training, asking)
+                self._unwritten.look(neutral, first, lambda some: _looked_at(some, training))
+                for row, (talk, result) in enumerate(zip(neutral, found, strict=True), first):
+                    empty = [] if isinstance(result, str) or not talk.is_answered else self._unwritten.empty_turns(talk)
+                    if isinstance(result, str) or empty:
+                        problems[row] = result if isinstance(result, str) else _nothing_of(talk, empty[0])
                     elif not problems:
-                        yield found
+                        yield result
+                first += len(chunk)
         if problems:
             shown = [f"row {row}: {said}" for row, said in sorted(problems.items())[:_SHOWN]]
             more = [f"and {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
             raise DataError("\n".join(["the chat template cannot be used on every conversation", *shown, *more]))
 
+    def _formed(self, talk: Talk, renderer: TemplateRenderer) -> Talk:
+        """A conversation with the arguments of its calls as the template wants them: as mappings, or as JSON."""
+        arguments = written_arguments(talk)
+        if arguments and self._as_text is None:
+            as_text = with_text_arguments(talk)
+            usual, other = (_texts(renderer, [form], invite=not talk.is_answered)[0] for form in (talk, as_text))
+            if not isinstance(usual, _Refused):
+                spelled = [repr(value) for value in arguments]  # as a template writes that means text
+                self._as_text = any(text in usual for text in spelled) and not isinstance(other, _Refused)
+            elif not isinstance(other, _Refused):
+                self._as_text = True
+        return with_text_arguments(talk) if arguments and self._as_text else talk
+
     def _chunk(
-        self, turns: Sequence[Turns], training: TemplateRenderer, asking: TemplateRenderer
+        self, talks: Sequence[Talk], training: TemplateRenderer, asking: TemplateRenderer
     ) -> list[Rendering | str]:
         """A rendering of each, or what is wrong with it."""
-        found: list[Rendering | str] = [""] * len(turns)
-        answered = [i for i, row in enumerate(turns) if row[-1]["role"] == "assistant"]
-        unanswered = [i for i, row in enumerate(turns) if row[-1]["role"] != "assistant"]
-        for i, result in zip(answered, self._answered([turns[i] for i in answered], training), strict=True):
+        found: list[Rendering | str] = [""] * len(talks)
+        answered = [i for i, talk in enumerate(talks) if talk.is_answered]
+        unanswered = [i for i, talk in enumerate(talks) if not talk.is_answered]
+        for i, result in zip(answered, self._answered([talks[i] for i in answered], training), strict=True):
             found[i] = result
-        texts = _texts(asking, [turns[i] for i in unanswered], invite=True)
+        texts = _texts(asking, [talks[i] for i in unanswered], invite=True)
         for i, text in zip(unanswered, texts, strict=True):
             found[i] = text.said if isinstance(text, _Refused) else self._open(text)
         return found
@@ -122,43 +152,62 @@ class ChatFormat:
     def _open(self, text: str) -> Rendering:
         return Rendering(text, (), len(text), ended=False)
 
-    def _answered(self, turns: Sequence[Turns], renderer: TemplateRenderer) -> list[Rendering | str]:
-        places = [[k for k, turn in enumerate(row) if turn["role"] == "assistant"] for row in turns]
-        texts = _texts(renderer, turns)
+    def _answered(self, talks: Sequence[Talk], renderer: TemplateRenderer) -> list[Rendering | str]:
+        places = [[k for k, turn in enumerate(talk.turns) if turn["role"] == "assistant"] for talk in talks]
+        texts = _texts(renderer, talks)
         before = iter(
-            _texts(renderer, [row[:k] for row, ks in zip(turns, places, strict=True) for k in ks], invite=True)
+            _texts(renderer, [talk.until(k) for talk, ks in zip(talks, places, strict=True) for k in ks], invite=True)
         )
-        after = iter(_texts(renderer, [row[: k + 1] for row, ks in zip(turns, places, strict=True) for k in ks[:-1]]))
-        spans = iter(self._blocks(turns, texts, renderer))
+        after = iter(
+            _texts(renderer, [talk.until(k + 1) for talk, ks in zip(talks, places, strict=True) for k in ks[:-1]])
+        )
+        spans = iter(self._blocks(talks, texts, renderer))
         results: list[Rendering | str] = []
-        for row, ks, text in zip(turns, places, texts, strict=True):
+        for talk, ks, text in zip(talks, places, texts, strict=True):
             invited, closed = [next(before) for _ in ks], [next(after) for _ in ks[:-1]]
             blocks = next(spans)
             if isinstance(text, _Refused):
                 results.append(text.said)
                 continue
             if len(blocks) == len(ks):
-                results.append(_rendering(text, self._by_blocks(text, blocks)))
+                results.append(self._rendering(talk, ks, text, self._by_blocks(text, blocks)))
                 continue
             limits = [_agree(text, other) for other in closed]
             limits = [self._outside_controls(text, limit) for limit in limits] + [len(text)]
             answers = [
                 self._between(text, turn, start, limit)
-                for turn, start, limit in zip([row[k] for k in ks], invited, limits, strict=True)
+                for turn, start, limit in zip([talk.turns[k] for k in ks], invited, limits, strict=True)
             ]
             if any(answer is None for answer in answers):
-                answers = self._by_marks(text, row, ks, renderer)
-            results.append(_rendering(text, answers))
+                answers = self._by_marks(text, talk, ks, renderer)
+            results.append(self._rendering(talk, ks, text, answers))
         return results
 
+    def _rendering(
+        self, talk: Talk, places: Sequence[int], text: str, answers: Sequence[_Answer | None]
+    ) -> Rendering | str:
+        """What was found, or what is wrong with it."""
+        known = [answer for answer in answers if answer is not None]
+        if len(known) < len(answers):
+            return (
+                "the template writes earlier turns anew when later ones come, and the assistant's words cannot be "
+                "found in its text; give a template with {% generation %} blocks, or one turn of the assistant a row"
+            )
+        learned = tuple(talk.is_learned(k) for k in places)
+        for k, answer, is_learned in zip(places, known, learned, strict=True):
+            if is_learned and not self.controls.sub("", text[answer.start : answer.end]).strip():
+                return _nothing_of(talk, k)
+        return Rendering(text, tuple(answer[:2] for answer in known), known[-1].start, known[-1].ended, learned)
+
     def _blocks(
-        self, turns: Sequence[Turns], texts: Sequence[str | _Refused], renderer: TemplateRenderer
+        self, talks: Sequence[Talk], texts: Sequence[str | _Refused], renderer: TemplateRenderer
     ) -> list[tuple[Span, ...]]:
         """The template's own generation blocks, where it has any."""
         if not self._has_blocks:
-            return [() for _ in turns]
+            return [() for _ in talks]
         fine = [not isinstance(text, _Refused) for text in texts]
-        found = renderer.stream((row for row, ok in zip(turns, fine, strict=True) if ok), spans=True)
+        some = [talk for talk, ok in zip(talks, fine, strict=True) if ok]
+        found = renderer.stream((talk.turns for talk in some), spans=True, each=(talk.given for talk in some))
         return [next(found).spans if ok else () for ok in fine]
 
     def _by_blocks(self, text: str, blocks: Sequence[Span]) -> list[_Answer | None]:
@@ -179,6 +228,8 @@ class ChatFormat:
         place = text.find(said, start, limit) if said and not turn.get("tool_calls") else -1
         if place < 0:  # calls of tools, or words that the template writes in its own way
             closing = [match.end() for match in self.controls.finditer(text, start, limit)]
+            if not closing and turn.get("tool_calls"):
+                return _Answer(start, start + len(text[start:limit].rstrip()), False)
             return _Answer(start, closing[-1], True) if closing else None
         heading = text[start:place]
         if self.controls.search(heading):  # a template that does not invite: what names the speaker is not an answer
@@ -193,11 +244,12 @@ class ChatFormat:
         return _Answer(start, closing.end(), True)
 
     def _by_marks(
-        self, text: str, row: Turns, places: Sequence[int], renderer: TemplateRenderer
+        self, text: str, talk: Talk, places: Sequence[int], renderer: TemplateRenderer
     ) -> list[_Answer | None]:
         """Answers found by marks around their words, inside of the white space that a template may trim."""
-        marked = [{**turn, "content": _wrapped(turn["content"])} if k in places else turn for k, turn in enumerate(row)]
-        (found,) = _texts(renderer, [marked])
+        turns = enumerate(talk.turns)
+        marked = [{**turn, "content": _wrapped(turn["content"])} if k in places else turn for k, turn in turns]
+        (found,) = _texts(renderer, [talk._replace(turns=marked)])
         if isinstance(found, _Refused) or found.replace(_OPEN, "").replace(_CLOSE, "") != text:
             return [None]
         pairs = [(match.start(), match.end()) for match in re.finditer(f"{_OPEN}.*?{_CLOSE}", found, re.DOTALL)]
@@ -242,16 +294,6 @@ def control_strings(tokenizer: Any) -> list[str]:
     return sorted({*added, *tokenizer.all_special_tokens})
 
 
-def _rendering(text: str, answers: Sequence[_Answer | None]) -> Rendering | str:
-    known = [answer for answer in answers if answer is not None]
-    if len(known) < len(answers):
-        return (
-            "the template writes earlier turns anew when later ones come, and the assistant's words cannot be found "
-            "in its text; give a template with {% generation %} blocks, or one turn of the assistant a row"
-        )
-    return Rendering(text, tuple(answer[:2] for answer in known), known[-1].start, known[-1].ended)
-
-
 @final
 @dataclass(frozen=True)
 class _Refused:
@@ -260,23 +302,47 @@ class _Refused:
     said: str
 
 
-def _texts(renderer: TemplateRenderer, conversations: Sequence[Turns], *, invite: bool = False) -> list[str | _Refused]:
+def _texts(renderer: TemplateRenderer, talks: Sequence[Talk], *, invite: bool = False) -> list[str | _Refused]:
     """The text of each, or what was said against it: then each is rendered by itself."""
     try:
-        return list(renderer.render(conversations, add_generation_prompt=invite))
+        turns, given = [talk.turns for talk in talks], [talk.given for talk in talks]
+        return list(renderer.render(turns, add_generation_prompt=invite, each=given))
     except DataError as error:
-        if len(conversations) == 1:
+        if len(talks) == 1:
             return [_Refused(str(error).splitlines()[-1].removeprefix("row 0: "))]
-        middle = len(conversations) // 2
-        halves = (conversations[:middle], conversations[middle:])
+        middle = len(talks) // 2
+        halves = (talks[:middle], talks[middle:])
         return [text for half in halves for text in _texts(renderer, half, invite=invite)]
 
 
-def _neutral(turns: Turns, controls: re.Pattern[str]) -> list[dict[str, Any]]:
-    """The same turns with a mark inside every control string that somebody typed."""
-    return [
-        {key: value if key == "role" else _marked(value, controls) for key, value in turn.items()} for turn in turns
+def _nothing_of(talk: Talk, turn: int) -> str:
+    """What is wrong with a turn of the assistant of which a template writes nothing."""
+    has = [key for key in talk.turns[turn] if key not in ("role", "content")]
+    where = f", which is in {listed(has)}" if has else ""
+    return (
+        f"turn {turn}: the template writes nothing of what the assistant says{where}; give a template that does, or "
+        "drop these rows"
+    )
+
+
+def _looked_at(talks: Sequence[Talk], renderer: TemplateRenderer) -> list[str | None]:
+    """The text of each, whoever speaks last; None where it is refused."""
+    found: list[str | None] = [None] * len(talks)
+    for answered in (True, False):
+        rows = [i for i, talk in enumerate(talks) if talk.is_answered is answered]
+        texts = _texts(renderer, [talks[i] for i in rows], invite=not answered) if rows else []
+        for i, text in zip(rows, texts, strict=True):
+            found[i] = None if isinstance(text, _Refused) else text
+    return found
+
+
+def _neutral(talk: Talk, controls: re.Pattern[str]) -> Talk:
+    """The same with a mark inside every control string that somebody typed; weights are no part of what is said."""
+    turns = [
+        {key: value if key == "role" else _marked(value, controls) for key, value in turn.items() if key not in WEIGHTS}
+        for turn in talk.turns
     ]
+    return Talk(turns, _marked(talk.given, controls), [weight_of(turn) for turn in talk.turns])
 
 
 def _marked(value: Any, controls: re.Pattern[str]) -> Any:

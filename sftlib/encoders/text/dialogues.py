@@ -5,7 +5,8 @@ Letters: ``T`` tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from sftlib.encoders.text.chat import Rendering, chat_format, template_of
 from sftlib.encoders.text.chat_tokens import ChatTokenizer, Tokens
 from sftlib.encoders.text.tokenizer import TextEncoder
+from sftlib.encoders.text.unwritten import Talk
 
 #: What of a row is learned.
 TRAIN_ON = ("completion", "last", "all")
 
 _CHUNK = 512
+_RULES = 2  # raised whenever the rules of this folder give other tokens for the same conversation
 _TURN = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "World"}]
 
 
@@ -60,7 +63,7 @@ class Dialogues:
     @property
     def facts(self) -> list[Any]:
         """What decides the tokens of an answered row beside the tokenizer's own rules, as JSON values."""
-        return [self._train_on, self._end, self._has_template, self._format.facts]
+        return [_RULES, self._train_on, self._end, self._has_template, self._format.facts]
 
     @property
     def stop(self) -> tuple[int, ...]:
@@ -68,17 +71,33 @@ class Dialogues:
         if self._stop is None:
             known = [] if self._end is None else [self._end]
             if self._has_template:
-                (rendering,) = self._format.render([_TURN])
+                (rendering,) = self._format.render([Talk(_TURN)])
                 (tokens,) = self._chat.tokens([rendering.text])
                 last = int(tokens.ids[tokens.within(rendering.answers)][-1])
                 known += [last] if rendering.ended else []
             self._stop = tuple(dict.fromkeys(known))
         return self._stop
 
-    def of_messages(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[Row]:
-        """Conversations by the chat template."""
+    def of_messages(
+        self,
+        conversations: Iterable[Sequence[Mapping[str, Any]]],
+        tools: Iterable[Sequence[Any] | None] | None = None,
+        options: Iterable[Mapping[str, Any] | None] | None = None,
+    ) -> Iterator[Row]:
+        """Conversations by the chat template.
+
+        Args:
+            conversations: the turns of each.
+            tools: those of each, if any have some.
+            options: what else the template is told of each.
+        """
         waiting: list[Rendering] = []
-        for rendering in self._format.render(conversations):
+        beside = (repeat(None) if column is None else column for column in (tools, options))
+        columns = zip(conversations, *beside, strict=False)
+        talks = (
+            Talk(turns, {**(more or {}), **({} if own is None else {"tools": own})}) for turns, own, more in columns
+        )
+        for rendering in self._format.render(talks):
             waiting.append(rendering)
             if len(waiting) == _CHUNK:
                 yield from self._rows(waiting)
@@ -136,12 +155,16 @@ class Dialogues:
     def _row(self, rendering: Rendering, tokens: Tokens) -> Row:
         if not rendering.answers:
             return Row(tokens.ids, np.zeros(len(tokens.ids), bool), len(tokens.ids), answered=False)
-        chosen = rendering.answers[-1:] if self._train_on == "last" else rendering.answers
-        learned = np.ones(len(tokens.ids), bool) if self._train_on == "all" else tokens.within(chosen)
+        pairs = list(zip(rendering.answers, rendering.learned, strict=True))
+        chosen = [span for span, is_learned in (pairs[-1:] if self._train_on == "last" else pairs) if is_learned]
+        if self._train_on == "all":
+            learned = ~tokens.within([span for span, is_learned in pairs if not is_learned])
+        else:
+            learned = tokens.within(chosen)
         prompt = int(np.argmax(tokens.within(rendering.answers[-1:])))
         ids = tokens.ids
         if not rendering.ended and self._end is not None:  # the template ends turns with nothing that is a token
-            ids, learned = np.append(ids, self._end), np.append(learned, True)
+            ids, learned = np.append(ids, self._end), np.append(learned, rendering.learned[-1])
         return Row(ids, learned, prompt, answered=True)
 
 

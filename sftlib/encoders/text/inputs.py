@@ -28,6 +28,8 @@ class Text(Inputs):
     Args:
         tokenizer: a transformers tokenizer, or the folder or name of one; the model's own when None.
         max_length: tokens of a row, control tokens included; what the model can take when None.
+        add_tokens: words that become a token each, wherever they stand: names, codes, signs of a domain. Their
+            embeddings begin as the mean of what they were read as, and are trained, also beside an adapter.
 
     Raises:
         OptionError: values that they cannot have.
@@ -39,17 +41,21 @@ class Text(Inputs):
 
     tokenizer: Any = None
     max_length: int | None = None
+    add_tokens: tuple[str, ...] | list[str] = ()
 
     def __post_init__(self) -> None:
         limit = self.max_length
-        raise_together([None if limit is None else whole_number("max_length", limit, at_least=2)])
+        raise_together(
+            [None if limit is None else whole_number("max_length", limit, at_least=2), _words_problem(self.add_tokens)]
+        )
+        object.__setattr__(self, "add_tokens", tuple(self.add_tokens))
 
     def __repr__(self) -> str:
-        given = {"tokenizer": self.tokenizer, "max_length": self.max_length}
+        given = {"tokenizer": self.tokenizer, "max_length": self.max_length, "add_tokens": list(self.add_tokens)}
         shown = [
-            f"{name}={value!r}" if isinstance(value, str | int) else f"{name}=<{type(value).__name__}>"
+            f"{name}={value!r}" if isinstance(value, str | int | list) else f"{name}=<{type(value).__name__}>"
             for name, value in given.items()
-            if value is not None
+            if value is not None and value != []
         ]
         return f"Text({', '.join(shown)})"
 
@@ -60,15 +66,30 @@ class Text(Inputs):
                 f"tokenizer=None: a model that is passed as an object ({source.name}) comes without one; give "
                 "tokenizer=, a transformers tokenizer, or the folder or name of one"
             )
-        return TextEncoder(tokenizer, self.max_length)
+        asked = Text(add_tokens=self.add_tokens)
+        return TextEncoder(tokenizer, self.max_length, words=self.add_tokens, inputs=asked)
 
     @classmethod
     def read(cls, folder: Path, facts: Mapping[str, Any]) -> TextEncoder:
-        odd = [name for name in facts if name != "max_length"]
-        problem = whole_number("max_length", facts.get("max_length"), at_least=2, at_most=_LONGEST)
-        raise_together([*(f"inputs has {name!r:.60}" for name in odd), problem], ValueError)
-        return TextEncoder(read_tokenizer(folder), facts["max_length"])
+        odd = [name for name in facts if name not in ("max_length", "add_tokens")]
+        words = facts.get("add_tokens", [])
+        problems = [
+            whole_number("max_length", facts.get("max_length"), at_least=2, at_most=_LONGEST),
+            _words_problem(words),
+        ]
+        raise_together([*(f"inputs has {name!r:.60}" for name in odd), *problems], ValueError)
+        return TextEncoder(
+            read_tokenizer(folder), facts["max_length"], words=words, inputs=cls(add_tokens=tuple(words))
+        )
 
     @classmethod
     def files(cls) -> frozenset[str]:
         return TOKENIZER_FILES
+
+
+def _words_problem(value: object) -> str | None:
+    if isinstance(value, list | tuple):
+        named = all(isinstance(word, str) and word and word.strip() == word for word in value)
+        if named and len(set(value)) == len(value):
+            return None
+    return f"add_tokens={value!r:.60}: expected a list of different words, without blanks around them"

@@ -6,7 +6,12 @@ and has little memory and time. Limits are the system's own, where there are som
 
 Lines of JSON come in and go out. The first line in holds the settings; every other is a request::
 
-    {"conversations": [[{"role": ..., "content": ...}, ...], ...], "variables": {...}, "spans": false}
+    {
+        "conversations": [[{"role": ..., "content": ...}, ...], ...],
+        "each": [{...}, ...],
+        "variables": {...},
+        "spans": false,
+    }
 
 Each conversation is answered by one line: ``{"text", "spans"}``, or ``{"kind": "row" | "template", "said"}``.
 """
@@ -223,13 +228,13 @@ def allow_seconds(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def answer(program: Program, messages: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+def answer(program: Program, messages: Any, variables: Mapping[str, Any], *, spans: bool) -> dict[str, Any]:
     """What became of one conversation."""
     try:
-        if request["spans"]:
-            text, spans = program.render_spans(messages, request["variables"])
-            return {"text": text, "spans": spans}
-        return {"text": program.render(messages, request["variables"]), "spans": []}
+        if spans:
+            text, found = program.render_spans(messages, variables)
+            return {"text": text, "spans": found}
+        return {"text": program.render(messages, variables), "spans": []}
     except (RefusedError, jinja2.exceptions.SecurityError, MemoryError, OverflowError, RecursionError) as error:
         return {"kind": "template", "said": said(error)}
     except Exception as error:  # whatever a template does with a conversation that it does not expect
@@ -270,8 +275,8 @@ def main() -> None:
     for line in sys.stdin.buffer:
         allow_seconds(settings["seconds"])
         request = json.loads(line)
-        for messages in request["conversations"]:
-            reply(answer(program, messages, request))
+        for messages, own in zip(request["conversations"], request["each"], strict=True):
+            reply(answer(program, messages, {**request["variables"], **own}, spans=request["spans"]))
 
 
 if __name__ == "__main__":

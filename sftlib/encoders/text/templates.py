@@ -97,10 +97,16 @@ class TemplateRenderer:
         self._process: _Child | None = None
 
     def render(
-        self, conversations: Iterable[Sequence[Mapping[str, Any]]], *, add_generation_prompt: bool = False, **more: Any
+        self,
+        conversations: Iterable[Sequence[Mapping[str, Any]]],
+        *,
+        add_generation_prompt: bool = False,
+        each: Iterable[Mapping[str, Any]] | None = None,
+        **more: Any,
     ) -> list[str]:
         """The text of each conversation, in order; see `stream`."""
-        return [item.text for item in self.stream(conversations, add_generation_prompt=add_generation_prompt, **more)]
+        found = self.stream(conversations, add_generation_prompt=add_generation_prompt, each=each, **more)
+        return [item.text for item in found]
 
     def stream(
         self,
@@ -108,6 +114,7 @@ class TemplateRenderer:
         *,
         add_generation_prompt: bool = False,
         spans: bool = False,
+        each: Iterable[Mapping[str, Any]] | None = None,
         **more: Any,
     ) -> Iterator[Rendered]:
         """Render any number of conversations, some at a time.
@@ -116,6 +123,7 @@ class TemplateRenderer:
             conversations: lists of messages, each a mapping of plain values.
             add_generation_prompt: end with what an answer of the assistant begins with, if the template can.
             spans: also tell where the generation blocks are.
+            each: further variables of each conversation, in order; none when None.
             **more: other variables for the template, such as ``tools``; the same for all conversations.
 
         Yields:
@@ -128,8 +136,10 @@ class TemplateRenderer:
         variables = {"add_generation_prompt": add_generation_prompt, "tools": None, "documents": None, **more}
         problems: list[tuple[int, str]] = []
         waiting, first = iter(conversations), 0
+        own = itertools.repeat({}) if each is None else iter(each)
         while chunk := list(itertools.islice(waiting, _ROWS)):
-            request = _as_json({"conversations": chunk, "variables": variables, "spans": spans})
+            beside = [dict(given) for given in itertools.islice(own, len(chunk))]
+            request = _as_json({"conversations": chunk, "each": beside, "variables": variables, "spans": spans})
             rows = range(first, first + len(chunk))
             first = rows.stop
             for row, answer in zip(rows, self._ask(request, rows), strict=True):

@@ -22,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
+from sftlib.encoders.base import Call, Draws, Encoder, Inputs, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Ragged, pad_together
-from sftlib.encoders.text.agreement import add_tokens, longest_input, settle_padding
+from sftlib.encoders.text.agreement import NO_LIMIT, add_tokens, add_words, limits_of, settle_padding
 from sftlib.encoders.text.preview import Preview
+from sftlib.encoders.text.unknown import UnknownSigns, unknown_in
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.files.folder import write_tokenizer
@@ -40,6 +41,8 @@ _CHARACTERS = 2**21  # of a call with more than one row
 _CHUNK_OF_WORDS = 2**13  # rows a call: only different words are tokenised
 _KINDS, _MOST_KINDS = "token_type_ids", 127
 _RULES = 1  # raised whenever the rules of this file give other tokens for the same text
+_RARE = "\u2603"  # a sign that no small vocabulary has
+_LOOKED_AT = 1000  # rows
 
 
 class TokenChunk(NamedTuple):
@@ -119,6 +122,8 @@ class TextEncoder(Encoder):
         max_length: tokens of a row, control tokens included; what is beyond is cut and counted. What the model can take
             when None, as soon as `settle` knows it.
         longest: tokens that the model takes at most, prompt and answer together; ``max_length`` when None.
+        words: that become a token each.
+        inputs: under which they were asked for.
 
     Raises:
         OptionError: there is no tokenizer.
@@ -127,11 +132,20 @@ class TextEncoder(Encoder):
     unit = "token"
     hands = "input_ids and attention_mask (rows, tokens)"
 
-    def __init__(self, tokenizer: Any, max_length: int | None, longest: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int | None,
+        longest: int | None = None,
+        *,
+        words: Sequence[str] = (),
+        inputs: Inputs | None = None,
+    ) -> None:
         if not callable(tokenizer):
             raise OptionError("this model needs tokenizer=: a transformers tokenizer, or the folder or name of one")
         self.tokenizer = copy.deepcopy(tokenizer)
         self._asked = max_length
+        self._words, self._inputs = tuple(words), inputs
         self.max_length = max_length or 0
         self.longest = longest or self.max_length
         self._digest: str | None = None
@@ -141,28 +155,40 @@ class TextEncoder(Encoder):
     def settle(self, model: nn.Module, *, markers: Sequence[str], seed: int) -> Sequence[int]:
         settle_padding(model, self.tokenizer)
         settle_decoder(model, self.tokenizer)
-        new = add_tokens(model, self.tokenizer, markers, seed=seed)
+        new = add_words(model, self.tokenizer, self._words, seed=seed)
+        new += add_tokens(model, self.tokenizer, markers, seed=seed)
         self._digest = None
         self.measure(model)
-        if self.max_length > self.longest:
-            raise OptionError(f"max_length={self.max_length}: this model takes at most {self.longest} tokens")
         return new
 
     def measure(self, model: nn.Module) -> None:
-        self.longest = longest_input(model, self.tokenizer)
-        self.max_length = self._asked or self.longest
+        """Settle the limits.
+
+        Raises:
+            OptionError: rows are asked for that are longer than the model can take.
+        """
+        usual, most = limits_of(model, self.tokenizer)
+        self.max_length = self._asked or usual
+        if self.max_length > most:
+            raise OptionError(f"max_length={self.max_length}: this model takes at most {most} tokens")
+        self.longest = most if most < NO_LIMIT else max(usual, self.max_length)
+
+    def missing(self, markers: Sequence[str]) -> list[str]:
+        known = self.tokenizer.get_vocab()
+        return [marker for marker in markers if marker not in known]
 
     def check(self, model: nn.Module, encoded: Encoded) -> None:
         ids = encoded.inputs["input_ids"]
         assert isinstance(ids, Ragged)
-        check_vocabulary(model, ids.distinct())
+        added = {number: str(token) for number, token in self.tokenizer.added_tokens_decoder.items()}
+        check_vocabulary(model, ids.distinct(), added)
 
     def agree(self, model: nn.Module) -> None:
         check_vocabulary(model, np.array([self.fill["input_ids"]]))
-        longest = longest_input(model, self.tokenizer)
-        if self.max_length > longest:
-            raise ValueError(f"max_length={self.max_length}: this model takes at most {longest} tokens")
-        self.longest = longest
+        usual, most = limits_of(model, self.tokenizer)
+        if self.max_length > most:
+            raise ValueError(f"max_length={self.max_length}: this model takes at most {most} tokens")
+        self.longest = most if most < NO_LIMIT else max(usual, self.max_length)
 
     def narrowed(
         self, model: nn.Module, seen: Sequence[Encoded] | None, decays: Callable[[], Sequence[float]]
@@ -227,22 +253,43 @@ class TextEncoder(Encoder):
         return None if digest is None else {"tokenizer": digest, "max_length": self.max_length}
 
     def save(self, folder: Path) -> None:
-        write_tokenizer(self.tokenizer, folder)
+        """Write the tokenizer, which knows the limit of these rows: whoever has it cut a text gets what was learned."""
+        known = copy.deepcopy(self.tokenizer)
+        known.model_max_length = self.max_length
+        write_tokenizer(known, folder)
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"max_length": self.max_length}
+        return {"max_length": self.max_length, **({"add_tokens": list(self._words)} if self._words else {})}
 
     @property
     def limit(self) -> str:
         return f"{self.max_length} tokens"
+
+    def suspects(self, encoded: Encoded) -> Rows:
+        unknown = self.tokenizer.unk_token_id
+        (rare,) = self._bare([_RARE])["input_ids"]
+        if rare and unknown not in rare:  # it falls back to bytes: it knows everything
+            return np.empty(0, np.int64)
+        if unknown is None:  # what it does not know vanishes, and leaves no trace in the tokens
+            return np.unique(encoded.owners)[:_LOOKED_AT]
+        found = []
+        for column in (*encoded.inputs.values(), *encoded.targets.values()):
+            if isinstance(column, Ragged) and column.values.ndim == 1:
+                places = np.flatnonzero(column.values == unknown)
+                found.append(np.searchsorted(column.offsets, places, side="right") - 1)
+        rows = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return np.unique(encoded.owners[rows])
+
+    def unknown(self, role: str, texts: Iterable[tuple[int, str]], *, learned: bool, of: int) -> UnknownSigns | None:
+        return unknown_in(self.tokenizer, role, texts, learned=learned, of=of, bare=self._bare)
 
     def preview(self, encoded: Encoded) -> Preview:
         return Preview.of(encoded, self.tokenizer)
 
     @property
     def given(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer}
+        return {"tokenizer": self.tokenizer, **({"inputs": self._inputs} if self._words else {})}
 
     @property
     def vocabulary(self) -> int:

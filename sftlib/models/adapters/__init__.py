@@ -13,11 +13,12 @@ from sftlib.models.adapters.insertion import (
     adapt,
     adapter_settings,
     adapter_weights,
+    following,
     rate_of_adapters,
     with_adapter_of,
 )
 from sftlib.models.adapters.kinds import LoRA, SavedAdapter, adapter_problem, described
-from sftlib.models.adapters.removal import adapter_off, merged, without_adapter
+from sftlib.models.adapters.removal import adapter_off, has_adapter, merged, without_adapter
 
 __all__ = [
     "LoRA",
@@ -29,6 +30,8 @@ __all__ = [
     "adapter_weights",
     "base_digest",
     "described",
+    "following",
+    "has_adapter",
     "merged",
     "rate_of_adapters",
     "with_adapter_of",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -14,9 +16,13 @@ from sftlib.models.adapters.kinds import SavedAdapter
 from sftlib.models.adapters.library import NAME, peft
 from sftlib.models.adapters.targets import settled, train_new_rows
 from sftlib.models.files.strict import Stored, bounded
+from sftlib.models.head_rows import Seats, label_axes, seated
 from sftlib.models.opening import first_line
 from sftlib.models.sizes import typical_width
-from sftlib.models.sources import seeded
+
+if TYPE_CHECKING:
+    from sftlib.models.sources import Head
+from sftlib.models.seeds import seeded
 
 
 def adapt(
@@ -59,6 +65,11 @@ def adapt(
         train_new_rows(model, config, new_rows)
         with seeded(seed):
             _inject(model, config, adapter, on_meta=False)
+    if _sharing_memory(model):
+        raise OptionError(
+            f"adapter={adapter!r:.60}: two of its weights lie in the same memory and would be trained twice "
+            "(ensure_weight_tying); leave that out: merge() keeps the two sides of tied weights apart"
+        )
     if stamps(model) != before:
         raise OptionError(f"adapter={adapter!r:.60}: it changes weights of the model underneath; use another start")
     for name, parameter in model.named_parameters():
@@ -68,13 +79,24 @@ def adapt(
 
 def _inject(model: Any, config: Any, adapter: object, *, on_meta: bool) -> None:
     try:
-        peft().inject_adapter_in_model(config, model, adapter_name=NAME, low_cpu_mem_usage=on_meta)
+        with warnings.catch_warnings():  # merging such a model is ours, and takes the two apart
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a tied layer")
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # each layer's own kind decides
+            peft().inject_adapter_in_model(config, model, adapter_name=NAME, low_cpu_mem_usage=on_meta)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise OptionError(
             f"adapter={adapter!r:.80}: it does not fit {type(model).__name__}: {first_line(error)}"
         ) from error
     if hasattr(model, "_hf_peft_config_loaded"):
         model._hf_peft_config_loaded = True  # so that the model's own disable_adapters() and save_pretrained() know
+
+
+def _sharing_memory(model: nn.Module) -> bool:
+    """Whether two weights that are trained are views of the same numbers."""
+    trained = [
+        weight for weight in model.parameters() if weight.requires_grad and not weight.is_meta and weight.numel()
+    ]
+    return len({weight.untyped_storage().data_ptr() for weight in trained}) < len(trained)
 
 
 def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -99,6 +121,32 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     left = [name for name, value in model.state_dict().items() if value.device.type == "meta"]
     if left:
         raise OptionError(f"the adapter's weights do not fit {type(model).__name__}: {left[0]} is not there")
+
+
+def following(adapter: Any, model: nn.Module, head: Head) -> tuple[Any, str]:
+    """A saved adapter whose head has its rows where their labels are now, and what is to be said of that.
+
+    Args:
+        adapter: a value of ``adapter=``.
+        model: with the new head, whose rows stay where the adapter knows no label of that name.
+        head: what the task wants.
+
+    Raises:
+        OptionError: the rows of its head cannot be told from one another.
+    """
+    if not isinstance(adapter, SavedAdapter) or not adapter.labels or adapter.labels == head.labels:
+        return adapter, ""
+    seats = Seats.of(head.labels, adapter.labels)
+    axes = label_axes(head.auto_class, model.config, len(head.labels)) if hasattr(model, "base_model_prefix") else {}
+    whole = {name: dimensions for name, dimensions in axes.items() if name in adapter.weights}
+    parts = tuple(f"{name.rpartition('.')[0]}." for name in axes)
+    if not axes or any(name.startswith(parts) for name in adapter.weights if name not in axes):
+        raise OptionError(
+            f"adapter={adapter!r:.60}: its head was trained for other labels, and its rows cannot be told from one "
+            "another; merge() it first, or begin from the base"
+        )
+    moved = dict(seated(seats, whole, adapter.weights, model.state_dict))
+    return replace(adapter, weights={**adapter.weights, **moved}), seats.sentence()
 
 
 def with_adapter_of(model: nn.Module, base: nn.Module) -> nn.Module:

@@ -91,10 +91,12 @@ class SavedAdapter:
     Attributes:
         settings: the fields of `peft`'s config, checked.
         weights: name in the model -> weight.
+        labels: of the head that was trained with it, in the order of its rows; empty where it has none.
     """
 
     settings: Mapping[str, Any]
     weights: Mapping[str, Tensor]
+    labels: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"SavedAdapter({self.settings['peft_type']}, {len(self.weights)} weights)"

@@ -35,7 +35,9 @@ from sftlib.models.image_processors import saved_processor
 from sftlib.models.language.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
 from sftlib.models.output_scale import plain_weights
-from sftlib.models.sources import Head, seeded
+from sftlib.models.seeds import seeded
+from sftlib.models.sources import Head
+from sftlib.models.ties import loosen_as_stored
 from sftlib.support import storage
 
 WEIGHTS = "model.safetensors"
@@ -146,10 +148,15 @@ def read_model(
             built = transformers.AutoConfig.for_model(config["model_type"], **plain)
             _check_more(built, head)
             with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
-                check_weights_fit(_from_config(built, head), _without(stored, attached))
+                shapes = _from_config(built, head)
+                if isinstance(shapes, transformers.PreTrainedModel):
+                    shapes.tie_weights()  # which transformers 5.0 leaves out here
+                loosen_as_stored(shapes, stored)
+                check_weights_fit(shapes, _without(stored, attached))
         with told(f"{CONFIG} cannot be used"):
             model = _from_config(built, head)
-        attach(model)
+    loosen_as_stored(model, stored)
+    attach(model)
     fill_model(model, folder)
     generating = read_generation(folder)
     if generating is not None:

@@ -119,7 +119,8 @@ def write_greedily(
 ) -> list[tuple[list[int], float]]:
     """The most probable token after each other, of every row by itself, until it ends.
 
-    Tokens that the model's own settings suppress are never written, as transformers has it.
+    In full precision, since rounding to half of it would let the batch decide close calls. Tokens that the model's own
+    settings suppress are never written, as transformers has it.
 
     Args:
         model: in evaluation mode, with its own attention.
@@ -130,8 +131,17 @@ def write_greedily(
     Returns:
         Of each row its tokens without the end, and the geometric mean of their probabilities, the end's included.
     """
-    encoder: nn.Module = model.get_encoder()
     first = next(iter(inputs.values()))
+    with torch.autocast(first.device.type, enabled=False):
+        return _written(model, inputs, prompt, longest=longest)
+
+
+def _written(
+    model: Any, inputs: Mapping[str, Tensor], prompt: Prompt, *, longest: int
+) -> list[tuple[list[int], float]]:
+    """As `write_greedily`, in whatever precision the caller asks for."""
+    first = next(iter(inputs.values()))
+    encoder: nn.Module = model.get_encoder()
     read = dict(inputs.items())
     heard = encoder(**read)[0]
     never, never_first = _suppressed(model)
@@ -142,7 +152,7 @@ def write_greedily(
     more = {"attention_mask": inputs["attention_mask"]} if "attention_mask" in inputs else {}
     for step in range(longest):
         out = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=heard),  # type: ignore[arg-type]
+            encoder_outputs=BaseModelOutput(last_hidden_state=heard),
             decoder_input_ids=tokens,
             past_key_values=past,
             use_cache=True,

@@ -13,6 +13,8 @@ from sftlib.tasks.image.pictures import PictureTask
 from sftlib.tasks.labels import WeightedLabels
 from sftlib.tasks.single_label import OneLabelTask
 
+_OF_MANY = 5  # labels beyond which it says something that the true one is among the first five
+
 
 @final
 @checked_fields
@@ -36,10 +38,16 @@ class ImageClassification(OneLabelTask, PictureTask):
     """
 
     name = "image-classification"
+    told_by = (None, "single_label_classification")
     auto_class = "AutoModelForImageClassification"
     family = ClassificationMetrics
 
     learned: WeightedLabels | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learned is not None and len(self.learned.label_names) > _OF_MANY:
+            vars(self).update(usual_metrics=(*type(self).usual_metrics, "top_5_accuracy"))
 
     def problems(self) -> Iterable[Problem]:
         return [*super().problems(), self.layer_problem()]

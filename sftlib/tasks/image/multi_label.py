@@ -9,7 +9,7 @@ from typing import final
 from sftlib.support.checking import checked_fields
 from sftlib.support.values import Problem
 from sftlib.tasks.image.pictures import PictureTask
-from sftlib.tasks.labels import Labels
+from sftlib.tasks.labels import SeveralLabels
 from sftlib.tasks.multi_label import MultiLabelTask
 
 
@@ -39,7 +39,7 @@ class MultiLabelImageClassification(MultiLabelTask, PictureTask):
     auto_class = "AutoModelForImageClassification"
     usual_metrics = ("map", "subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
 
-    learned: Labels | None = None
+    learned: SeveralLabels | None = None
 
     def problems(self) -> Iterable[Problem]:
         return [*super().problems(), self.layer_problem()]

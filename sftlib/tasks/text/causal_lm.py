@@ -6,7 +6,7 @@ Letters: ``B`` rows of a micro-batch, ``T`` positions, ``S`` supervised position
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
+from sftlib.data.kinds.values import RowKind
 from sftlib.data.problems import brief, listed_rows
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged
@@ -35,13 +37,16 @@ from sftlib.models.language.output_layers import Hidden, OutputLayers
 from sftlib.models.outputs import logits
 from sftlib.support.checking import checked_fields, choice
 from sftlib.support.values import Checked, Problem
-from sftlib.tasks.base import Asked, LossSum
+from sftlib.tasks.base import Asked, Label, LossSum
 from sftlib.tasks.text.writing import WITHOUT_TEXT, WritingTask
 
 #: What data is made of; decides what a plain string means to `predict`.
 FORMS = ("messages", "prompt", "text")
 #: What happens to rows that are longer than the limit.
 OVER_LONG = ("truncate", "split", "error")
+
+#: What may stand beside messages.
+BESIDE: Mapping[str, RowKind] = {"tools": ToolsRole(), "chat_template_kwargs": TemplateOptionsRole()}
 
 _CHUNK = 512  # rows written at a time
 
@@ -121,6 +126,9 @@ class CausalLM(WritingTask):
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=Learned(form=next(form for form in FORMS if form in data.inputs)))
 
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=Learned(form=next((form for form in FORMS if form in roles), FORMS[-1])))
+
     def generating(self, generation: Generation) -> Self:
         twin = super().generating(generation)
         vars(twin).update(_layers=self._layers, _dialogues=self._dialogues)
@@ -158,7 +166,7 @@ class CausalLM(WritingTask):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return (*FORMS, "completion")
+        return (*FORMS, *BESIDE, "completion")
 
     def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
         return {"split": self.over_long == "split", "dialogues": self._dialogues_of(encoder).facts}
@@ -194,7 +202,8 @@ class CausalLM(WritingTask):
 
     def _rows(self, data: TaskDataset, dialogues: Dialogues) -> Iterator[Row]:
         if "messages" in data.inputs:
-            return dialogues.of_messages(data.view("messages"))
+            tools, options = (data.view(role) if role in data.inputs else None for role in BESIDE)
+            return dialogues.of_messages(data.view("messages"), tools, options)
         if "text" in data.inputs:
             return dialogues.of_texts(data.view("text"))
         return dialogues.of_prompts(data.view("prompt"), data.view("completion") if data.is_labelled else None)
@@ -337,10 +346,11 @@ class CausalLM(WritingTask):
         if isinstance(example, Mapping) and isinstance(example.get(self._form), str) and self._form != "messages":
             return {self._form: example[self._form]}
         if isinstance(example, Mapping) and self._form == "messages":
+            beside = {role: _beside(role, example[role]) for role in BESIDE if example.get(role) is not None}
             if isinstance(example.get("prompt"), str):
-                return self.inputs_of(example["prompt"])
+                return self.inputs_of(example["prompt"]) | beside
             if "messages" in example:
-                return {"messages": _turns(example["messages"])}
+                return {"messages": _turns(example["messages"])} | beside
         raise DataError(self._wanted(example))
 
     def _wanted(self, example: object) -> str:
@@ -381,9 +391,22 @@ def _turns(given: object) -> list[Any]:
         DataError: they are no conversation.
     """
     role = MessagesRole()
+    turns: list[Any] = list(role.input_of(_plain("messages", role, given)))  # type: ignore[call-overload]
+    return turns
+
+
+def _beside(name: str, given: object) -> object:
+    """What stands beside the turns.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    return _plain(name, BESIDE[name], given)
+
+
+def _plain(name: str, role: RowKind, given: object) -> object:
     fault = role.fault(given)
     if fault is not None:
         shown = "" if fault.shown is None else f" ({brief(fault.shown, 80)})"
-        raise DataError(f"messages: {fault.what}{shown}; {fault.mend}")
-    turns: list[Any] = list(role.input_of(role.plain(given)))  # type: ignore[call-overload]
-    return turns
+        raise DataError(f"{name}: {fault.what}{shown}; {fault.mend}")
+    return role.plain(given)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, final
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.support.checking import checked_fields
+from sftlib.tasks.base import Label
 from sftlib.tasks.labels import WeightedLabels
 from sftlib.tasks.single_label import OneLabelTask, SingleLabel
 from sftlib.tasks.text.texts import Form, SequenceTask
@@ -41,6 +43,7 @@ class TextClassification(OneLabelTask, SequenceTask):
     """
 
     name = "text-classification"
+    told_by = (None, "single_label_classification")
     family = ClassificationMetrics
 
     learned: Learned | None = None
@@ -48,3 +51,7 @@ class TextClassification(OneLabelTask, SequenceTask):
     def learned_from(self, data: TaskDataset) -> Self:
         labels = SingleLabel.learned_from(data, self.class_weights)
         return replace(self, learned=Learned(**labels, pair="text_pair" in data.roles))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        labels = SingleLabel.brought(names, self.class_weights)
+        return replace(self, learned=Learned(**labels, pair="text_pair" in roles))

@@ -5,9 +5,9 @@ Letters: ``B`` rows, ``T`` positions, ``M`` gaps of all rows, ``V`` vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from sftlib.models.language.places import scores_at
 from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, share
 from sftlib.support.values import Problem
-from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.base import Label, LossSum, Task
 from sftlib.tasks.text.texts import one_text
 
 _MASKED, _SWAPPED = 0.8, 0.1  # of the gaps show the mask, another token; the rest show the token itself
@@ -107,6 +107,9 @@ class MaskedLM(Task):
         yield share("mask_probability", given)
         if given == 0:
             yield f"mask_probability={given}: no token would be a gap; expected a number above 0 and below 1"
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return self
 
     @property
     def head(self) -> Head:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, final
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.support.checking import checked_fields
-from sftlib.tasks.labels import Labels
-from sftlib.tasks.multi_label import MultiLabelTask, labels_of
+from sftlib.tasks.base import Label
+from sftlib.tasks.labels import SeveralLabels
+from sftlib.tasks.multi_label import MultiLabelTask, several_labels, with_thresholds
 from sftlib.tasks.text.texts import Form, SequenceTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned(Labels, Form):
+class Learned(SeveralLabels, Form):
     """What training data decided."""
 
 
@@ -24,10 +26,13 @@ class MultiLabelClassification(MultiLabelTask, SequenceTask):
     """Any of ``K`` labels per text or pair of texts, by binary cross-entropy averaged over rows and labels.
 
     Args:
-        learned: labels, and whether rows are pairs; from the training data.
+        thresholds: the probability from which a label is given: a number for all, label -> number, or ``"valid"`` for
+            those under which the F1 of each label is highest on the validation rows, chosen when a run is over; one
+            half when None.
+        learned: labels, thresholds, and whether rows are pairs; from the training data.
 
     Raises:
-        OptionError: there is no such option.
+        OptionError: values that they cannot have.
 
     Example:
         >>> data = TaskDataset({"text": ["Ha!", "Oh."], "labels": [["fun"], ["sad"]]})
@@ -36,8 +41,14 @@ class MultiLabelClassification(MultiLabelTask, SequenceTask):
     """
 
     name = "multi-label-classification"
+    told_by = ("multi_label_classification",)
 
     learned: Learned | None = None
 
     def learned_from(self, data: TaskDataset) -> Self:
-        return replace(self, learned=Learned(label_names=labels_of(data), pair="text_pair" in data.roles))
+        labels = several_labels(data, self.thresholds)
+        return replace(self, learned=Learned(**labels, pair="text_pair" in data.roles))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        labels = with_thresholds(names, self.thresholds)
+        return replace(self, learned=Learned(**labels, pair="text_pair" in roles))

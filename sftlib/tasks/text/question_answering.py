@@ -6,7 +6,7 @@ Letters: ``N`` rows, ``B`` windows of a micro-batch, ``T`` positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Self, final
@@ -30,7 +30,7 @@ from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, real_number, true_or_false, whole_number
 from sftlib.support.values import Checked, Problem
-from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.base import Label, LossSum, Task
 
 _BLOCK = 2**11  # rows tokenised together; a context that several of them share is tokenised once
 _NEVER = float("-inf")
@@ -125,6 +125,7 @@ class QuestionAnswering(Task):
     """
 
     name = "question-answering"
+    told_by = (None,)
     usual_metrics = ("exact_match", "f1")
     auto_class = "AutoModelForQuestionAnswering"
     family = Answers
@@ -147,6 +148,9 @@ class QuestionAnswering(Task):
                 "nothing to learn"
             )
         return replace(self, learned=Learned(unanswerable=not all(answered)))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=Learned(unanswerable=True))
 
     @property
     def head(self) -> Head:

@@ -32,3 +32,4 @@ class TextRegression(RegressionTask, SequenceTask):
     """
 
     name = "text-regression"
+    told_by = ("regression",)

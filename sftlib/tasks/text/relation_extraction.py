@@ -5,7 +5,7 @@ Letters: ``N`` rows, ``L`` tokens of all rows together, ``B`` rows of a micro-ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self, TypeAlias, final
@@ -92,6 +92,10 @@ class RelationExtraction(OneLabelTask):
         labels = SingleLabel.learned_from(data, self.class_weights)
         negative = _negative(self.negative_label, labels["label_names"])
         return replace(self, learned=Learned(**labels, words="tokens" in data.roles, negative_label=negative))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        labels, negative = SingleLabel.brought(names, self.class_weights), _negative(self.negative_label, names)
+        return replace(self, learned=Learned(**labels, words="tokens" in roles, negative_label=negative))
 
     @property
     def _words(self) -> bool:

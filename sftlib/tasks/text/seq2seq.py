@@ -5,9 +5,9 @@ Letters: ``B`` rows, ``T`` tokens of the longest source, ``S`` tokens of the lon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, whole_number
 from sftlib.support.values import Problem
-from sftlib.tasks.base import Asked, LossSum
+from sftlib.tasks.base import Asked, Label, LossSum
 from sftlib.tasks.text.writing import WITHOUT_TEXT, WritingTask
 
 _READ = "decoder_tokens"  # what the decoder is to write, until `Seq2Seq.ask` moves it by one
@@ -93,6 +93,9 @@ class Seq2Seq(WritingTask):
         yield from super().problems()
         longest = self.max_target_length
         yield longest is not None and whole_number("max_target_length", longest, at_least=2)
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return self
 
     @property
     def head(self) -> Head:

@@ -5,7 +5,7 @@ Letters: ``B`` rows, ``S`` texts of a row (2, or 3 with a negative), ``T`` posit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, final
 
@@ -25,7 +25,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics, Regression, Retrieval
 from sftlib.support.checking import above_zero, checked_fields, choice
 from sftlib.support.values import Checked, Problem
-from sftlib.tasks.base import Asked, LossSum, Task
+from sftlib.tasks.base import Asked, Label, LossSum, Task
 from sftlib.tasks.text.texts import one_text
 
 #: What can be learned.
@@ -139,6 +139,10 @@ class TextEmbedding(Task):
                 f"objective={objective!r} needs {needs[objective]}; this data has {', '.join(data.roles)}"
             )
         return replace(self, learned=Learned(objective=objective))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        usual = "cosine" if "score" in roles else "in-batch"
+        return replace(self, learned=Learned(objective=self.objective or usual))
 
     @property
     def _loss(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
@@ -11,6 +11,7 @@ from sftlib.data.problems import brief
 from sftlib.errors import DataError
 from sftlib.support.checking import true_or_false
 from sftlib.support.values import Checked, Problem
+from sftlib.tasks.base import Label
 from sftlib.tasks.vector import VectorTask
 
 
@@ -37,6 +38,9 @@ class SequenceTask(VectorTask):
 
     def learned_from(self, data: TaskDataset) -> Self:
         return replace(self, learned=Form(pair="text_pair" in data.roles))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=Form(pair="text_pair" in roles))
 
     @final
     @property

@@ -6,7 +6,7 @@ Letters: ``B`` windows of a micro-batch, ``T`` positions, ``W`` words, ``K`` tag
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, pairwise
@@ -33,8 +33,9 @@ from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, choice, share, whole_number
 from sftlib.support.values import Problem
-from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.base import Label, LossSum, Task
 from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problems
+from sftlib.tasks.single_label import SingleLabel
 from sftlib.tasks.vector import as_tensor
 
 _RAW = "raw text"  # column of the texts that were given to `predict` as they are
@@ -132,6 +133,7 @@ class TokenClassification(Task):
     """
 
     name = "token-classification"
+    told_by = (None,)
     usual_metrics = ("f1", "precision", "recall", "accuracy")
     auto_class = "AutoModelForTokenClassification"
     family = Spans
@@ -161,6 +163,9 @@ class TokenClassification(Task):
             splitting=splitting_of(data.view("tokens")),
         )
         return replace(self, learned=learned)
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=Learned(**SingleLabel.brought(tuple(map(str, names)), self.class_weights)))
 
     @property
     def _label_names(self) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ from torch import Tensor
 
 from sftlib.errors import CheckpointError
 from sftlib.support import storage
+from sftlib.support.checkpoints import STEP
 from sftlib.train.disk.packed import pack, read_tensors, tensor_chunks, unpack
 
 _KIND = "sftlib checkpoint"
 _STATE = "state.json"
-_NAME = re.compile(r"step-(\d{8,})")
 _LEFTOVER = re.compile(r"\.step-\d+\.(?:tmp|old)-(\d+)")
 _PART = re.compile(r"[a-z_]+")  # names a file of the folder, so it must not name one elsewhere
 _ASIDE = "damaged-"
@@ -111,7 +111,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a folder, in rising order; whether it verifies is another question."""
-        return sorted(int(found[1]) for name in self.names() if (found := _NAME.fullmatch(name)))
+        return sorted(int(found[1]) for name in self.names() if (found := STEP.fullmatch(name)))
 
     def newest(self) -> Found:
         """The newest checkpoint whose every file is what its manifest says."""
@@ -214,7 +214,7 @@ class Checkpoints:
 
 def step_of(folder: Path) -> int:
     """The step that a checkpoint's name says."""
-    found = _NAME.fullmatch(folder.name)
+    found = STEP.fullmatch(folder.name)
     assert found is not None
     return int(found[1])
 

@@ -26,7 +26,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftlib.data.files.readers.BLOCK", 7)
+    monkeypatch.setattr("sftlib.data.files.separated.BLOCK", 7)
     monkeypatch.setattr(spool, "BLOCK", 7)
 
 

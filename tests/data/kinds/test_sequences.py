@@ -9,7 +9,7 @@ import pytest
 
 from sftlib import TaskDataset
 from sftlib.data.alphabets import ALPHABETS, alphabet_of, has_rdkit
-from sftlib.errors import DataError, OptionError, RoleError
+from sftlib.errors import DataError, OptionError
 
 with_rdkit = pytest.mark.skipif(not has_rdkit(), reason="needs rdkit")
 
@@ -141,7 +141,7 @@ def test_what_is_wrong_with_targets_is_said() -> None:
         TaskDataset(rows, targets=["aa", "b"])
     with pytest.raises(OptionError, match="more than once"):
         TaskDataset(rows, targets=["a", "a"])
-    with pytest.raises(RoleError, match="one column"):
+    with pytest.raises(DataError, match="there is no such column"):
         TaskDataset(rows, sequence=["sequence"], target="a")
     with pytest.raises(DataError, match="neither 0 nor 1 in 'a': row 0"):
         TaskDataset({"sequence": ["CCO"], "a": [2]}, targets=["a"], task="multi-label-sequence-classification")

@@ -264,7 +264,20 @@ def said(messages: Any) -> TaskDataset:
         ([turn(["user"])], "an unknown role"),
         ([turn("user", None)], "a turn without content"),
         ([turn("user", 3)], "an int as content"),
-        ([turn("user", [{"type": "text", "text": "x"}])], "a list as content.*join the parts"),
+        ([turn("user", [{"type": "image", "image": "x.png"}])], "content with parts that are no text.*turn 0"),
+        ([turn("user", ["x"])], "content with parts that are no text"),
+        ([turn("user", {"x": 1})], "a dict as content.*json.dumps"),
+        (
+            [turn("user"), turn("assistant", "x", weight=0.5)],
+            "a weight that is neither 0 nor 1: row 1 .0.5, turn 1: weight",
+        ),
+        ([turn("user"), turn("assistant", "x", train="yes")], "a weight that is neither 0 nor 1"),
+        ([turn("user"), turn("assistant", "", tool_calls="add")], "calls of tools that are no list of calls"),
+        (
+            [turn("user"), turn("assistant", "", tool_calls=[{"name": "a", "arguments": "{x"}])],
+            "that are no JSON object",
+        ),
+        ([turn("user"), turn("assistant", "", tool_calls=[{"name": "a", "arguments": "[1]"}])], "no JSON object"),
         ([turn("user", "\ud800")], "lone surrogate"),
         ([turn("user"), turn("assistant", " ")], "a blank turn of the assistant"),
         ([turn("user"), turn("assistant", None)], "a turn without content"),
@@ -273,7 +286,8 @@ def said(messages: Any) -> TaskDataset:
         ([turn("assistant")], "roles out of order: row 1 .turn 0: assistant at the beginning."),
         ([turn("tool")], "turn 0: tool at the beginning"),
         ([turn("user"), turn("system")], "turn 1: system after user"),
-        ([turn("system"), turn("system")], "turn 1: system after system"),
+        ([turn("system"), turn("system")], "a conversation in which nobody speaks"),
+        ([turn("system"), turn("system"), turn("assistant")], "turn 2: assistant after system"),
         ([turn("system"), turn("assistant")], "turn 1: assistant after system"),
         ([turn("user"), turn("user")], "turn 1: user after user"),
         ([turn("user"), turn("tool")], "turn 1: tool after user"),
@@ -303,7 +317,7 @@ def test_messages_become_plain_turns() -> None:
             {"from": "human", "value": np.str_("Hi."), "weight": None},
             turn("assistant", None, tool_calls=[call]),
             {"from": "observation", "value": "42"},
-            {"from": "gpt", "value": "It is 42.", "weight": np.float32(0.5)},
+            {"from": "gpt", "value": "It is 42.", "weight": np.float32(1)},
         ],
         object,
     )
@@ -315,7 +329,7 @@ def test_messages_become_plain_turns() -> None:
             "assistant", "", tool_calls=[{"function": {"name": "look_up", "arguments": {"n": 3, "where": ["a", None]}}}]
         ),
         turn("tool", "42"),
-        turn("assistant", "It is 42.", weight=0.5),
+        turn("assistant", "It is 42.", weight=1.0),
     ]
     assert json.loads(json.dumps(messages)) == messages
 

@@ -113,7 +113,7 @@ def test_several_tasks_that_fit_equally() -> None:
         ({"label_name": ["a"]}, RoleError, "did you mean 'label_names'"),
         ({"text": "reveiw"}, DataError, r"text='reveiw': there is no such column: did you mean 'review'\?"),
         ({"text": 3}, DataError, "text=3: there is no such column"),
-        ({"text": ["review"]}, DataError, "there is no such column"),
+        ({"text": ["review"]}, RoleError, "there is no such column"),
         ({"label": "mood"}, DataError, "no column is given for 'text', which text-classification needs"),
         ({}, DataError, "columns: 'review', 'mood'"),
         ({"text": "review", "label": "mood", "target": "mood"}, DataError, "no task has the roles"),
@@ -165,6 +165,14 @@ def test_the_registry() -> None:
         "image-classification",
         "multi-label-image-classification",
         "image-regression",
+        "sequence-classification",
+        "multi-label-sequence-classification",
+        "sequence-regression",
+        "residue-classification",
+        "audio-classification",
+        "audio-embedding",
+        "speech-recognition",
+        "image-embedding",
     )
     assert [schema.name for schema in SCHEMAS.get("causal-lm")] == ["causal-lm"] * 3
     assert SCHEMAS.get("text-regression")[0].required == ("text", "target")

@@ -181,7 +181,7 @@ def test_a_part_is_erased_with_the_mean() -> None:
         (lambda: ColourJitter(contrast="much"), "contrast='much'"),
         (lambda: RandomErasing(p=-1, ratio=(1, float("nan"))), "p=-1(.|\n)*ratio="),
         (lambda: augmentations("ligth"), "augment='ligth': did you mean 'light'"),
-        (lambda: augmentations(3), "augment=3: expected one of 'none', 'light', 'medium', an Augmentation"),
+        (lambda: augmentations(3), "augment=3: expected one of 'auto', 'none', 'light', 'medium', an Augmentation"),
         (lambda: augmentations([Flip(), "light"]), "augment='light': expected one of"),
         (lambda: augmentations([Flip(), Flip()]), "'flip' twice, which would draw the same numbers"),
     ],

@@ -13,7 +13,7 @@ from transformers import AutoModelForAudioClassification, pipeline
 
 from sftlib import Audio, AudioClassification, FineTuner, TaskDataset
 from sftlib.encoders.audio.augment import Gain
-from sftlib.errors import OptionError
+from sftlib.errors import DataError, OptionError
 from sftlib.testing import (
     AUDIO_FAMILIES,
     tiny_audio_config,
@@ -172,6 +172,8 @@ def test_options_and_inputs_that_cannot_be() -> None:
     tuner = tuner_of("wav2vec2", max_steps=1).fit(data, progress=False)
     with pytest.raises(Exception, match="this model takes sounds"):
         tuner.predict([3.5])
+    with pytest.raises(DataError, match="this model takes sounds"):
+        tuner.predict(data[0]["audio"]["array"])
 
 
 @pytest.mark.parametrize("family", AUDIO_FAMILIES)

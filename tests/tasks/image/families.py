@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModel, AutoModelForImageClassification
 
-from sftlib.models.sources import seeded
+from sftlib.models.seeds import seeded
 from sftlib.testing import pictures
 
 SIZE = 32

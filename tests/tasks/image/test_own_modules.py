@@ -153,6 +153,18 @@ def test_other_tasks_have_as_many_outputs_as_they_need() -> None:
     assert isinstance(fitted(sequential(), numbers, task=ImageRegression()).predict(images[0]).value, float)
 
 
+def test_of_many_labels_the_first_five_are_looked_at() -> None:
+    many = TaskDataset(pictures(12, classes=6))
+    tuner = fitted(sequential(6), many)
+    found = tuner.evaluate(many)
+    ranks = [
+        sorted(p.probabilities, key=lambda name: -p.probabilities[name]).index(label)
+        for p, label in zip(tuner.predict(many), many.column("label"), strict=True)
+    ]
+    assert found["top_5_accuracy"] == pytest.approx(np.mean([rank < 5 for rank in ranks]))
+    assert "top_5_accuracy" not in fitted(sequential(3)).evaluate(DATA)
+
+
 def test_mean_and_deviation_are_those_that_were_asked_for() -> None:
     """(x - 127) / 128 of pixels from 0 to 255, as EfficientNet-lite wants them."""
     seen: list[Tensor] = []

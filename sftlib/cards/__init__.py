@@ -1,0 +1,9 @@
+"""One page for a person who has to answer for a model.
+
+::
+
+    report.py    `FineTuner.report_card`: which parts, in which order
+    parts.py     the parts: each a heading and what stands under it
+    drawings.py  curves and bars as SVG, without any script
+    page.py      the page around them: dark, light, narrow, printed
+"""

@@ -1,0 +1,222 @@
+"""`explain`: why a model answers an input as it does."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded, Filed, Ragged
+from sftlib.errors import DataError, OptionError
+from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TokenDials
+from sftlib.explain.explanation import Explanation, PictureExplanation, Word
+from sftlib.explain.faithful import faithfulness
+from sftlib.explain.methods import METHODS, IntegratedGradients, LeaveOneOut, Method
+from sftlib.explain.pieces import Piece, Places, Text, placed, shares, texts_of
+from sftlib.explain.questions import Question, question_of
+from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.run.fitted import Fitted
+from sftlib.run.inputs import rows_of
+from sftlib.support.checking import checked, choice, raise_together, whole_number
+from sftlib.support.display import counted
+
+_GRID = (8, 8)
+
+
+@checked
+def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | None = None, steps: int = 32) -> Any:
+    """Which words of a text, or places of a picture, made the model say what it says.
+
+    Every word gets a score: what it adds to the target's score before softmax (of a regression: to the value). The
+    scores add up to what the whole input adds, compared with the same input all of whose words are masked; what is
+    missing of that sum is said (``gap``). Words are found in the text itself, by their characters, not put together
+    from a tokenizer's pieces. Beside the scores stands what they are worth: the probability without the words they
+    name, and without as many random ones.
+
+    Args:
+        tuner: a fitted or loaded one.
+        inputs: one input as `FineTuner.predict` takes it, a list of them, or a `TaskDataset`.
+        target: the label to explain; the one that the model gives when None. Of tags the number of a word, or that and
+            a tag: ``(3, "B-PER")``; the word that is surest to be part of a name when None. Of a question an answer
+            that stands in the context; the model's own when None.
+        method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures, when None) or
+            ``"gradient"``.
+        steps: of integrated gradients to begin with; doubled, up to 256, until the gap is at most 1 %.
+
+    Returns:
+        An `Explanation`, or a `PictureExplanation`; a list for a list.
+
+    Raises:
+        NotFittedError: before ``fit`` or ``load``.
+        DataError: an input that the model does not take, or one without words.
+        OptionError: a target that is no label, no such method, a task or a model that cannot be explained this way.
+
+    Example:
+        >>> from sftlib import FineTuner, TaskDataset
+        >>> from sftlib.testing import tiny_model, tiny_tokenizer
+        >>> rows = TaskDataset({"text": ["A warm film.", "A cold film."] * 4, "label": ["good", "bad"] * 4})
+        >>> tuner = FineTuner(tiny_model(), tokenizer=tiny_tokenizer(), max_steps=2).fit(rows, progress=False)
+        >>> why = explain(tuner, "A warm film.", target="good")
+        >>> [(word.text, word.start, word.end) for word in why.words]
+        [('A', 0, 1), ('warm', 2, 6), ('film', 7, 11), ('.', 11, 12)]
+        >>> abs(sum(why.scores) - (why.score - why.baseline)) <= 0.01 * abs(why.score - why.baseline)
+        True
+    """
+    names = [kind.name for kind in METHODS]
+    raise_together(
+        [
+            None if isinstance(tuner, FineTuner) else f"tuner={tuner!r:.60}: expected a fitted FineTuner",
+            None if method is None else choice("method", method, names),
+            whole_number("steps", steps, at_least=1),
+        ]
+    )
+    fitted = fitted_of(tuner, "explain").alone()
+    one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
+    rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
+    asked = _Asked(target, method, steps)
+    found = []
+    was_training = fitted.model.training
+    fitted.model.eval()
+    try:
+        for number, row in enumerate(rows):
+            try:
+                found.append(_explained(fitted, row, asked))
+            except DataError as error:
+                raise (error if one else DataError(f"row {number}: {error}")) from None
+    finally:
+        fitted.model.train(was_training)
+    return found[0] if one else found
+
+
+@final
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of each input."""
+
+    target: Any
+    method: str | None
+    steps: int
+
+    def way(self, usual: Method) -> Method:
+        """The method, where ``usual`` is what was not named."""
+        if self.method is None:
+            return usual
+        kind = next(kind for kind in METHODS if kind.name == self.method)
+        return IntegratedGradients(self.steps) if kind is IntegratedGradients else kind()
+
+
+def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explanation | PictureExplanation:
+    _, encoded = fitted.read([row])
+    if any(isinstance(column, Filed) for column in encoded.inputs.values()):
+        return _picture(fitted, encoded, asked)
+    if "input_ids" not in encoded.inputs:
+        raise OptionError(f"explain: inputs of {fitted.task.name} are not explained yet; texts and pictures are")
+    return _text(fitted, row, encoded, asked)
+
+
+def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Asked) -> Explanation:
+    if len(encoded) != 1:
+        raise OptionError(f"explain: this input is read in {counted(len(encoded), 'window')}; give a shorter one")
+    texts, column = texts_of(row, fitted.task.reads), encoded.inputs["input_ids"]
+    assert isinstance(column, Ragged)
+    pieces: list[Piece] = [piece for number, text in enumerate(texts) for piece in text.pieces(number)]
+    if not pieces:
+        raise DataError("there is no word in this input, so there is nothing to explain")
+    places = placed(fitted.encoder, texts, column[0])
+    groups = shares(pieces, places)
+    way = asked.way(IntegratedGradients(asked.steps))
+    dials = _token_dials(fitted, encoded, places, way)
+    question = question_of(fitted.task, dials, asked.target, texts)
+    facts, scores = _shared(question, dials, groups, way, seed=_seed(texts))
+    return Explanation(
+        words=tuple(
+            Word(piece.text, piece.start, piece.end, float(score), piece.role)
+            for piece, score in zip(pieces, scores, strict=True)
+        ),
+        texts=tuple(texts),
+        unread=int((groups.sum(axis=1) == 0).sum()),
+        target=question.target,
+        **facts,
+    )
+
+
+def _token_dials(fitted: Fitted, encoded: Encoded, places: Places, way: Method) -> Dials:
+    try:
+        return TokenDials(fitted, encoded, places)
+    except OptionError:
+        if way.moves:
+            raise
+        return SwitchedTokens(fitted, encoded, places)
+
+
+def _picture(fitted: Fitted, encoded: Encoded, asked: _Asked) -> PictureExplanation:
+    dials = FieldDials(fitted, encoded, _GRID)
+    way = asked.way(LeaveOneOut())
+    question = question_of(fitted.task, dials, asked.target, ())
+    facts, scores = _shared(question, dials, np.eye(dials.pieces), way, seed=0, cover=_windows(way))
+    pixels = dials.batch.inputs["pixel_values"][0].movedim(0, -1).float().cpu().numpy()  # (height, width, C)
+    low, high = float(pixels.min()), float(pixels.max())
+    return PictureExplanation(
+        heat=scores.reshape(_GRID),
+        picture=(pixels - low) / max(high - low, 1e-6),
+        target=question.target,
+        **facts,
+    )
+
+
+def _windows(way: Method) -> NDArray[np.float64] | None:
+    """(W, P) windows of two by two fields, each a field further, for covering; None where fields are moved alone.
+
+    What a model sees seldom ends where a field does, so that covering fields one by one would leave most of it.
+    """
+    if way.moves:
+        return None
+    down, across = _GRID
+    places = [(i, j) for i in range(-1, down) for j in range(-1, across)]
+    found = np.zeros((len(places), down, across))
+    for window, (i, j) in zip(found, places, strict=True):
+        window[max(i, 0) : i + 2, max(j, 0) : j + 2] = 1.0
+    return found.reshape(len(places), -1)
+
+
+def _shared(
+    question: Question,
+    dials: Dials,
+    groups: NDArray[np.float64],
+    way: Method,
+    *,
+    seed: int,
+    cover: NDArray[np.float64] | None = None,
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """What all explanations have, and the scores (W,); ``cover`` (V, P) is taken away in place of the groups."""
+    shared = way.share(dials, question.number, groups if cover is None else cover)
+    if cover is not None:  # of a dial the mean over what covers it
+        shared = replace(shared, scores=groups @ (cover.T @ shared.scores / cover.sum(axis=0)))
+    scale = max(abs(shared.whole - shared.empty), 1e-6)
+
+    def judged(outputs: Any, batch: Batch) -> torch.Tensor:
+        """The probability; where there is none, the number as a share of what the whole input adds."""
+        return question.chance(outputs, batch) if question.has_chance else question.number(outputs, batch) / scale
+
+    (chance,) = dials.values(torch.ones(1, dials.pieces), judged)
+    facts = {
+        "probability": float(chance[0]) if question.has_chance else None,
+        "score": shared.whole,
+        "baseline": shared.empty,
+        "gap": shared.gap,
+        "method": way.name,
+        "steps": shared.steps,
+        "faithfulness": faithfulness(dials, judged, groups, shared.scores, seed=seed),
+    }
+    return facts, shared.scores
+
+
+def _seed(texts: list[Text]) -> int:
+    """Of the random choices for an input: a function of what it says."""
+    return zlib.crc32("\0".join(text.text for text in texts).encode("utf-8", "surrogatepass"))
