@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sftlib.models.adapters import LoRA
     from sftlib.models.language.generation import Generation
     from sftlib.models.pretrained import Pretrained
+    from sftlib.selection import Range, compare, cross_validate, search
     from sftlib.tasks import (
         AudioClassification,
         AudioEmbedding,
@@ -75,6 +76,7 @@ __all__ = [
     "MultiLabelSequenceClassification",
     "Pretrained",
     "QuestionAnswering",
+    "Range",
     "RelationExtraction",
     "ResidueClassification",
     "SemanticSegmentation",
@@ -91,6 +93,9 @@ __all__ = [
     "TokenClassification",
     "__version__",
     "audit",
+    "compare",
+    "cross_validate",
+    "search",
 ]
 
 _HOME = {
@@ -115,6 +120,7 @@ _HOME = {
     "Detection": "sftlib.tasks",
     "Pretrained": "sftlib.models.pretrained",
     "QuestionAnswering": "sftlib.tasks",
+    "Range": "sftlib.selection",
     "RelationExtraction": "sftlib.tasks",
     "SemanticSegmentation": "sftlib.tasks",
     "MultiLabelSequenceClassification": "sftlib.tasks",
@@ -131,6 +137,9 @@ _HOME = {
     "TextEmbedding": "sftlib.tasks",
     "TextRegression": "sftlib.tasks",
     "TokenClassification": "sftlib.tasks",
+    "compare": "sftlib.selection",
+    "cross_validate": "sftlib.selection",
+    "search": "sftlib.selection",
     "audit": "sftlib.audits",
 }
 

@@ -40,6 +40,9 @@ from sftlib.train.schedules import SCHEDULES
 #: Options that say where something is kept, and so are no part of a result and in no record of it.
 PLACES = ("cache_dir",)
 
+#: Options that are recipes: runs around the run; and what they are for a run by itself.
+RECIPES: Mapping[str, Any] = {"few_shot": None}
+
 #: Shorthands of fields of ``inputs``.
 OF_INPUTS = ("tokenizer", "max_length")
 
@@ -88,7 +91,7 @@ class Arguments:
     tokenizer: Any
     epochs: int
     max_steps: int | None
-    learning_rate: float | None
+    learning_rate: float | str | None
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
@@ -101,6 +104,7 @@ class Arguments:
     dropout: float | None
     freeze: Freeze
     adapter: Any
+    few_shot: bool | str | None
     padding_free: bool | str
     checkpointing: bool | str
     precision: str
@@ -222,8 +226,10 @@ class Arguments:
         return [
             whole_number("epochs", self.epochs, at_least=1),
             self.max_steps is not None and whole_number("max_steps", self.max_steps, at_least=1),
-            self.learning_rate is not None
-            and real_number("learning_rate", self.learning_rate, 0, expected="a finite number of at least 0"),
+            self.learning_rate not in (None, "find")
+            and real_number(
+                "learning_rate", self.learning_rate, 0, expected="a finite number of at least 0, 'find', or None"
+            ),
             whole_number("batch_size", self.batch_size, at_least=1),
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
@@ -246,6 +252,7 @@ class Arguments:
             adapter_problem(self.adapter),
             quantize_problem(self.quantize, adapter=self.adapter, device=self.device),
             self._check_what_is_trained(),
+            self._check_few_shot(),
             one_of_types("inputs", self.inputs, Inputs | None, "such as Text(max_length=256), or None"),
             _switch("padding_free", self.padding_free),
             _switch("checkpointing", self.checkpointing),
@@ -284,6 +291,13 @@ class Arguments:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"
 
+    def _check_few_shot(self) -> str | None:
+        if self.few_shot is None or isinstance(self.few_shot, bool):
+            return None
+        if self.few_shot == "contrast":
+            return None
+        return f"few_shot={self.few_shot!r:.60}: expected True, False or 'contrast'"
+
     def _check_warmup(self) -> str | None:
         if isinstance(self.warmup, int) and not isinstance(self.warmup, bool):
             return whole_number("warmup", self.warmup, at_least=0)
@@ -300,6 +314,16 @@ class Arguments:
         given = self.early_stopping
         metric = given if isinstance(given, str) else "loss"
         return f"EarlyStopping({metric!r}, patience=2), or None"
+
+
+def without_recipes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What to change in options so that a run is one run: no recipe, no race for the learning rate.
+
+    Example:
+        >>> without_recipes({"learning_rate": "find"}), without_recipes({"learning_rate": 1e-4})
+        ({'few_shot': None, 'learning_rate': None}, {'few_shot': None})
+    """
+    return {**RECIPES, **({"learning_rate": None} if options["learning_rate"] == "find" else {})}
 
 
 def own_options(value: Task | Inputs) -> tuple[str, ...]:

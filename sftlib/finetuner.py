@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.arguments import HINTS, Arguments, own_options, with_deep
@@ -25,7 +28,7 @@ from sftlib.models.frozen.freezing import Freeze
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.language.generation import Generation
 from sftlib.models.pretrained import Pretrained
-from sftlib.models.sources import ModelSource, open_source
+from sftlib.models.sources import ModelSource, held, open_source
 from sftlib.preflight.plan import Plan, plan
 from sftlib.preflight.self_check import CheckReport, self_check
 from sftlib.run.adapt import adapted
@@ -40,16 +43,23 @@ from sftlib.run.choose import (
     require_labelled,
 )
 from sftlib.run.encodings import Encodings
+from sftlib.run.features import text_features
+from sftlib.run.few_shot import check_few_shot, few_shot
+from sftlib.run.find_rate import FIND, found_rate
 from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
+from sftlib.run.judged import Judged, judged
+from sftlib.run.minutes import Deadline
 from sftlib.run.open_run import open_run
-from sftlib.run.prepare import Call, prepare
+from sftlib.run.prepare import Call, Fitting, prepare
+from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
 from sftlib.run.settle import settled
 from sftlib.run.untuned import as_it_came, task_of
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
-from sftlib.support.checking import checked, raise_together, true_or_false, whole_number
+from sftlib.support.checking import above_zero, checked, raise_together, true_or_false, whole_number
 from sftlib.support.elsewhere import FIT, PREDICT
+from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, Task
 from sftlib.tasks.labels import ClassWeights
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
@@ -87,8 +97,9 @@ class FineTuner:
         tokenizer: short for ``Text(tokenizer=...)``: a transformers tokenizer, or the folder or name of one.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
-        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of
-            the model, where only a head is trained 1e-2 (of one layer) or 1e-3.
+        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of the model,
+            where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"`` for a race of five rates around it in
+            short runs, which takes half as long as the run again.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.
@@ -103,6 +114,9 @@ class FineTuner:
             embeddings), or a list of patterns for names of parameters or modules, such as ``"*.embeddings"``.
         adapter: ``"lora"``, a `LoRA`, or a config of `peft`: a few new weights are trained in place of the model's own,
             and the head; None to train the model itself. Frozen layers get none.
+        few_shot: True for the recipe for few labels (8 to 64 a label): a head fitted on what the model makes of the
+            rows, the model taught by all pairs of them, the head anew; kept only where half of the rows say that it
+            helps on the other half. ``"contrast"`` does without that look. Steps and batches follow from the rows.
         padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
             pays.
         checkpointing: True to compute layers twice instead of keeping what they computed, False never, ``"auto"`` where
@@ -137,7 +151,7 @@ class FineTuner:
         tokenizer: Any = None,
         epochs: int = 3,
         max_steps: int | None = None,
-        learning_rate: float | None = None,
+        learning_rate: float | str | None = None,
         batch_size: int = 32,
         micro_batch_size: int | str = "auto",
         max_length: int | None = None,
@@ -150,6 +164,7 @@ class FineTuner:
         dropout: float | None = None,
         freeze: Freeze = None,
         adapter: Any = None,
+        few_shot: bool | str | None = None,
         padding_free: bool | str = "auto",
         checkpointing: bool | str = "auto",
         precision: str = "auto",
@@ -202,6 +217,12 @@ class FineTuner:
         twin._encodings = self._encodings
         return twin
 
+    def holding(self) -> FineTuner:
+        """A clone that keeps the weights it begins with in memory: for many fits after one another."""
+        twin = self.clone()
+        twin._source = held(self._source)
+        return twin
+
     # Training.
 
     @partial(checked, moved=FIT)
@@ -211,6 +232,8 @@ class FineTuner:
         train: TaskDataset,
         valid: TaskDataset | None = None,
         *,
+        unlabelled: Any = None,
+        minutes: float | None = None,
         callbacks: Sequence[Callback] = (),
         output_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -222,6 +245,11 @@ class FineTuner:
         Args:
             train: labelled rows.
             valid: labelled rows that are evaluated after each epoch and otherwise only observed.
+            unlabelled: rows without labels, of the same kind: a list of texts, or a `TaskDataset` whose labels are not
+                looked at. They get labels in at most two rounds, of which each is kept only if it is not worse; see
+                `pseudo`.
+            minutes: a budget of time for the whole call: the schedule is laid over as many steps as fit, planned after
+                the first five and corrected at each quarter; at most ``epochs``. Plans are records in the history.
             callbacks: see `sftlib.Callback`.
             output_dir: folder of the run's checkpoints; None to write nothing. With it, SIGTERM and SIGINT end the run
                 after its current step, saved.
@@ -243,7 +271,8 @@ class FineTuner:
                 ``resume``, or holds another run: other options or data than now, each named.
         """
         callbacks = check_callbacks(callbacks)
-        raise_together([true_or_false("progress", progress)])
+        started = time.monotonic()
+        raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
         task, comm = self._chosen(train, valid, callbacks), open_comm()
         call = Call(
             arguments=self._arguments.of(task),
@@ -257,16 +286,39 @@ class FineTuner:
             store=self._store if output_dir is None else PrefixStore(),
             comm=comm,
             progress=progress and comm.rank == 0,
+            deadline=None
+            if minutes is None
+            else Deadline(minutes, started=started, rows=len(valid or ()), batch_size=self._arguments.batch_size),
         )
-        with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
-            fitting = prepare(call, run)
+        if self._arguments.few_shot:
+            check_few_shot(self._arguments, task)
+        if unlabelled is not None:
+            check_unlabelled(task)
+        raced = found_rate(call) if self._arguments.learning_rate == FIND else None
+        if raced is not None:
+            call = replace(call, arguments=replace(call.arguments, learning_rate=raced.rate))
+        if unlabelled is not None:
             self._learned_rows = train
-            self._fitted = fitting.fitted  # which callbacks use meanwhile
-            try:
-                fitting.go()
-            finally:
-                self._fitted = fitting.fitted
+            self._fitted = with_unlabelled(
+                call, unlabelled, output_dir=output_dir, resume=resume, save_every=save_every
+            )
+        else:
+            self._learned_rows = train
+            with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
+                if self._arguments.few_shot:
+                    self._fitted = few_shot(call, run)
+                else:
+                    self._run(prepare(call, run))
+        if raced is not None:
+            self._fitted = replace(self._ready("fit"), decided={**self._ready("fit").decided, **raced.to_dict()})
         return self
+
+    def _run(self, fitting: Fitting) -> None:
+        self._fitted = fitting.fitted  # which callbacks use meanwhile
+        try:
+            fitting.go()
+        finally:
+            self._fitted = fitting.fitted
 
     @checked
     def adapt(
@@ -352,6 +404,48 @@ class FineTuner:
         encoded = fitted.encode(data)
         names = metric_names(self._arguments, fitted.task)
         return self._settled(fitted, encoded).evaluate(data, encoded, names, batch_size)
+
+    @checked
+    @together
+    def judge(self, data: TaskDataset, *, batch_size: int | None = None) -> Judged:
+        """As `evaluate`, and what was predicted for each row, in one pass.
+
+        Returns:
+            ``metrics``; ``predictions``, one a row in order, as evaluation decodes them: a task that generates does so
+            only where a metric needs it; ``loss_sum`` and its ``count``.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            DataError: unlabelled or empty data, or another task's.
+            LabelError: labels that the model does not know.
+        """
+        raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
+        fitted = self._ready("judge")
+        require_labelled(data, "judge", fitted.task.name)
+        check_data(fitted.task, data, "judge")
+        encoded = fitted.encode(data)
+        return judged(
+            self._settled(fitted, encoded), data, encoded, metric_names(self._arguments, fitted.task), batch_size
+        )
+
+    @checked
+    def features(self, data: TaskDataset) -> NDArray[np.float32]:
+        """What the pretrained body makes of texts, as it is: the mean over each text's tokens, at length 1.
+
+        Of pairs both vectors stand side by side, with how far they are apart and their product at every place. `fit`
+        changes nothing here, `adapt` does.
+
+        Args:
+            data: rows with texts, labelled or not.
+
+        Returns:
+            (N, H) a vector a row.
+
+        Raises:
+            OptionError: rows that are no texts.
+            ArtifactError: the model cannot be opened.
+        """
+        return text_features(self._arguments, self._source, data, self._encodings)
 
     @partial(checked, moved=PREDICT)
     @together
@@ -664,6 +758,20 @@ class FineTuner:
         """Every option as it was resolved on this machine."""
         return dict(self._ready("settings").settings)
 
+    @property
+    def pseudo(self) -> Pseudo | None:
+        """What became of ``fit(unlabelled=...)``: rounds, and every pseudo-label; None without such rows."""
+        return self._ready("pseudo").decided.get("pseudo")
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What the last ``fit`` decided on the way, and by which numbers; empty where nothing was left to decide.
+
+        Of ``few_shot=True`` whether the body was ``"tuned"`` or stays ``"frozen"``, and how many of the rows it looked
+        at were right before and after; of ``learning_rate="find"`` the loss at each rate.
+        """
+        return dict(self._ready("decided").decided)
+
     def __repr__(self) -> str:
         defaults = {name: p.default for name, p in inspect.signature(FineTuner).parameters.items()}
         shown = [
@@ -673,6 +781,19 @@ class FineTuner:
         ]
         pretrained, name = self._arguments.pretrained, self._source.name
         return f"FineTuner({', '.join([repr(replace(pretrained, name=name) if pretrained else name), *shown])})"
+
+    def _problems_of_time(self, minutes: object, unlabelled: object) -> list[Problem]:
+        if minutes is None:
+            return []
+        given = [name for name in ("max_steps", "few_shot") if getattr(self._arguments, name)]
+        if self._arguments.learning_rate == FIND:
+            given.append("learning_rate='find'")
+        if unlabelled is not None:
+            given.append("unlabelled=")
+        return [
+            above_zero("minutes", minutes, otherwise="None for no limit"),
+            bool(given) and f"minutes={minutes!r:.40} and {given[0]}: a run takes one of them, not both",
+        ]
 
     def _deep(self) -> dict[str, Any]:
         """The options of those options that are values themselves."""

@@ -35,6 +35,7 @@ CURATED = {
     "MultiLabelSequenceClassification",
     "Pretrained",
     "QuestionAnswering",
+    "Range",
     "RelationExtraction",
     "SemanticSegmentation",
     "ResidueClassification",
@@ -51,6 +52,9 @@ CURATED = {
     "TokenClassification",
     "audit",
     "__version__",
+    "compare",
+    "cross_validate",
+    "search",
 }
 HEAVY = (
     "torch",

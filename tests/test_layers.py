@@ -27,6 +27,8 @@ LAYERS: dict[str, set[str]] = {
     "train": GROUND | MIDDLE | {"encoders", "tasks"},
     # The wiring, each room above those before it.
     **{name: GROUND | MIDDLE | {"encoders", "tasks", "train"} | set(WIRING[:i]) for i, name in enumerate(WIRING)},
+    # What stands beside the front, on its public methods.
+    "selection": GROUND | MIDDLE | {"encoders", "tasks", "train"} | set(WIRING),
     # Beside one another above the front, each above those before it.
     **{name: GROUND | MIDDLE | {"encoders", "tasks", "train", *WIRING, *UPPER[:i]} for i, name in enumerate(UPPER)},
     "loggers": GROUND | {"train"},
@@ -156,6 +158,9 @@ def test_imports_obey_the_layers(file: str) -> None:
         ("train/loop.py", "from torch import distributed", "only train/comm.py"),
         ("train/loop.py", "from sftlib import FineTuner", "front door|train may import"),
         ("train/loop.py", "from sftlib.testing import tiny_model", "train may import"),
+        ("finetuner.py", "from sftlib.selection.search import search", "finetuner may import"),
+        ("selection/search.py", "from sftlib.finetuner import FineTuner", None),
+        ("selection/search.py", "from sftlib.testing import tiny_model", "selection may import"),
         ("finetuner.py", "from sftlib.testing import tiny_model", "finetuner may import"),
         ("finetuner.py", "from sftlib.sure.calibration import calibrate", "finetuner may import"),
         ("finetuner.py", "def f():\n    from sftlib.sure.calibration import calibrate", None),

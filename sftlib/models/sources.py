@@ -175,6 +175,11 @@ class PretrainedSource(ModelSource):
             raise ArtifactError(f"model={name!r}: there is no such folder{neighbours(self._name)}")
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the weights are opened as they lie there, and not in fewer bits."""
+        return self._quantize is None and not self._from
+
+    @property
     def name(self) -> str:
         return Path(self._name).name if self._local else self._name
 
@@ -418,6 +423,50 @@ class AdaptedSource(ModelSource):
         self.drawn = self._origin.drawn - _copy_weights(self._model, model)
         self.told, self.lost = self._origin.told, self._origin.lost
         return model
+
+
+@final
+class HeldSource(ModelSource):
+    """A model that is opened once and copied in memory as often as it is asked for.
+
+    Args:
+        origin: where it comes from.
+    """
+
+    def __init__(self, origin: ModelSource) -> None:
+        self._origin = origin
+        self.usual_rate = origin.usual_rate
+        self._asked: tuple[Head, float | None, int, bool] | None = None
+        self._model: nn.Module | None = None
+
+    @property
+    def config(self) -> Any:
+        return self._origin.config
+
+    @property
+    def name(self) -> str:
+        return self._origin.name
+
+    def tokenizer(self) -> Any:
+        return self._origin.tokenizer()
+
+    def image_processor(self) -> Any:
+        return self._origin.image_processor()
+
+    def feature_extractor(self) -> Any:
+        return self._origin.feature_extractor()
+
+    def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
+        asked = (head, dropout, seed, pooled)
+        if self._model is None or self._asked != asked:
+            self._model, self._asked = self._origin.build(head, dropout=dropout, seed=seed, pooled=pooled), asked
+            self.drawn, self.told = self._origin.drawn, self._origin.told
+        return copy.deepcopy(self._model)
+
+
+def held(source: ModelSource) -> ModelSource:
+    """The same, its weights kept in memory; as it is where they are there already, or lie in fewer bits."""
+    return HeldSource(source) if isinstance(source, PretrainedSource) and source.is_plain else source
 
 
 def pretraining_of(source: ModelSource) -> str:

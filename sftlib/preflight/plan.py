@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 
+from sftlib.arguments import without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.adapters import described
@@ -162,6 +163,7 @@ def _choices(options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _measure(tuner: FineTuner, name: str, some: TaskDataset, longest: TaskDataset, rows: int, steps: int) -> Way:
     plain = {"keep_best": None, "early_stopping": None, "warmup": 0}
+    plain |= without_recipes(tuner.get_params(deep=False))
     usual, long = _Clock(), _Clock()
     tuner.set_params(**plain, max_steps=2)
     _forget_peak(tuner.device)

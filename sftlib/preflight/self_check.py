@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from sftlib.arguments import without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.support.display import counted, html_table, text_table
 from sftlib.train.callbacks import Callback
@@ -111,6 +112,7 @@ def self_check(tuner: FineTuner, data: TaskDataset, *, steps: int) -> CheckRepor
 
     def short(**options: Any) -> FineTuner:
         plain = {"schedule": "constant", "warmup": 0, "keep_best": None, "early_stopping": None}
+        plain |= without_recipes(tuner.get_params(deep=False))
         return tuner.clone().set_params(**{"max_steps": steps, "batch_size": _BATCH, **plain, **options})
 
     def run(valid: TaskDataset | None = None, **options: Any) -> FineTuner:

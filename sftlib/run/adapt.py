@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sftlib.arguments import OF_INPUTS, OF_TASK
+from sftlib.arguments import OF_INPUTS, OF_TASK, RECIPES
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MEANWHILE: Mapping[str, Any] = {
     **dict.fromkeys(("freeze", "adapter", "metrics", "early_stopping", "keep_best")),
     **OF_TASK,
+    **RECIPES,
 }
 
 

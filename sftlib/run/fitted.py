@@ -56,6 +56,7 @@ class Fitted:
         encodings: columns made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
         comm: the processes that share the work.
+        decided: what a recipe decided on the way, and by which numbers; it is told, and not saved.
     """
 
     task: Task
@@ -74,6 +75,7 @@ class Fitted:
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None
     comm: Comm = field(default_factory=Alone)
+    decided: Mapping[str, Any] = field(default_factory=dict)
 
     def alone(self) -> Fitted:
         """The same for this process by itself."""
@@ -188,7 +190,7 @@ class Fitted:
         return evaluate
 
     @contextlib.contextmanager
-    def _evaluating(self, encoded: Encoded, batch_size: int | None = None) -> Iterator[Inference]:
+    def evaluating(self, encoded: Encoded, batch_size: int | None = None) -> Iterator[Inference]:
         """What runs the model over these rows; while this lasts the model computes our way."""
         self.learn_frozen(encoded)
         forward = self.recalling()
@@ -199,7 +201,7 @@ class Fitted:
         self, data: TaskDataset, encoded: Encoded, names: Sequence[Any] | None, batch_size: int | None = None
     ) -> Metrics:
         """Metrics over labelled rows, whose columns are given too."""
-        with self._evaluating(encoded, batch_size) as inference:
+        with self.evaluating(encoded, batch_size) as inference:
             return inference.evaluate(data, self.task.references(data), self.task.metrics(names))
 
     def predict(self, data: TaskDataset, encoded: Encoded, batch_size: int | None = None) -> list[Any]:
@@ -213,7 +215,7 @@ class Fitted:
         if valid is None or not self.task.settles:
             return self
         encoded = self.encode(valid)
-        with self._evaluating(encoded) as inference:
+        with self.evaluating(encoded) as inference:
             chosen = replace(self, task=self.task.settled(valid, inference.predict(valid)))
         return replace(chosen, metrics=chosen.evaluate(valid, encoded, names).to_dict())
 

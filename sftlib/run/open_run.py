@@ -55,7 +55,7 @@ def _open_on_disk(
 ) -> RunOnDisk:
     """The run in a folder that is this run's own."""
     if not resume:
-        _require_empty(checkpoints)
+        require_empty(checkpoints)
     found = checkpoints.newest()
     state = None if found.folder is None else checkpoints.read(found.folder)
     if state is not None:
@@ -93,7 +93,12 @@ def _check(output_dir: object, resume: object, save_every: object) -> None:
     raise_together(problems)
 
 
-def _require_empty(checkpoints: Checkpoints) -> None:
+def require_empty(checkpoints: Checkpoints) -> None:
+    """Refuse a folder that holds anything but the lock of a run.
+
+    Raises:
+        CheckpointError: saying what it holds.
+    """
     names = [name for name in checkpoints.names() if name != LOCK]
     if names:
         steps = checkpoints.steps()

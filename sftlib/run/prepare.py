@@ -21,6 +21,7 @@ from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
+from sftlib.run.minutes import Deadline, Planned
 from sftlib.run.on_disk import Run
 from sftlib.run.settle import holding_frozen
 from sftlib.run.supervision import check_supervision, with_supervision
@@ -37,7 +38,7 @@ from sftlib.train.loop import Loop, NonFinitePolicy
 from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
 from sftlib.train.optimizer import decay_factors, make_optimizer
 from sftlib.train.progress import Progress, Unshown
-from sftlib.train.schedules import SCHEDULES
+from sftlib.train.schedules import SCHEDULES, Schedule
 from sftlib.train.state import Training
 
 
@@ -57,6 +58,7 @@ class Call:
         store: where outputs of frozen layers are kept.
         comm: the processes that share the work.
         progress: whether this process tells how far it is.
+        deadline: lays the steps over a budget of time, where one was given.
     """
 
     arguments: Arguments
@@ -69,6 +71,7 @@ class Call:
     store: PrefixStore
     comm: Comm
     progress: bool
+    deadline: Deadline | None = None
 
     @property
     def metric_names(self) -> Sequence[Any]:
@@ -183,7 +186,7 @@ def prepare(call: Call, run: Run) -> Fitting:
         [Progress([*opening, *notes])] if call.progress else [Unshown([*fitted.lost, *unsettled])]
     )
     reporters = shown if call.comm.rank == 0 else []
-    members = [*watchers(arguments), *call.callbacks]
+    members = [*watchers(arguments), *call.callbacks, *([] if call.deadline is None else [call.deadline])]
     savers = run.begin(training, fitted, feed, members)
     callbacks = Callbacks([*members, *reporters, *call.comm.watchers(), *savers])
     loop = _loop(call, fitted, forward, feed, plan, valid, callbacks)
@@ -196,6 +199,9 @@ def _loop(
     call: Call, fitted: Fitted, forward: Forward, feed: Feed, plan: Plan, valid: Encoded | None, callbacks: Callback
 ) -> Loop:
     arguments = call.arguments
+    schedule: Schedule = SCHEDULES[arguments.schedule](steps_of(arguments, plan), arguments.warmup)
+    if call.deadline is not None:
+        schedule = call.deadline.schedule = Planned(schedule)
     return Loop(
         forward=forward,
         backward=Coupled(forward, call.task, feed, call.comm)
@@ -204,7 +210,7 @@ def _loop(
         plan=plan,
         feed=feed,
         learning_rate=fitted.settings["learning_rate"],
-        schedule=SCHEDULES[arguments.schedule](steps_of(arguments, plan), arguments.warmup),
+        schedule=schedule,
         max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
         evaluate=fitted.evaluator(forward, call.valid, valid, call.metric_names),
         on_nonfinite=_on_nonfinite(arguments, fitted, forward, feed),

@@ -208,8 +208,12 @@ def check_state(state: State, step: int) -> None:
 
 
 def _is_record(value: object) -> bool:
-    """Whether it is one of a step or of an evaluation, with numbers wherever those have numbers."""
-    needed = {"step": ("step", "epoch", "loss", "learning_rate", "grad_norm", "rows"), "evaluation": ("step", "epoch")}
+    """Whether it is one of a step, an evaluation or a plan, with numbers wherever those have numbers."""
+    needed = {
+        "step": ("step", "epoch", "loss", "learning_rate", "grad_norm", "rows"),
+        "evaluation": ("step", "epoch"),
+        "plan": ("step", "steps"),
+    }
     if not isinstance(value, dict) or value.get("kind") not in list(needed):
         return False
     numbers = {name: number for name, number in value.items() if name != "kind"}
