@@ -38,4 +38,5 @@ def numbers(rows: int = 40) -> TaskDataset:
 def tuner(**options: Any) -> FineTuner:
     """A tiny BERT that learns fast."""
     usual: dict[str, Any] = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "dropout": 0.0}
-    return FineTuner(tiny_model(), inputs=Text(tokenizer=tiny_tokenizer()), **{**usual, **options})
+    model = tiny_model(auto_class="AutoModel")
+    return FineTuner(model, inputs=Text(tokenizer=tiny_tokenizer()), **{**usual, **options})

@@ -43,7 +43,7 @@ def test_no_row_is_predicted_by_a_model_that_saw_it() -> None:
     generator = np.random.default_rng(0)
     words = [f"{a}{b}" for a in "abcdefghij" for b in "abcde"]
     data = TaskDataset({"text": [f"{word} {word} {word}" for word in words], "label": generator.integers(0, 2, 50)})
-    learner = tuner(epochs=20)
+    learner = tuner(epochs=40)
     seen = learner.clone().fit(data, progress=False).evaluate(data)["accuracy"]
     assert seen > 0.9
     assert cross_validate(learner, data, folds=5, progress=False).score < 0.75

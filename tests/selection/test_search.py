@@ -22,7 +22,7 @@ def table(found: Any) -> list[tuple[Any, ...]]:
 
 
 def test_a_planted_winner_is_found_and_the_planted_loser_is_told_apart() -> None:
-    found = search(tuner(learning_rate=0.0, epochs=9), reviews(40), options={"learning_rate": [3e-3]}, progress=False)
+    found = search(tuner(learning_rate=0.0, epochs=20), reviews(40), options={"learning_rate": [3e-3]}, progress=False)
     assert found.best == {"learning_rate": 3e-3}
     assert [trial.own for trial in found.trials] == [False, True]
     assert found.equals == ({"learning_rate": 3e-3},)
@@ -46,10 +46,10 @@ def test_the_simplest_of_equals_takes_the_least_work() -> None:
 
 
 def test_halving_leaves_the_bad_ones_early_with_complete_schedules() -> None:
-    rates = [0.0, 1e-9, 1e-8]
+    rates = [0.0, 1e-9, 4e-3, 6e-3]
     learner = tuner(epochs=30, learning_rate=5e-3)
     found = search(learner, reviews(96), options={"learning_rate": rates}, folds=2, refit=False, progress=False)
-    assert found.best["learning_rate"] == 5e-3
+    assert found.best["learning_rate"] >= 4e-3
     left = [trial for trial in found.trials if trial.rung < 2]
     assert left
     assert all(trial.difference is None and not trial.equal and trial.share < 1 for trial in left)
