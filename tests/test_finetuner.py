@@ -303,11 +303,11 @@ def test_one_is_said_of_one(capfd: pytest.CaptureFixture[str]) -> None:
     of_one = "text-regression"  # classes need two rows
     tuner = tuner_for(of_one, max_steps=1, batch_size=1).fit(case_of(of_one).data(1), progress=True)
     shown = capfd.readouterr()
-    assert "; 1 row, 1 step\n" in shown.out + shown.err
+    assert "; 1 row, 1 step, peak rate 0.001\n" in shown.out + shown.err
     assert repr(tuner.history) == "History(1 step, 0 evaluations)"
     several = tuner_for(NAME, max_steps=2).fit(data(4), data(2), progress=True)
     shown = capfd.readouterr()
-    assert "; 4 rows (+ 2 valid), 2 steps\n" in shown.out + shown.err
+    assert "; 4 rows (+ 2 valid), 2 steps, peak rate 0.001\n" in shown.out + shown.err
     assert repr(several.history).startswith("History(2 steps, ")
 
 
