@@ -1,15 +1,16 @@
 """Values that processes of one run hand to each other, as JSON: nothing that arrives is executed.
 
-JSON values, tuples, sets, mappings with any keys, numpy arrays and numbers, and dataclasses that this process knows
-already: of these the fields are filled in, and no code of theirs runs.
+JSON values, bytes, tuples, sets, mappings with any keys, numpy arrays and numbers, and dataclasses that this process
+knows already: of these the fields are filled in, and no code of theirs runs.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ def load(data: bytes) -> Any:
 def _pack(value: object) -> Any:
     if type(value) in _PLAIN:
         return value
+    if type(value) is bytes:
+        return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, list):
         return [_pack(item) for item in value]
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
@@ -85,7 +88,8 @@ def _array(inside: list[Any]) -> Any:
     return made if shape else made[()]
 
 
-_KINDS = {
+_KINDS: Mapping[str, Callable[[Any], Any]] = {
+    "bytes": base64.b64decode,
     "tuple": lambda inside: tuple(_unpack(inside)),
     "set": lambda inside: set(_unpack(inside)),
     "frozenset": lambda inside: frozenset(_unpack(inside)),

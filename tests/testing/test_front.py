@@ -23,8 +23,11 @@ def test_families_are_told_apart() -> None:
         testing.tiny_model("robert")
     with pytest.raises(errors.OptionError, match="'vit'"):
         testing.tiny_image_model("bert")
-    with pytest.raises(errors.OptionError, match="'wav2vec2', 'whisper'"):
+    with pytest.raises(errors.OptionError, match="did you mean 'hubert'"):
         testing.tiny_audio_model("bert")
+    every = ", ".join(map(repr, testing.AUDIO_FAMILIES))
+    with pytest.raises(errors.OptionError, match=f"known: {every}$"):
+        testing.tiny_audio_model("resnet")
     with pytest.raises(errors.OptionError, match="no class of that name"):
         testing.tiny_model(auto_class="AutoModelForEverything")
 

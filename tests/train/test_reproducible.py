@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
+from sftlib.models.output_scale import plain_weights
 from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.state import Training
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, texts, tuner_for, weights
@@ -311,13 +312,39 @@ def test_the_data_that_was_passed_in_is_unchanged() -> None:
 # Controls: what must not move does not.
 
 
+class Start(Callback):
+    """The weights before the first step, and how many steps there were."""
+
+    weights: Mapping[str, torch.Tensor]
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def on_fit_start(self, training: Training) -> None:
+        self.weights = {name: value.clone() for name, value in plain_weights(training.model).items()}
+
+    def on_step_end(self, training: Training, record: Mapping[str, Any]) -> None:
+        self.steps += 1
+
+
+#: Layers that do not begin as the model has them: of characters, drawn for those of the data; of numbers, scaled to
+#: deviations of the targets.
+BEGUN_ANEW = {"speech-recognition": "lm_head", "sequence-regression": "classifier"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_learning_rate_of_zero_leaves_the_weights(name: str) -> None:
-    tuner = tuner_for(name, learning_rate=0.0, weight_decay=0.5, epochs=2)
-    tuner.fit(case_of(name).data(), progress=False)
+    tuner, start = tuner_for(name, learning_rate=0.0, weight_decay=0.5, epochs=2), Start()
+    tuner.fit(case_of(name).data(), progress=False, callbacks=[start])
+    assert start.steps >= 2
     found = weights(tuner)
+    assert same_weights(found, start.weights)
     for key, value in case_of(name).model().state_dict().items():
-        assert torch.equal(found[key][: len(value)], value), key  # below may be rows of new tokens
+        if key.split(".")[0] == BEGUN_ANEW.get(name):
+            assert not torch.equal(found[key], value), key
+        else:
+            kept = found[key][: len(value)] if value.dim() else found[key]  # below may be rows of new tokens
+            assert torch.equal(kept, value), key
 
 
 class Frozen(nn.Module):

@@ -23,6 +23,7 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, NonFiniteError, SftlibError
 from sftlib.models.language.output_layers import Hidden
 from sftlib.tasks import TASKS, find_task
+from sftlib.tasks.audio.by_frames import Frames
 from sftlib.tasks.base import Task
 from sftlib.tasks.identities import Seen
 from sftlib.tasks.text.classification import TextClassification
@@ -48,6 +49,8 @@ def opened(answer: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         return answer, lambda z: z
     if isinstance(answer, Hidden):
         return answer.states, lambda z: answer._replace(states=z)
+    if isinstance(answer, Frames):
+        return answer.scores, lambda z: answer._replace(scores=z)
     if isinstance(answer, Seen):  # of those that compare rows the embeddings count, of the others cosines with centres
         parts = [part for part in answer if part is not None]
         width = answer.embeddings.shape[1]

@@ -137,3 +137,21 @@ def test_10_what_cannot_be_handed_over_is_refused() -> None:
     made = tuner_for(NAMES[0], max_steps=1).fit(case_of(NAMES[0]).data(), progress=False).predict(["a", "b c"])
     assert wire.load(wire.dump(made)) == made
     assert type(wire.load(wire.dump(np.float32(0.1)))) is np.float32
+
+
+@pytest.mark.parametrize("value", [b"", bytes(range(256)), [b"a", (b"b", "b")], {b"key": {b"\xff"}}], ids=range(4))
+def test_10_bytes_are_handed_over(value: object) -> None:
+    assert wire.load(wire.dump(value)) == value
+
+
+def test_10_predictions_of_every_task_are_handed_over(folder: Path) -> None:
+    """Also of those that hold bytes, as embeddings do, and of the tasks that `spread.TASKS` leaves out."""
+    for name in NAMES:
+        data = case_of(name).data(4)
+        saved = name in spread.TASKS
+        tuner = FineTuner.load(folder / name) if saved else tuner_for(name, max_steps=1).fit(data, progress=False)
+        made = tuner.predict(data)
+        found = wire.load(wire.dump(made))
+        assert [type(one) for one in found] == [type(one) for one in made], name
+        assert repr(found) == repr(made), name
+        assert [case_of(name).numbers(one) for one in found] == [case_of(name).numbers(one) for one in made], name
