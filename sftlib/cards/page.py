@@ -52,7 +52,8 @@ def page(title: str, subtitle: str, parts: Sequence[Part]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, wide: bool = False) -> str:
     """A table whose every value is escaped; it scrolls by itself where it is too wide."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    first = rows[0] if rows else [""] * len(header)
+    head = "".join(f"<th{_aligned(value)}>{escape(name)}</th>" for name, value in zip(header, first, strict=True))
     body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
     return (
         f'<div class="scroll"><table{" class=wide" if wide else ""}>'
@@ -78,8 +79,12 @@ def beside(*drawings: str) -> str:
 
 
 def _cell(value: object) -> str:
-    right = ' class="n"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
-    return f"<td{right}>{escape(cell(value))}</td>"
+    return f"<td{_aligned(value)}>{escape(cell(value))}</td>"
+
+
+def _aligned(value: object) -> str:
+    """Numbers stand on the right, and so does what is written above them."""
+    return ' class="n"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 _STYLE = """
@@ -103,8 +108,10 @@ a{color:var(--for)}
 table{border-collapse:collapse;font-size:.9rem;min-width:50%}
 th,td{padding:.28rem .7rem .28rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:600;white-space:nowrap}
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.n,th.n{text-align:right}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 table.grid td{text-align:center;padding:.25rem .45rem;border:1px solid var(--ground);min-width:2.2rem}
+table.grid thead th{text-align:center}
 table.grid th{padding:.25rem .45rem;max-width:9rem;overflow:hidden;text-overflow:ellipsis}
 .beside{display:flex;flex-wrap:wrap;gap:1rem}
 figure{margin:0;flex:1 1 17rem;max-width:29rem}
