@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import transformers
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -19,11 +20,20 @@ def body_of(model: nn.Module) -> nn.Module | None:
 
 def _encoder_of(model: nn.Module) -> nn.Module | None:
     """The encoder of a model that is nothing else but it and a head, as Whisper's for classes of sounds."""
-    encoder, whole = model._modules.get("encoder"), getattr(model, "base_model_prefix", "")
+    first, whole = next(iter(model._modules), ""), getattr(model, "base_model_prefix", "")
+    encoder = model._modules.get("encoder")
     if encoder is None or not hasattr(encoder, "config") or "decoder" in model._modules or whole in model._modules:
+        return None
+    if first != "encoder" or _is_headless(model):  # what stands before it feeds it, as BERT's embeddings do
         return None
     inside = {id(parameter) for parameter in encoder.parameters()}
     return encoder if any(id(parameter) not in inside for parameter in model.parameters()) else None
+
+
+def _is_headless(model: nn.Module) -> bool:
+    """Whether a model is what transformers has for its config where no head is asked for."""
+    kinds = transformers.MODEL_MAPPING.get(type(getattr(model, "config", None)), ())
+    return isinstance(model, kinds)
 
 
 def layers_of(model: nn.Module, *, headless: bool = False) -> nn.ModuleList | None:

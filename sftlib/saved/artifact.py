@@ -31,7 +31,7 @@ from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
 from sftlib.models.adapters.config import SETTINGS
 from sftlib.models.adapters.folder import ADAPTER_FILES, read_adapter, write_adapter
-from sftlib.models.files.folder import fill_model, is_transformers_model, read_model, write_model
+from sftlib.models.files.folder import describe_model, fill_model, is_transformers_model, write_model
 from sftlib.models.files.strict import MODEL_FILES, told
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import open_source
@@ -150,14 +150,15 @@ def load(
         task = find_task(record["task"]).from_config(record["task_config"])
         if is_adapter:
             return _load_adapter(folder, record, task, model)
+        described = describe_model(folder, task.head) if model is None and record["self_contained"] else None
         encoder = task.inputs.read(folder, record["inputs"])
         attach = partial(task.attach, encoder=encoder, seed=record["settings"]["seed"])
         if isinstance(model, nn.Module):
             attach(model)
             fill_model(model, folder, task.attached)
             loaded = model
-        elif record["self_contained"]:
-            loaded = read_model(folder, task.head, attach, task.attached)
+        elif described is not None:
+            loaded = described.build(attach, task.attached)
         else:
             raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
         _require_agreement(encoder, loaded)

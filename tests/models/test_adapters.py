@@ -28,6 +28,7 @@ from sftlib.models.adapters import (
 )
 from sftlib.models.dropout import DropoutMasks, RowDropout, row_dropout
 from sftlib.models.sizes import typical_width
+from sftlib.models.structure import body_of
 from sftlib.run.assemble import assemble
 from sftlib.run.settle import settled
 from sftlib.tasks import find_task
@@ -178,7 +179,8 @@ def test_the_base_is_not_touched_by_training(name: str, family: str) -> None:
     model: Any = tuner.model
     base = without_adapter(model).state_dict()
     given = case_of(name).model(family).state_dict()
-    assert base.keys() == given.keys()
+    attached = tuple(f"{child}." for child in case_of(name).tasks[0].attached)  # by the task: no part of what was given
+    assert {weight for weight in base if not weight.startswith(attached)} == given.keys()
     heads = list(model.peft_config["default"].modules_to_save or ())
     for weight, value in given.items():
         if not any(part in weight for part in heads):  # what is new was drawn anew
@@ -202,6 +204,34 @@ def test_what_a_checkpoint_lacks_is_trained_and_saved(tmp_path: Path) -> None:
     tuner.save(tmp_path / "adapter")
     again = FineTuner.load(tmp_path / "adapter", model=tmp_path / "base")
     assert again.predict(TEXTS) == tuner.predict(TEXTS)
+
+
+def test_a_part_whose_parts_end_alike_is_trained_and_saved(tmp_path: Path) -> None:
+    """Of a body alone, where ``embeddings`` is a whole name and ``embeddings.word_embeddings`` ends alike."""
+    config = peft.LoraConfig(r=4, target_modules=["query"], modules_to_save=["embeddings"])
+    tuner = fit("text-embedding", adapter=config)
+    trained = {name.partition(".modules_to_save")[0] for name, p in tuner.model.named_parameters() if p.requires_grad}
+    parts = ("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
+    assert {name for name in trained if "lora" not in name} == {f"embeddings.{part}" for part in parts}
+    tuner.save(tmp_path / "adapter")
+    again = FineTuner.load(tmp_path / "adapter", model=case_of("text-embedding").model())
+    assert same_weights(weights(again), weights(tuner))
+
+
+def test_a_part_that_cannot_be_told_from_its_parts_is_refused() -> None:
+    config = peft.LoraConfig(r=4, target_modules=["query"], modules_to_save=["embeddings"])
+    with pytest.raises(OptionError, match=r"'embeddings' cannot be trained whole"):
+        fit("image-embedding", adapter=config)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2"])
+def test_a_body_alone_has_no_head(family: str) -> None:
+    """Nothing that it was trained with is taken for a head, which would be trained whole and saved."""
+    model: Any = tiny_model(family, auto_class="AutoModel")
+    assert body_of(model) is None
+    adapt(model, SMALL, head="AutoModel", drawn=(), new_rows=(), seed=0)
+    assert not model.peft_config["default"].modules_to_save
+    assert all("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def test_it_begins_as_the_base_and_the_seed_decides() -> None:

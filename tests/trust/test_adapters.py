@@ -22,7 +22,7 @@ from sftlib import FineTuner, LoRA
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import adapter_off, without_adapter
 from sftlib.testing import tiny_folder, tiny_model, tiny_tokenizer
-from tests.contracts.cases import NAMES, OF_TEXTS, case_of, having, same_weights, tuner_for, weights
+from tests.contracts.cases import NAMES, case_of, having, same_weights, tuner_for, weights
 from tests.trust.conftest import Figure
 from tests.trust.sandbox import watched
 from tests.trust.test_hostile_artifacts import (
@@ -54,7 +54,7 @@ def tuned(name: str = NAME, family: str | None = None, **options: Any) -> FineTu
 
 
 def outputs(model: nn.Module) -> Any:
-    """Every number that a model gives for a few tokens, padding left out, or for one picture of noise."""
+    """Every number that a model gives for a few tokens, padding left out, or for one picture or sound of noise."""
     with torch.no_grad():
         found = model(**fed(model))
     return torch.cat([x.flatten() for x in found.values() if isinstance(x, torch.Tensor)])
@@ -62,11 +62,13 @@ def outputs(model: nn.Module) -> Any:
 
 def fed(model: nn.Module) -> dict[str, torch.Tensor]:
     """What `model` reads, one row of it."""
-    device = next(model.parameters()).device
+    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(0)
+    if model.main_input_name == "input_values":
+        return {"input_values": torch.randn(1, 4000, generator=generator).to(device)}
     if model.main_input_name == "pixel_values":
         size = getattr(model.config, "image_size", 32)
         sides = (size, size) if isinstance(size, int) else tuple(size)
-        noise = torch.randn(1, 3, *sides, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(1, 3, *sides, generator=generator)
         return {"pixel_values": noise.to(device)}
     ids = torch.tensor([[2, 40, 60, 80, 55, 3]], device=device)
     named = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -127,8 +129,9 @@ def test_13_saved_and_opened_again(name: str, family: str, tmp_path: Path) -> No
     for mine, theirs in zip(tuner.predict(inputs(name)), again.predict(inputs(name)), strict=True):
         assert vars(mine) == vars(theirs)
     again.save(tmp_path / "twice")
-    reader = "tokenizer.json" if name in OF_TEXTS else "preprocessor_config.json"
-    for file in (ADAPTER, WEIGHTS, reader):
+    readers = {"tokenizer.json", "preprocessor_config.json"} & {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert readers, "what reads the inputs is saved too"
+    for file in (ADAPTER, WEIGHTS, *readers):
         assert (tmp_path / "twice" / file).read_bytes() == (tmp_path / "adapter" / file).read_bytes()
     assert "model.safetensors" not in {path.name for path in (tmp_path / "adapter").iterdir()}
 

@@ -504,6 +504,17 @@ def test_24_what_is_never_looked_at_does_no_harm(change: Change, saved: Path, tm
     assert seen.outcome == "done", seen
 
 
+def test_24_a_config_is_checked_where_a_model_is_given_to_fill(saved: Path, tmp_path: Path) -> None:
+    """It is not built from the config, but transformers reads that to open the tokenizer."""
+    folder, model = Path(shutil.copytree(saved, tmp_path / "model")), tiny_model("bert")
+    config(num_labels=10**9)(folder)
+    seal(folder)
+    seen = watched(lambda: FineTuner.load(folder, model=model), inside=folder, report=tmp_path / "report")
+    assert (seen.outcome, seen.events) == ("ArtifactError", []), seen
+    assert "config.json has num_labels=1000000000" in seen.said
+    assert seen.memory < MEMORY
+
+
 @pytest.mark.parametrize("width", [1, 1000])
 def test_24_a_model_larger_than_its_file_is_given_up_while_it_is_made(width: int) -> None:
     """Before its shapes are compared: a config of a few bytes may describe any number of layers."""

@@ -30,6 +30,7 @@ def settled(model: nn.Module, adapter: Any, head: str, drawn: Collection[str], f
         setattr(config, field, _as_names(model, config, getattr(config, field, None)))
     asked = [name for name, _ in model.named_modules() if _hit(name, config.modules_to_save or ())]
     whole = _outermost([*_trained_whole(model, drawn), *asked])
+    whole = [part for name in whole for part in _told_apart(model, name)]
     layers = dict(_linear_layers(model, whole))
     closed = [name for name in layers if f"{name}.weight" in frozen]
     if config.target_modules == EVERYTHING:
@@ -65,6 +66,21 @@ def _as_names(model: nn.Module, config: Any, given: Any) -> Any:
 def _outermost(names: list[str]) -> list[str]:
     """Each once, and none that lies within another."""
     return [name for name in dict.fromkeys(names) if not any(name.startswith(f"{other}.") for other in names)]
+
+
+def _told_apart(model: nn.Module, name: str) -> list[str]:
+    """A module to train whole, or its children: `peft` asks how names end, and takes what ends alike within it too."""
+    module = model.get_submodule(name)
+    alike = [part for part, _ in module.named_modules(prefix=name) if part != name and part.endswith(name)]
+    if not alike:
+        return [name]
+    if any(True for _ in module.parameters(recurse=False)):
+        raise OptionError(
+            f"adapter=: {name!r} cannot be trained whole, as it has weights of its own and holds {alike[0]!r}, which "
+            "ends alike; name the parts of it in modules_to_save"
+        )
+    children = [f"{name}.{child}" for child, part in module.named_children() if any(True for _ in part.parameters())]
+    return [part for child in children for part in _told_apart(model, child)]
 
 
 def train_new_rows(model: Any, config: Any, tokens: Sequence[int]) -> None:

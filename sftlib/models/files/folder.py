@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import safetensors.torch
 import torch
@@ -18,6 +19,7 @@ from sftlib.models.files.strict import (
     AUDIO_FILES,
     GENERATION,
     IMAGE_FILES,
+    Stored,
     bounded,
     check_feature_extractor,
     check_image_processor,
@@ -137,44 +139,74 @@ def _once(model: nn.Module) -> dict[str, Tensor]:
     return {name: weights[name].contiguous() for name in first.values()}
 
 
-def read_model(
-    folder: Path, head: Head, attach: Callable[[nn.Module], object] = lambda _: None, attached: Sequence[str] = ()
-) -> nn.Module:
-    """Build a model from its config and fill it; nothing in the folder is executed.
+@final
+@dataclass(frozen=True)
+class Described:
+    """A model as a folder describes it: its config, which has been compared with its weights' file, and not yet built.
+
+    Attributes:
+        folder: that describes it.
+        head: what the folder's task needs.
+        config: of transformers.
+        stored: what the weights' file declares.
+    """
+
+    folder: Path
+    head: Head
+    config: Any
+    stored: Mapping[str, Stored]
+
+    def build(self, attach: Callable[[nn.Module], object] = lambda _: None, attached: Sequence[str] = ()) -> nn.Module:
+        """Build the model and fill it.
+
+        Args:
+            attach: gives a model the layers that only the task knows of.
+            attached: names of the children that it gives.
+
+        Raises:
+            ValueError: the weights do not fit.
+        """
+        with quiet(), seeded(0), told(f"{CONFIG} cannot be used"):  # drawn before it is filled: not by the user's own
+            model = _from_config(self.config, self.head)
+        loosen_as_stored(model, self.stored)
+        attach(model)
+        fill_model(model, self.folder, attached)
+        generating = read_generation(self.folder)
+        if generating is not None:
+            with told(f"{GENERATION} cannot be used"):
+                take_settings(model, generating)
+        return model
+
+
+def describe_model(folder: Path, head: Head) -> Described:
+    """Read what a folder says of its model, before any library reads it: opening a tokenizer opens the config too.
 
     Args:
-        folder: verified already.
+        folder: verified already; nothing in it is executed.
         head: what the folder's task needs; decides the class, whatever the folder says.
-        attach: gives a model the layers that only the task knows of.
-        attached: names of the children that it gives.
 
     Raises:
-        ValueError: the config asks for something else, or the weights do not fit.
+        ValueError: the config asks for something else, or does not fit the weights.
     """
     stored = stored_weights(folder / WEIGHTS)
     config = read_config(folder, stored)
     _check_labels(config, head)
     plain = {key: value for key, value in config.items() if key != "model_type"}
-    with quiet(), seeded(0):  # weights are drawn before they are filled: not from the user's generator
-        with told(f"{CONFIG} cannot be used"), bounded(stored):
-            built = transformers.AutoConfig.for_model(config["model_type"], **plain)
-            _check_more(built, head)
-            with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
-                shapes = _from_config(built, head)
-                if isinstance(shapes, transformers.PreTrainedModel):
-                    shapes.tie_weights()  # which transformers 5.0 leaves out here
-                loosen_as_stored(shapes, stored)
-                check_weights_fit(shapes, stored)
-        with told(f"{CONFIG} cannot be used"):
-            model = _from_config(built, head)
-    loosen_as_stored(model, stored)
-    attach(model)
-    fill_model(model, folder, attached)
-    generating = read_generation(folder)
-    if generating is not None:
-        with told(f"{GENERATION} cannot be used"):
-            take_settings(model, generating)
-    return model
+    with quiet(), seeded(0), told(f"{CONFIG} cannot be used"), bounded(stored):
+        built = transformers.AutoConfig.for_model(config["model_type"], **plain)
+        _check_more(built, head)
+        with torch.device("meta"):  # its shapes only, which cost nothing: compared before memory is spent
+            shapes = _from_config(built, head)
+            if isinstance(shapes, transformers.PreTrainedModel):
+                shapes.tie_weights()  # which transformers 5.0 leaves out here
+            loosen_as_stored(shapes, stored)
+            check_weights_fit(shapes, stored)
+    return Described(folder, head, built, stored)
+
+
+def read_model(folder: Path, head: Head) -> nn.Module:
+    """The model that a folder describes, filled; `describe_model` and `Described.build` in one."""
+    return describe_model(folder, head).build()
 
 
 def _from_config(config: Any, head: Head) -> nn.Module:
@@ -269,5 +301,7 @@ def read_tokenizer(folder: Path) -> Any:
         ValueError: its files ask for more than data, or cannot be used.
     """
     check_tokenizer(folder)
+    if (folder / CONFIG).exists():  # transformers reads it here too
+        read_config(folder, stored_weights(folder / WEIGHTS))
     with quiet(), told("the tokenizer cannot be opened"):
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
