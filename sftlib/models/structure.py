@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import transformers
 from torch import nn
@@ -32,7 +33,10 @@ def _encoder_of(model: nn.Module) -> nn.Module | None:
 
 def _is_headless(model: nn.Module) -> bool:
     """Whether a model is what transformers has for its config where no head is asked for."""
-    kinds = transformers.MODEL_MAPPING.get(type(getattr(model, "config", None)), ())
+    config = getattr(model, "config", None)
+    if not isinstance(config, transformers.PreTrainedConfig):
+        return False
+    kinds: Any = transformers.MODEL_MAPPING.get(type(config), ())  # a class, or several
     return isinstance(model, kinds)
 
 
