@@ -157,9 +157,12 @@ def bench(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest version of every requirement's range."""
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = ("plot", "data", "metrics", "image", "lora", "gguf")
+    optional = ("plot", "data", "excel", "metrics", "image", "chem", "audio", "lora", "gguf")
     ranges = [*PROJECT["project"]["dependencies"], *(item for name in optional for item in extras[name])]
     session.install(*(lowest(item) for item in ranges), *nox.project.dependency_groups(PROJECT, "check"))
+    # What the tests compare with, without the newer releases that it asks for; of those, what it cannot do without.
+    session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "oracles"))
+    session.install("rapidfuzz", "click", "termcolor")
     session.install("--no-deps", "--editable", ".")
     # Old releases beside their newest neighbours warn about each other; here only results count.
     session.run("pytest", "-W", "default", *TWO_PROCESSES, *session.posargs, env=QUIET)

@@ -205,6 +205,8 @@ def tiny_image_processor(family: str = "vit") -> Any:
 
 DETECTORS = ("detr", "conditional_detr", "deformable_detr", "yolos", "rt_detr")
 
+# A body is given: older releases of transformers want to be told that no other is meant.
+_NO_OTHER_BODY: dict[str, Any] = {"backbone": None, "use_timm_backbone": False, "use_pretrained_backbone": False}
 _SMALL_DETR = {
     "d_model": 32,
     "num_queries": 12,
@@ -243,13 +245,13 @@ def tiny_detector(family: str = "detr", num_labels: int = 2, dropout: float = 0.
     backbone.pop("out_indices", None)
     drops = {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
     own: dict[str, dict[str, Any]] = {
-        "detr": {**_SMALL_DETR, **drops, "backbone_config": backbone, "use_timm_backbone": False},
-        "conditional_detr": {**_SMALL_DETR, **drops, "backbone_config": backbone, "use_timm_backbone": False},
+        "detr": {**_SMALL_DETR, **drops, "backbone_config": backbone, **_NO_OTHER_BODY},
+        "conditional_detr": {**_SMALL_DETR, **drops, "backbone_config": backbone, **_NO_OTHER_BODY},
         "deformable_detr": {
             **_SMALL_DETR,
             **drops,
             "backbone_config": backbone,
-            "use_timm_backbone": False,
+            **_NO_OTHER_BODY,
             "num_feature_levels": 3,
             "encoder_n_points": 2,
             "decoder_n_points": 2,

@@ -172,6 +172,7 @@ def conditional_detr() -> tuple[nn.Module, Inputs]:
     config = transformers.ConditionalDetrConfig(
         use_timm_backbone=False,
         backbone=None,
+        use_pretrained_backbone=False,
         backbone_config=resnet_config(out_features=["stage2"]),
         d_model=16,
         encoder_layers=2,
