@@ -4,7 +4,8 @@ The new one is the checkout that this file lies in, unless ``--new`` names anoth
 and every measurement is a fresh process that imports sftlib from its checkout by ``PYTHONPATH``, on two threads. What
 they are asked is the same: only what both versions of the interface have is used. Peers are not measured.
 
-- ``training``: MiniLM on 400 questions to a bank, the median step;
+- ``training``: MiniLM on 400 questions to a bank, the median step (its folder without what it says of pooling, which
+  older versions do not read: both sides then compute the same);
 - ``predicting``: 1,000 of them;
 - ``instruction``: a random Llama of four layers of width 256 on rows of Alpaca, the median step;
 - ``datapath``: writing the columns of 5,000 rows, and laying out a batch of 32;
@@ -217,6 +218,15 @@ def write_llama(folder: Path, turns: Sequence[Sequence[Mapping[str, str]]]) -> N
     fast.save_pretrained(folder)
 
 
+def without_pooling(folder: Path, to: Path) -> Path:
+    """The files of a sentence encoder's folder, linked, without what it says of pooling."""
+    to.mkdir()
+    for path in folder.iterdir():
+        if path.is_file():
+            (to / path.name).symlink_to(path)
+    return to
+
+
 # Taking turns.
 
 
@@ -260,7 +270,7 @@ def compare(old: Path, new: Path, asked: argparse.Namespace) -> str:
         if "instruction" in asked.sections:
             write_llama(file.parent / "llama", turns)
         told = {
-            "minilm": str(get_model_path()),
+            "minilm": str(without_pooling(Path(get_model_path()), file.parent / "minilm")),
             "llama": str(file.parent / "llama"),
             "bank": bank(data),
             "turns": turns[: 12 * ANSWERS],

@@ -294,21 +294,22 @@ class _Attention:
             flat.append(group.collect(parts.view(len(parts), group.rows, self.heads, group.longest, -1)))
         return [x[0] if len(x) == 1 else torch.cat(x) for x in (flat, firsts) if x]
 
-    def into_input(self, x: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """From the gradients of the projections to those of weights, bias, and of what entered them.
-
-        Returns:
-            (3 * A * D, H), (3 * A * D,), and (N, H), followed by (B, H) where only first tokens leave the layer.
-        """
+    def entered(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient of what entered the projections: (N, H), and (B, H) where only first tokens leave the layer."""
         weight = self.weights[0]
         if self.only is None:
-            (flat,) = gradients
-            return flat.t() @ x, flat.sum(0), [into_input(flat, weight)]
+            return [into_input(gradients[0], weight)]
         flat, firsts = gradients
         width = firsts.shape[1]
+        return [into_input(flat, weight[width:]), into_input(firsts, weight[:width])]
+
+    def learned(self, x: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The gradients of weight and bias of the projections: (3 * A * D, H), (3 * A * D,)."""
+        if self.only is None:
+            return gradients[0].t() @ x, gradients[0].sum(0)
+        flat, firsts = gradients
         to_weight = torch.cat([firsts.t() @ x.index_select(0, self.only), flat.t() @ x])
-        entered = [into_input(flat, weight[width:]), into_input(firsts, weight[:width])]
-        return to_weight, torch.cat([firsts.sum(0), flat.sum(0)]), entered
+        return to_weight, torch.cat([firsts.sum(0), flat.sum(0)])
 
 
 class _AttentionHalf(torch.autograd.Function):
@@ -337,22 +338,14 @@ class _AttentionHalf(torch.autograd.Function):
         parts: _Attention = ctx.parts
         low, attended, total, mean, deviation, scale, shift, *saved = ctx.saved_tensors
         output = parts.weights[2]
-        to_total, to_scale, to_shift = _norm_backward(gradients[0], total, mean, deviation, scale, shift)
+        learns = ctx.needs_input_grad[2]  # all of a layer is trained, or nothing of it
+        to_total, to_scale, to_shift = _norm_backward(gradients[0], total, mean, deviation, scale, shift, learns)
         added = _masked(to_total, low.dtype, parts.after)
-        to_output, to_output_bias = added.t() @ attended, added.sum(0)
+        to_output = _to_linear(added, attended, scale.dtype) if learns else (None, None)
         sides = parts.back(into_input(added, output), [saved[i : i + 4] for i in range(0, len(saved), 4)])
-        to_inward, to_bias, entered = parts.into_input(low, sides)
-        kind = scale.dtype
-        return (
-            _added(to_total, entered, parts.only) if ctx.needs_input_grad[0] else None,
-            None,
-            *to_inward.to(kind).chunk(3),
-            *to_bias.to(kind).chunk(3),
-            to_output.to(kind),
-            to_output_bias.to(kind),
-            to_scale,
-            to_shift,
-        )
+        to_inward = [x.to(scale.dtype).chunk(3) for x in parts.learned(low, sides)] if learns else [(None,) * 3] * 2
+        to_input = _added(to_total, parts.entered(sides), parts.only) if ctx.needs_input_grad[0] else None
+        return (to_input, None, *to_inward[0], *to_inward[1], *to_output, to_scale, to_shift)
 
 
 @final
@@ -404,26 +397,25 @@ class _FeedHalf(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         up, _, down, _ = ctx.parts.weights
         low, raised, bent, total, mean, deviation, scale, shift = ctx.saved_tensors
-        to_total, to_scale, to_shift = _norm_backward(gradients[0], total, mean, deviation, scale, shift)
+        learns = ctx.needs_input_grad[2]  # all of a layer is trained, or nothing of it
+        to_total, to_scale, to_shift = _norm_backward(gradients[0], total, mean, deviation, scale, shift, learns)
         added = _masked(to_total, low.dtype, ctx.parts.after)
-        to_down, to_down_bias = added.t() @ bent, added.sum(0)
+        to_down = _to_linear(added, bent, scale.dtype) if learns else (None, None)
         to_raised = torch.ops.aten.gelu_backward(into_input(added, down), raised)
-        kind = scale.dtype
-        return (
-            to_total.add_(into_input(to_raised, up)),
-            None,
-            (to_raised.t() @ low).to(kind),
-            to_raised.sum(0).to(kind),
-            to_down.to(kind),
-            to_down_bias.to(kind),
-            to_scale,
-            to_shift,
-        )
+        to_up = _to_linear(to_raised, low, scale.dtype) if learns else (None, None)
+        return (to_total.add_(into_input(to_raised, up)), None, *to_up, *to_down, to_scale, to_shift)
 
 
-def _norm_backward(gradient: Tensor, x: Tensor, mean: Tensor, deviation: Tensor, scale: Tensor, shift: Tensor) -> Any:
+def _to_linear(above: Tensor, x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The gradients of a linear layer's weight and bias, from that of its output."""
+    return (above.t() @ x).to(kind), above.sum(0).to(kind)
+
+
+def _norm_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, deviation: Tensor, scale: Tensor, shift: Tensor, learns: bool
+) -> Any:
     return _LAYER_NORM_BACKWARD(
-        gradient.contiguous(), x, [x.shape[1]], mean, deviation, scale, shift, [True, True, True]
+        gradient.contiguous(), x, [x.shape[1]], mean, deviation, scale, shift, [True, learns, learns]
     )
 
 

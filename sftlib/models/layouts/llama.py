@@ -322,10 +322,12 @@ class _AttentionHalf(torch.autograd.Function):
         x, root, low, scale, attended, *saved = ctx.saved_tensors
         inward, output = parts.weights
         added = gradients[0].to(low.dtype)
-        to_output = added.t() @ attended
         flat = parts.back(into_input(added, output), [saved[i : i + 4] for i in range(0, len(saved), 4)])
         to_x, to_scale = _norm_backward(into_input(flat, inward), x, root, scale, gradients[0])
+        if not ctx.needs_input_grad[2]:  # all of a layer is trained, or nothing of it
+            return (to_x, *[None] * (len(ctx.needs_input_grad) - 1))
         kind = scale.dtype
+        to_output = added.t() @ attended
         to_inward = torch.split((flat.t() @ low).to(kind), ctx.sizes)
         to_bias = () if parts.bias is None else torch.split(flat.sum(0).to(kind), ctx.sizes)
         return (to_x, None, to_scale, *to_inward, *to_bias, to_output.to(kind))
@@ -367,16 +369,18 @@ class _FeedHalf(torch.autograd.Function):
         gate, up = both.chunk(2, 1)
         open_ = nn.functional.silu(gate)
         added = gradients[0].to(low.dtype)
-        to_down = added.t() @ (open_ * up)
+        learns = ctx.needs_input_grad[2]  # all of a layer is trained, or nothing of it
+        to_down = added.t() @ (open_ * up) if learns else None
         to_bent = into_input(added, down)
         to_both = torch.empty_like(both)
         to_gate, to_up = to_both.chunk(2, 1)
         torch.mul(to_bent, open_, out=to_up)
         to_gate.copy_(torch.ops.aten.silu_backward(to_bent.mul_(up), gate))
-        kind = scale.dtype
-        to_inward = (to_both.t() @ low).to(kind)
         to_y, to_scale = _norm_backward(into_input(to_both, inward), y, root, scale, gradients[0])
-        return (to_y, None, to_scale, *to_inward.chunk(2), to_down.to(kind))
+        if to_down is None:
+            return (to_y, *[None] * 5)
+        kind = scale.dtype
+        return (to_y, None, to_scale, *(to_both.t() @ low).to(kind).chunk(2), to_down.to(kind))
 
 
 def _normed(x: Tensor, scale: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,7 @@ class StandIn(nn.Module, ABC):
         return not any(
             module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
             for module in self.layer.modules()
-        ) and all(p.requires_grad or not grad for p in self.layer.parameters())
+        ) and (not grad or len({p.requires_grad for p in self.layer.parameters()}) == 1)
 
 
 def product_type(x: Tensor) -> torch.dtype:

@@ -69,6 +69,30 @@ def test_rounding_in_bf16_is_that_of_bf16(layout: Layout) -> None:
     require_rounding_of_autocast(model, layout, batch_of(model, LENGTHS))
 
 
+@pytest.mark.parametrize("layout", WAYS, ids=["all", "first"])
+@pytest.mark.parametrize("family", FUSED)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_layer_that_is_frozen_whole_is_fused_and_passes_gradients_on(family: str, layout: Layout, number: int) -> None:
+    requires_flat(family)
+    found, fits = [], []
+    for way in (Padded(), layout):
+        model = model_of(family, 0.2).double().train()
+        layer: Any = (layers_of(model) or [])[number]
+        layer.requires_grad_(False)
+        forward = forward_of(model, way)
+        parts = parts_of(layer)
+        assert parts is not None
+        fits.append(FusedLayer(parts, first_only=False).fits)
+        with forward.prepared():
+            logits(forward.train(batch_of(model, LENGTHS), step=5)).square().sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    padded, fused = found
+    assert all(fits)
+    assert padded.keys() == fused.keys()
+    for name, gradient in padded.items():
+        assert (fused[name] - gradient).norm() <= 1e-9 * gradient.norm() + 1e-15, name
+
+
 class TestChoice:
     @pytest.mark.parametrize("family", FUSED)
     def test_heads_that_read_the_first_token_get_no_other(self, family: str) -> None:

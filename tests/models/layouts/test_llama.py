@@ -69,9 +69,10 @@ def _norm_in_double(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
     return norm.weight * (hidden * scale)  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize("frozen", [(), (0,), (1,)], ids=["all learn", "first frozen", "last frozen"])
 @pytest.mark.parametrize("family", FUSED)
 def test_every_gradient_of_a_language_model_holds_by_itself_in_double_precision(
-    family: str, monkeypatch: pytest.MonkeyPatch
+    family: str, frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requires_flat("llama")
     found = []
@@ -79,6 +80,11 @@ def test_every_gradient_of_a_language_model_holds_by_itself_in_double_precision(
     monkeypatch.setattr(norm, "forward", _norm_in_double)
     for way in (Padded(), WAY):
         model = made(family, LANGUAGE_MODEL).double().train()
+        for number in frozen:
+            model.model.layers[number].requires_grad_(False)
+            parts = parts_of(model.model.layers[number])
+            assert parts is not None
+            assert FusedDecoderLayer(parts).fits
         batch = batch_of(model, LENGTHS)
         forward = forward_of(model, way)
         with forward.prepared():
