@@ -72,7 +72,7 @@ def test_rounding_in_bf16_is_that_of_bf16(layout: Layout) -> None:
 @pytest.mark.parametrize("layout", WAYS, ids=["all", "first"])
 @pytest.mark.parametrize("family", FUSED)
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_layer_that_is_frozen_whole_is_fused_and_passes_gradients_on(family: str, layout: Layout, number: int) -> None:
+def test_a_layer_that_is_frozen_whole_is_fused(family: str, layout: Layout, number: int) -> None:
     requires_flat(family)
     found, fits = [], []
     for way in (Padded(), layout):
