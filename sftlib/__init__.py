@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
+    from sftlib import explain
     from sftlib.audits import audit
     from sftlib.data import DataReport, TaskDataset
     from sftlib.encoders.audio.inputs import Audio
@@ -95,6 +96,7 @@ __all__ = [
     "audit",
     "compare",
     "cross_validate",
+    "explain",
     "search",
 ]
 
@@ -141,6 +143,7 @@ _HOME = {
     "cross_validate": "sftlib.selection",
     "search": "sftlib.selection",
     "audit": "sftlib.audits",
+    "explain": "sftlib.explain",  # a room that can be called
 }
 
 

@@ -2,6 +2,7 @@
 
 ::
 
+    front.py        the name `explain`, which is called, and has `summary` and `examples`
     explaining.py   `explain`: one input, or many
     questions.py    which number of a model's answer is explained
     pieces.py       what an input is made of: words by their characters, fields of a picture
@@ -16,8 +17,12 @@ Everything stands beside `FineTuner` and changes nothing of it.
 
 from __future__ import annotations
 
-from sftlib.explain.explaining import explain
+import sys
+
 from sftlib.explain.explanation import Explanation, PictureExplanation, Word
+from sftlib.explain.front import Called, explain
 from sftlib.explain.overview import Examples, Summary, examples, summary
 
 __all__ = ["Examples", "Explanation", "PictureExplanation", "Summary", "Word", "examples", "explain", "summary"]
+
+sys.modules[__name__].__class__ = Called
