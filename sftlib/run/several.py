@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, final
@@ -73,7 +73,8 @@ def choose_tasks(arguments: Arguments, source: ModelSource, train: object, valid
         for name in observed
         if name not in train
     ]
-    parts, errors = {}, [DataError(line) for line in strange]
+    parts = dict[str, Task]()
+    errors: list[DataError | OptionError] = [DataError(line) for line in strange]
     alone = replace(arguments, keep_best=None, early_stopping=None)
     for name, data in train.parts.items():
         try:
@@ -123,7 +124,7 @@ def _of_tasks(parts: Mapping[str, Task]) -> list[Problem]:
     ]
 
 
-def _raise(errors: list[Any]) -> None:
+def _raise(errors: Sequence[Exception]) -> None:
     if not errors:
         return
     kinds = {type(error) for error in errors}

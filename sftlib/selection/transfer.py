@@ -15,7 +15,7 @@ from sftlib.finetuner import FineTuner, beginning_with, fitted_of, learned_rows_
 from sftlib.run.choose import require_labelled
 from sftlib.selection.paired import Difference, Scores, has_rows
 from sftlib.selection.tables import Table, ends, frame
-from sftlib.support.checking import checked, nearest, raise_together, real_number, true_or_false
+from sftlib.support.checking import checked, nearest, one_of_types, raise_together, real_number, true_or_false
 
 ALONE, AFTER, TOGETHER = "alone", "after the source", "together"
 _TARGET, _SOURCE = "target", "source"
@@ -121,8 +121,7 @@ def transfer(
     """
     raise_together(
         [
-            not isinstance(source, FineTuner)
-            and f"source={type(source).__name__}: expected a FineTuner that was fitted",
+            one_of_types("source", source, FineTuner, "a FineTuner that was fitted"),
             real_number("test_share", test_share, 0.01, 0.99, expected="a share from 0.01 to 0.99"),
             true_or_false("progress", progress),
         ]

@@ -52,7 +52,7 @@ class _Classifier(ClassifierMixin, Tuned):  # type: ignore[misc]
         """
         found = self._predicted(X)
         chances = np.array([[one.probabilities[name] for name in self._names] for one in found], np.float64)
-        return chances / chances.sum(axis=1, keepdims=True)  # fp32 rows sum to 1 but for 1e-7
+        return np.asarray(chances / chances.sum(axis=1, keepdims=True))  # fp32 rows sum to 1 but for 1e-7
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(N,) the most probable label of each row."""

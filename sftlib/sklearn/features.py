@@ -16,7 +16,6 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Inputs
 from sftlib.errors import NotFittedError
-from sftlib.finetuner import FineTuner
 from sftlib.sklearn.base import Tuned
 
 
@@ -106,7 +105,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tuned):  #
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(state)
         if "_n_features_out" in state:
-            self._opened: FineTuner = self._made().holding()
+            self._opened = self._made().holding()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_n_features_out")
