@@ -65,6 +65,8 @@ def own_columns(columns: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _inputs(name: str, sets: Sequence[Encoded]) -> Column:
     """A column of what the model sees, over all sets."""
     found = [part.inputs.get(name) for part in sets]
+    if len(found) == 1 and found[0] is not None:
+        return found[0]
     if all(isinstance(column, np.ndarray) for column in found):
         return np.concatenate(found)  # type: ignore[arg-type]
     if any(isinstance(column, Filed) for column in found):

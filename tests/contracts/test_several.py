@@ -121,7 +121,13 @@ def test_a_step_is_the_weighted_mean_over_rows_with_the_gradient_of_a_plain_loop
     sums, gradients = 0.0, dict[str, torch.Tensor]()
     for name, rows, weight in (("mood", moods, 1.0), ("stars", stars, 3.0)):
         part = tuner.task(name)  # type: ignore[operator]
-        inputs = tokenizer(rows.column("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
+        inputs = tokenizer(
+            rows.column("text"),
+            padding=True,
+            truncation=True,
+            max_length=part.settings["max_length"],
+            return_tensors="pt",
+        )
         scores = part.model.double().eval()(**inputs).logits
         if name == "mood":
             wanted = torch.tensor([part.label_names.index(label) for label in rows.column("label")])

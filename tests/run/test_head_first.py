@@ -65,4 +65,4 @@ def test_tasks_without_single_labels_and_adapters_are_refused() -> None:
     with pytest.raises(OptionError, match="it needs one label a row"):
         head_first().fit(numbers(8), progress=False)
     with pytest.raises(OptionError, match="an adapter begins at nothing"):
-        head_first(adapter=LoRA(rank=2)).fit(DATA, progress=False)
+        head_first(adapter=LoRA(r=2)).fit(DATA, progress=False)
