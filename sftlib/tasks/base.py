@@ -91,6 +91,7 @@ class Task(Checked, ABC):
         nothing_left: why of a row nothing may be left to learn, and what to do; for messages.
         shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
             further inputs. Nothing can then be known of a row beforehand, and anything may come.
+        shares_body: whether its head may stand beside others on one body, each row being learned by itself.
         family: the family of its metrics, or None to have it found by their names.
         renamed: entries of folders of version 0.1 -> the field that has the value now.
         attached: names of the children that `attach` gives to a model of transformers.
@@ -104,6 +105,7 @@ class Task(Checked, ABC):
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
+    shares_body: ClassVar[bool] = False
     nothing_left: ClassVar[str] = (
         "the answer begins beyond it, or the row does not end with one; raise max_length, shorten the inputs, drop "
         "what follows the last answer, or drop these rows"
@@ -232,7 +234,6 @@ class Task(Checked, ABC):
         """The head, as transformers describes it."""
         return Head(auto_class=self.auto_class)
 
-    @final
     def build(self, source: ModelSource, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         """A fresh model with this task's head; see `ModelSource.build`."""
         model = source.build(self.head, dropout=dropout, seed=seed, pooled=pooled)
@@ -411,6 +412,10 @@ class Task(Checked, ABC):
         """Which rows make up which step; None for all rows shuffled anew in every epoch."""
         return None
 
+    def units(self, data: TaskDataset) -> float:
+        """What the counts of `loss` add up to over these labelled rows: rows, unless a task counts something else."""
+        return float(len(data))
+
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""
         return np.empty(0, dtype=np.int64)
@@ -507,6 +512,15 @@ class Task(Checked, ABC):
     def is_one(self, given: object) -> bool:
         """Whether ``predict`` was given a single input of several parts, other than a mapping, rather than several."""
         return False
+
+    def data_of(self, rows: Sequence[Mapping[str, Any]]) -> TaskDataset:
+        """Inputs under role names as a data set."""
+        roles = dict.fromkeys(role for row in rows for role in row)  # of a row beside another there may be fewer
+        return TaskDataset({role: [row.get(role) for row in rows] for role in roles}, task=self.name)
+
+    def samples(self, data: TaskDataset) -> Sequence[Mapping[str, Any]]:
+        """The inputs of a few of these rows, for checks after saving."""
+        return [self.inputs_of({role: row[role] for role in data.inputs}) for row in data[:3]]
 
     def said(self, train: TaskDataset, valid: TaskDataset | None) -> Sequence[str]:
         """What there is to say of the rows before the first step that is of this task alone."""

@@ -184,6 +184,11 @@ class OneLabelTask(VectorTask):
         return self._labels.numbers(data)
 
     @final
+    def units(self, data: TaskDataset) -> float:
+        weights = self._labels.weights
+        return float(len(data) if weights is None else sum(weights[number] for number in self.targets(data).tolist()))
+
+    @final
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         return self._labels.loss(self.scores(outputs, batch), batch.targets["target"])
 

@@ -24,6 +24,7 @@ class VectorTask(Task):
     """Something in; ``K`` numbers out."""
 
     auto_class = "AutoModelForSequenceClassification"
+    shares_body = True
 
     @abstractmethod
     def targets(self, data: TaskDataset) -> NDArray[Any]:
