@@ -33,6 +33,11 @@ LAYERS: dict[str, set[str]] = {
     # Beside one another above the front, each above those before it.
     **{name: GROUND | MIDDLE | {"encoders", "tasks", "train", *WIRING, *UPPER[:i]} for i, name in enumerate(UPPER)},
     "sklearn": GROUND | MIDDLE | {"encoders", "tasks", "train"} | set(WIRING),
+    # Whoever makes a model smaller compares it with the one it came from.
+    "export": GROUND | MIDDLE | {"encoders", "tasks", "train", *WIRING, "selection"},
+    # The terminal: on public methods, and on what they are called.
+    "command": GROUND | {"data", "saved", "finetuner"},
+    "__main__": {"command"},
     "loggers": GROUND | {"train"},
     # For tests and notebooks; nobody in the package imports it.
     "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
@@ -52,7 +57,7 @@ _OF_A_KIND = {
     "text.writing",
 }
 _SHARED_HALVES = ("single_label", "multi_label", "regression")
-TASK_SHARED = {"base", "plan", "mixing", "labels", "earlier", "vector", *_SHARED_HALVES, *_OF_A_KIND}
+TASK_SHARED = {"around", "base", "plan", "mixing", "labels", "earlier", "vector", *_SHARED_HALVES, *_OF_A_KIND}
 TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the tasks
 
 # The heavy packages, and the only files that may import them at all.
@@ -72,6 +77,9 @@ INSIDE_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
     **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
     **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL", "rdkit", "soundfile"), EVERYWHERE),
+    # The reader of exported models lies in folders of its own, and is imported where it is used.
+    "onnx": EVERYWHERE,
+    "onnxruntime": ("export/onnx.py", "export/exporting.py"),
     "torch": LIGHT,
 }
 
