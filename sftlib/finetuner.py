@@ -633,9 +633,11 @@ class FineTuner:
 
     @checked
     def preview(self, data: TaskDataset, row: int = 0) -> Any:
-        """What the model reads of a row, and what of it is learned; for tasks that learn tokens of their input.
+        """What the model reads of a row, and what of it is learned.
 
-        Before ``fit`` the model is opened for it, since tokenizer and length limit are its own.
+        Of texts and sequences the tokens; of sounds a waveform and a player; of pictures how they are shown in
+        evaluation and in the first epochs of training, with labels, boxes and masks where they came to lie. Before
+        ``fit`` the model is opened for it, since tokenizer and length limit are its own.
 
         Args:
             data: labelled rows.
@@ -649,7 +651,7 @@ class FineTuner:
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
         fitted = self._fitted_for(self._chosen(data, None))
-        return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder))
+        return fitted.task.preview(data, row, fitted.encoder, seed=int(fitted.settings["seed"]))
 
     @checked
     def plan(self, train: TaskDataset) -> Plan:
