@@ -191,6 +191,7 @@ class OneLabelTask(VectorTask):
         weights = self._labels.weights
         return float(len(data) if weights is None else sum(weights[number] for number in self.targets(data).tolist()))
 
+    @final
     def shares(self, target: Tensor) -> Tensor:
         """(B, K) 1 for the label of each row."""
         return functional.one_hot(target, len(self.known.label_names)).to(torch.float32)
