@@ -25,7 +25,7 @@ from sftlib.run.fitted import Fitted
 from sftlib.train.forward import Forward
 from sftlib.train.recall import Recall, freeze_layout, try_recall
 
-_BEGINS = ("task", "seed", "dropout", "freeze", "adapter", "padding_free", "checkpointing", "max_length", "tokenizer")
+_BEGINS = ("task", "seed", "dropout", "freeze", "adapter", "padding_free", "checkpointing")
 _SEVERAL = "several heads ask for them, each in a call of its own"
 
 
