@@ -114,7 +114,8 @@ class FineTuner:
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
         warmup: a share of the steps (float) or a number of steps (int).
         max_grad_norm: gradients are scaled down to this norm; None to leave them.
-        class_weights: short for the field of that name of tasks with labels: ``"balanced"``, or label -> weight.
+        class_weights: short for the field of that name of tasks with labels: ``"balanced"``, or label -> weight (of
+            several labels that of a yes beside a no).
         label_smoothing: short for the field of that name: share of the target spread over all labels or tokens.
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
