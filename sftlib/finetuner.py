@@ -33,7 +33,7 @@ from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import AdaptedSource, ModelSource, held, open_source
 from sftlib.preflight.plan import Plan, plan
 from sftlib.preflight.self_check import CheckReport, self_check
-from sftlib.run.adapt import adapted
+from sftlib.run.adapt import adapted, stages_of
 from sftlib.run.assemble import (
     assemble,
     training_report,
@@ -349,7 +349,8 @@ class FineTuner:
 
         It moves the origin: every later ``fit`` starts from what this made of the body, and another ``adapt`` goes on
         from there. Encoders fill gaps (``masked-lm``), decoders continue texts (``causal-lm``). Everything is trained,
-        whatever ``freeze`` and ``adapter`` say of `fit`. A new ``model`` in `set_params` forgets it.
+        whatever ``freeze`` and ``adapter`` say of `fit`; but a head that the model does not bring first learns alone,
+        as many steps. A new ``model`` in `set_params` forgets it.
 
         Args:
             texts: a list of strings, or a `TaskDataset` whose texts are taken and whose labels are not looked at.
@@ -368,14 +369,14 @@ class FineTuner:
             OptionError: values that options cannot have, or a model that cannot learn from plain texts.
         """
         raise_together([true_or_false("progress", progress)])
-        options = {
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-        }
-        self._source = adapted(self, self._source, texts, options, mask_probability=mask_probability, progress=progress)
-        self._untuned = None
+        options = {"epochs": epochs, "max_steps": max_steps, "batch_size": batch_size}
+        twin = self.clone()
+        for stage in stages_of(self._source, learning_rate):
+            asked = {**options, **stage}
+            twin._source = adapted(
+                twin, twin._source, texts, asked, mask_probability=mask_probability, progress=progress
+            )
+        self._source, self._untuned = twin._source, None
         return self
 
     @checked

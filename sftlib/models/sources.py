@@ -118,6 +118,10 @@ class ModelSource(ABC):
         """What trials found of models from here; nothing, unless each of them begins with the very same weights."""
         return Tried()
 
+    def brings(self, auto_class: str) -> bool:
+        """Whether the model comes with the head of the class that transformers opens such models in."""
+        return is_of_class(self.config, auto_class)
+
     def image_processor(self) -> Any:
         """The image processor that belongs to the model, or None."""
         return None
@@ -375,6 +379,9 @@ class NewSource(ModelSource):
             max_position_embeddings=self._longest,
         )
 
+    def brings(self, auto_class: str) -> bool:
+        return True  # its body is drawn with any head, and neither waits for the other
+
     def reading(self, vocabulary: int | None, longest: int | None) -> NewSource:
         return NewSource(vocabulary, max(longest or 0, _POSITIONS))
 
@@ -414,6 +421,9 @@ class AdaptedSource(ModelSource):
 
     def tokenizer(self) -> Any:
         return self._origin.tokenizer()
+
+    def brings(self, auto_class: str) -> bool:
+        return self._origin.brings(auto_class) or is_of_class(_as_it_came(self._model), auto_class)
 
     def image_processor(self) -> Any:
         return self._origin.image_processor()
@@ -463,6 +473,9 @@ class HeldSource(ModelSource):
         if self._tokenizer is None:  # whoever opens it makes a copy
             self._tokenizer = self._origin.tokenizer()
         return self._tokenizer
+
+    def brings(self, auto_class: str) -> bool:
+        return self._origin.brings(auto_class)
 
     def image_processor(self) -> Any:
         return self._origin.image_processor()
