@@ -44,7 +44,13 @@ class SftlibError(Exception):
 
 
 class DataError(SftlibError, ValueError):
-    """Rows, columns or roles that cannot be used; the message names each row and column."""
+    """Rows, columns or roles that cannot be used; the message names each row and column.
+
+    Attributes:
+        rows: every row that is refused, by its position in the data, where leaving them out would do; otherwise empty.
+    """
+
+    rows: tuple[int, ...] = ()
 
 
 class LabelError(DataError):

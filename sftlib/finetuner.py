@@ -33,7 +33,7 @@ from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import AdaptedSource, ModelSource, held, open_source
 from sftlib.preflight.plan import Plan, plan
 from sftlib.preflight.self_check import CheckReport, self_check
-from sftlib.run.adapt import adapted
+from sftlib.run.adapt import adapted, stages_of
 from sftlib.run.assemble import (
     assemble,
     training_report,
@@ -114,7 +114,8 @@ class FineTuner:
         schedule: ``"linear"``, ``"cosine"`` or ``"constant"``, after the warm-up.
         warmup: a share of the steps (float) or a number of steps (int).
         max_grad_norm: gradients are scaled down to this norm; None to leave them.
-        class_weights: short for the field of that name of tasks with labels: ``"balanced"``, or label -> weight.
+        class_weights: short for the field of that name of tasks with labels: ``"balanced"``, or label -> weight (of
+            several labels that of a yes beside a no).
         label_smoothing: short for the field of that name: share of the target spread over all labels or tokens.
         dropout: replaces every dropout rate of the model; the model's own when None.
         freeze: what is not trained: ``"backbone"`` (everything but the head), a number of lowest layers (and the
@@ -348,7 +349,8 @@ class FineTuner:
 
         It moves the origin: every later ``fit`` starts from what this made of the body, and another ``adapt`` goes on
         from there. Encoders fill gaps (``masked-lm``), decoders continue texts (``causal-lm``). Everything is trained,
-        whatever ``freeze`` and ``adapter`` say of `fit`. A new ``model`` in `set_params` forgets it.
+        whatever ``freeze`` and ``adapter`` say of `fit`; but a head that the model does not bring first learns alone,
+        as many steps. A new ``model`` in `set_params` forgets it.
 
         Args:
             texts: a list of strings, or a `TaskDataset` whose texts are taken and whose labels are not looked at.
@@ -367,14 +369,14 @@ class FineTuner:
             OptionError: values that options cannot have, or a model that cannot learn from plain texts.
         """
         raise_together([true_or_false("progress", progress)])
-        options = {
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-        }
-        self._source = adapted(self, self._source, texts, options, mask_probability=mask_probability, progress=progress)
-        self._untuned = None
+        options = {"epochs": epochs, "max_steps": max_steps, "batch_size": batch_size}
+        twin = self.clone()
+        for stage in stages_of(self._source, learning_rate):
+            asked = {**options, **stage}
+            twin._source = adapted(
+                twin, twin._source, texts, asked, mask_probability=mask_probability, progress=progress
+            )
+        self._source, self._untuned = twin._source, None
         return self
 
     @checked

@@ -343,7 +343,8 @@ class TaskDataset(FromFiles):
         """
         check_other(self, other)
         policy = DataPolicy(conflicts, leakage, blank, duplicates, normalised_duplicates)
-        inputs, targets = Inputs(self.asked()), [(self.kinds[role], self.view(role)) for role in self.targets]
+        inputs = Inputs(self.asked(), self.read_beside())
+        targets = [(self.kinds[role], self.view(role)) for role in self.targets]
         contradicting = inputs.contradicting(lambda rows: comparable(targets, rows))
         found = problems_of(inputs, None if other is None else Inputs(other.asked()), contradicting)
         return self.select(kept_rows(policy, len(self), found))

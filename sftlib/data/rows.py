@@ -11,7 +11,7 @@ from typing import Any, Self, TypeAlias, overload
 import numpy as np
 
 from sftlib.data.columns import View
-from sftlib.data.kinds.base import Label, RoleKind
+from sftlib.data.kinds.base import Label, RoleKind, TextRole
 from sftlib.data.plain import copied
 from sftlib.data.problems import brief
 from sftlib.data.splitting import Index, digest
@@ -109,6 +109,10 @@ class Rows(ABC):
             first = next(iter(found))
             found[first] = map(_told_with, found[first], zip(*beside, strict=True))
         return found
+
+    def read_beside(self) -> list[Iterator[Any]]:
+        """Targets that are texts to be read and not to be written, such as the pairs of embeddings, in row order."""
+        return [iter(self.view(role)) for role in self.targets if isinstance(self.kinds[role], TextRole)]
 
     def _identities(self, roles: Iterable[str]) -> dict[str, Iterator[Any]]:
         """Role (or other column) -> what identifies its values, in row order."""

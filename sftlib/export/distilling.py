@@ -225,7 +225,7 @@ def _scores(teacher: Fitted, data: TaskDataset) -> NDArray[np.float32]:
 
 def _around(task: Task, *, teacher: TeacherScores, temperature: float, alpha: float) -> Distilled:
     assert isinstance(task, _TEACHABLE)
-    if isinstance(task, OneLabelTask) and task.known.class_weights is not None:
+    if isinstance(task, OneLabelTask | MultiLabelTask) and task.known.class_weights is not None:
         # The teacher has learned what weights have to say.
         task = replace(task, class_weights=None, learned=replace(task.known, class_weights=None))
     return Distilled(inner=task, teacher=teacher, temperature=temperature, alpha=alpha)

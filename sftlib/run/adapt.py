@@ -5,7 +5,8 @@ Built on `FineTuner`'s public methods and on where models come from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from sftlib.arguments import OF_INPUTS, OF_TASK, RECIPES
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError, OptionError
+from sftlib.models.frozen.freezing import BACKBONE
 from sftlib.models.sources import AdaptedSource, ModelSource, pretraining_of
+from sftlib.run.rates import DEEPER_HEAD
 from sftlib.tasks.base import Task
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.masked_lm import MaskedLM
@@ -21,12 +24,44 @@ from sftlib.tasks.text.masked_lm import MaskedLM
 if TYPE_CHECKING:
     from sftlib.finetuner import FineTuner
 
+_LACKING = (
+    "adapt: %s comes without the head that fills gaps: one is drawn, and learns first, with the body still; to adapt "
+    "such a model (a sentence encoder) was a loss where it was measured: compare with a fit without it"
+)
+
 #: Options that belong to what is learned afterwards, and what they are meanwhile.
 _MEANWHILE: Mapping[str, Any] = {
     **dict.fromkeys(("freeze", "adapter", "metrics", "early_stopping", "keep_best")),
     **OF_TASK,
     **RECIPES,
 }
+
+
+def stages_of(source: ModelSource, learning_rate: float | None) -> Sequence[Mapping[str, Any]]:
+    """What is frozen while a model goes on learning from texts, and at which rate, one stage after the other.
+
+    A head that fills gaps and is drawn anew would pull the body after it, away from what it knows: such a head learns
+    first what the body has to say as it is, and then both go on together (linear probing before fine-tuning, Kumar and
+    others, 2022).
+
+    Args:
+        source: of the model.
+        learning_rate: that was asked for, or None.
+
+    Raises:
+        OptionError: a model that cannot learn from plain texts.
+    """
+    together = {"learning_rate": learning_rate}
+    if pretraining_of(source) != MaskedLM.name or _fills_gaps(source):
+        return [together]
+    return [{"freeze": BACKBONE, "learning_rate": DEEPER_HEAD}, together]
+
+
+def _fills_gaps(source: ModelSource) -> bool:
+    """Whether a model comes with the head for it; BERT's kind also beside another, where ELECTRA has another alone."""
+    names = getattr(source.config, "architectures", None) or ()
+    beside = (name for name in names if name.endswith("ForPreTraining") and not name.startswith("Electra"))
+    return source.brings(MaskedLM.auto_class) or any(beside)
 
 
 def adapted(
@@ -56,6 +91,8 @@ def adapted(
         OptionError: a model that cannot learn from plain texts.
     """
     task = pretraining_of(source)
+    if options.get("freeze"):
+        logging.getLogger("sftlib").warning(_LACKING, source.name)
     found, asked = _texts(texts), tuner.get_params(deep=False)
     reading, flat = asked["inputs"], {}
     if reading is not None:  # with its shorthands, of which the same texts are made
@@ -67,6 +104,8 @@ def adapted(
     meanwhile = {**_MEANWHILE, **flat, "inputs": reading, "task": _pretraining(task, mask_probability)}
     learner = tuner.clone().set_params(**{**meanwhile, **given})
     learner.fit(data, progress=progress)
+    if given.get("freeze"):  # for this while alone
+        learner.model.requires_grad_(True)
     return AdaptedSource(source, learner.model)
 
 

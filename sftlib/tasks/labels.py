@@ -7,6 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn import functional
+
 from sftlib.errors import LabelError, OptionError
 from sftlib.support.checking import is_number, nearest
 from sftlib.support.values import Checked, Problem
@@ -14,6 +18,9 @@ from sftlib.tasks.base import Label
 
 #: What ``class_weights`` may be.
 ClassWeights = str | Mapping[Any, float] | None
+
+#: Of each of several labels how much a no and how much a yes counts.
+AnswerWeights = tuple[tuple[float, float], ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +65,11 @@ class SeveralLabels(Labels):
 
     Attributes:
         thresholds: the probability from which each label is given; one half for all when None.
+        class_weights: of each label how much a no and how much a yes counts, or None.
     """
 
     thresholds: tuple[float, ...] | None = None
+    class_weights: AnswerWeights = None
 
     def problems(self) -> Iterable[Problem]:
         yield from super().problems()
@@ -68,6 +77,7 @@ class SeveralLabels(Labels):
         good = isinstance(cuts, tuple) and len(cuts) == count
         if cuts is not None and not (good and all(is_number(cut) and 0 <= cut <= 1 for cut in cuts)):
             yield f"thresholds: expected null, or a number from 0 to 1 for each of {count:,} labels"
+        yield answers_problem(self.class_weights, count)
 
 
 def weights_problems(weights: ClassWeights) -> Iterator[Problem]:
@@ -111,6 +121,66 @@ def _balanced(labels: Iterable[Label], names: Sequence[Label]) -> tuple[float, .
     counts = Counter(labels)
     present = [name for name in names if counts[name]]
     return tuple(counts.total() / (len(present) * counts[name]) if counts[name] else 0.0 for name in names)
+
+
+def answer_weights(
+    option: ClassWeights, names: Sequence[Label], yes: Sequence[int], known: Sequence[int]
+) -> AnswerWeights:
+    """How much a no and a yes of each of several labels count.
+
+    A weight by hand is that of a yes, beside 1 for a no, as torch's ``pos_weight``. ``"balanced"`` is scikit-learn's
+    N / (2 * count) of each label's noes and yesses; 1 and 1 of a label that all rows have, or none.
+
+    Args:
+        option: ``class_weights`` as it was given.
+        names: every label.
+        yes: of each label the rows that have it.
+        known: of each label the rows of which it is known whether they have it.
+
+    Raises:
+        OptionError: weights that do not fit the labels, all problems at once.
+
+    Example:
+        >>> answer_weights("balanced", ["rare", "usual"], yes=[1, 2], known=[4, 4])
+        ((0.6666666666666666, 2.0), (1.0, 1.0))
+        >>> answer_weights({"rare": 3, "usual": 1}, ["rare", "usual"], yes=[], known=[])
+        ((1.0, 3.0), (1.0, 1.0))
+    """
+    if isinstance(option, Mapping):
+        return tuple((1.0, weight) for weight in label_weights(option, (), names) or ())
+    if option is None:
+        return None
+    return tuple(
+        (rows / (2 * (rows - having)), rows / (2 * having)) if 0 < having < rows else (1.0, 1.0)
+        for having, rows in zip(yes, known, strict=True)
+    )
+
+
+def answers_problem(weights: object, count: int) -> Problem:
+    """What is wrong with `AnswerWeights` of so many labels."""
+    pairs = weights if isinstance(weights, tuple) and len(weights) == count else (None,)
+    numbers = [number for pair in pairs for number in (pair if isinstance(pair, tuple) and len(pair) == 2 else (None,))]
+    if weights is None or all(is_number(number) and 0 <= number < float("inf") for number in numbers):
+        return None
+    return (
+        f"class_weights: expected null, or two numbers of at least 0, for no and for yes, for each of {count:,} labels"
+    )
+
+
+def weighted_answers(scores: Tensor, target: Tensor, weights: AnswerWeights) -> tuple[Tensor, Tensor]:
+    """(N, K) the binary cross-entropy of each answer, weighted, and how much it counts.
+
+    Args:
+        scores: (N, K)
+        target: (N, K) 0 for no and 1 for yes, or a share of yes where rows were mixed.
+        weights: of K labels.
+    """
+    if weights is None:
+        errors = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+        return errors, torch.ones_like(target)
+    no, yes = torch.tensor(weights, dtype=target.dtype, device=target.device).T  # (K,) both
+    as_no, as_yes = functional.softplus(scores), functional.softplus(-scores)
+    return yes * target * as_yes + no * (1 - target) * as_no, yes * target + no * (1 - target)
 
 
 def check_labels(labels: Sequence[Any], known: Sequence[Any], *, column: str) -> None:

@@ -5,8 +5,10 @@ Letters: ``N`` rows, ``B`` rows of a batch, ``K`` labels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -22,7 +24,14 @@ from sftlib.models.sources import Head
 from sftlib.support.checking import nearest, raise_together, real_number
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
-from sftlib.tasks.labels import SeveralLabels, check_labels
+from sftlib.tasks.labels import (
+    ClassWeights,
+    SeveralLabels,
+    answer_weights,
+    check_labels,
+    weighted_answers,
+    weights_problems,
+)
 from sftlib.tasks.vector import VectorTask
 
 #: What ``thresholds`` may be.
@@ -56,22 +65,48 @@ class MultiLabelTask(VectorTask):
     Args:
         thresholds: the probability from which a label is given: a number for all, label -> number, or ``"valid"`` for
             those under which the F1 of each label is highest on the validation rows, chosen when a run is over.
+        class_weights: ``"balanced"``, or label -> weight: how much a yes for a label counts beside a no.
     """
 
     usual_metrics: ClassVar[tuple[str, ...]] = ("subset_accuracy", "hamming", "f1_micro", "f1_macro", "f1_samples")
     family = MultiLabelMetrics
 
     thresholds: Thresholds = None
+    class_weights: ClassWeights = None
     learned: SeveralLabels | None = None
 
     def problems(self) -> Iterable[Problem]:
-        return [*super().problems(), *_threshold_problems(self.thresholds)]
+        return [*super().problems(), *_threshold_problems(self.thresholds), *weights_problems(self.class_weights)]
 
     def learned_from(self, data: TaskDataset) -> Self:
-        return replace(self, learned=SeveralLabels(**several_labels(data, self.thresholds)))
+        return replace(self, learned=SeveralLabels(**self.facts_of(data)))
 
     def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
-        return replace(self, learned=SeveralLabels(**with_thresholds(names, self.thresholds)))
+        return replace(self, learned=SeveralLabels(**self.facts_by_hand(names)))
+
+    @final
+    def facts_of(self, data: TaskDataset) -> dict[str, Any]:
+        """The fields of `SeveralLabels` for training data.
+
+        Raises:
+            LabelError: no row has any label.
+            OptionError: thresholds or weights that do not fit the labels.
+        """
+        names = labels_of(data)
+        return {
+            **with_thresholds(names, self.thresholds),
+            "class_weights": answer_weights(self.class_weights, names, *answers_of(data, names)),
+        }
+
+    @final
+    def facts_by_hand(self, names: Sequence[Label]) -> dict[str, Any]:
+        """The same for labels of which there are no rows: weights that rows would decide are none.
+
+        Raises:
+            OptionError: thresholds or weights that do not fit the labels.
+        """
+        given = self.class_weights if isinstance(self.class_weights, Mapping) else None
+        return {**with_thresholds(names, self.thresholds), "class_weights": answer_weights(given, names, (), ())}
 
     @property
     def unsettled(self) -> str:
@@ -108,14 +143,21 @@ class MultiLabelTask(VectorTask):
 
     @final
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
-        """Summed binary cross-entropy; the count is rows times labels."""
+        """Summed binary cross-entropy; the count is rows times labels, or the sum of their weights."""
         scores = self.scores(outputs, batch)
         target = batch.targets["target"].to(scores.dtype)  # (B, K) both
-        total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
-        return LossSum(total, scores.new_tensor(target.numel()))
+        if self.known.class_weights is None:
+            total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
+            return LossSum(total, scores.new_tensor(target.numel()))
+        errors, counts = weighted_answers(scores, target, self.known.class_weights)  # (B, K) both
+        return LossSum(errors.sum(), counts.sum())
 
     def units(self, data: TaskDataset) -> float:
-        return float(len(data) * len(self._label_names))
+        weights = self.known.class_weights
+        if weights is None:
+            return float(len(data) * len(self._label_names))
+        no, yes = np.array(weights, np.float64).T  # (K,) both
+        return float(np.where(self.targets(data) > 0, yes, no).sum())
 
     @final
     def decode(self, outputs: Any, batch: Batch) -> list[MultiLabel]:
@@ -152,14 +194,10 @@ class MultiLabelTask(VectorTask):
         return labels
 
 
-def several_labels(data: TaskDataset, thresholds: Thresholds) -> dict[str, Any]:
-    """The fields of `SeveralLabels` for training data.
-
-    Raises:
-        LabelError: no row has any label.
-        OptionError: thresholds that do not fit the labels.
-    """
-    return with_thresholds(labels_of(data), thresholds)
+def answers_of(data: TaskDataset, names: Sequence[Label]) -> tuple[list[int], list[int]]:
+    """Of each label how many rows have it, and how many rows there are."""
+    having = Counter(chain.from_iterable(map(set, data.column("labels"))))
+    return [having[name] for name in names], [len(data)] * len(names)
 
 
 def with_thresholds(names: Sequence[Label], thresholds: Thresholds) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _ALIASES = {
 #: Roles of turns that hold calls of tools and nothing else, as JSON.
 _CALLING = ("function_call", "tool_call")
 
-#: Keys of a turn that say whether it is learned.
+#: Keys of a turn that say how much it counts.
 WEIGHTS = ("weight", "train", "training", "loss")
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -62,8 +62,9 @@ class MessagesRole(RowKind):
     Roles are system, user, assistant and tool; developer is system, function is tool, and ShareGPT's ``{"from": ...,
     "value": ...}`` with human, gpt, observation and function_call is read too. Content is a text, or a list of parts
     that are texts, which are put end to end. Calls of tools stand in ``tool_calls``, in ``function_call``, or in turns
-    of their own; their arguments are a mapping or its JSON. What else a turn has is kept. A turn of the assistant with
-    a ``weight`` of 0 (or ``train``, ``training`` or ``loss``) is read and not learned. A row in which the assistant
+    of their own; their arguments are a mapping or its JSON. What else a turn has is kept. A ``weight`` from 0 to 1 (or
+    ``train``, ``training`` or ``loss``) of a turn of the assistant says how much its tokens count in the loss; with 0
+    it is read and not learned. A row in which the assistant
     speaks supervises itself; one in which it does not yet can be predicted on.
 
     Example:
@@ -84,7 +85,7 @@ class MessagesRole(RowKind):
     def learned_texts(self, value: object) -> Sequence[str]:
         """What the assistant says and is to learn."""
         said = (turn for turn in value if turn["role"] == "assistant")  # type: ignore[attr-defined]
-        return [turn["content"] for turn in said if weight_of(turn) is not False]
+        return [turn["content"] for turn in said if weight_of(turn) != 0]
 
     def fault(self, value: object) -> Fault | None:
         if is_missing(value):
@@ -122,7 +123,7 @@ class MessagesRole(RowKind):
 
     def has_target(self, value: object) -> bool:
         """Whether the assistant says something that is to be learned."""
-        return any(turn["role"] == "assistant" and weight_of(turn) is not False for turn in value)  # type: ignore[attr-defined]
+        return any(turn["role"] == "assistant" and weight_of(turn) != 0 for turn in value)  # type: ignore[attr-defined]
 
     def input_of(self, value: object) -> object:
         """The turns before the last one, when that is the assistant's."""
@@ -130,15 +131,19 @@ class MessagesRole(RowKind):
         return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
 
-def weight_of(turn: Mapping[str, Any]) -> bool | None:
-    """Whether a turn says that it is to be learned, or that it is not; None where it says nothing.
+def weight_of(turn: Mapping[str, Any]) -> float | None:
+    """How much a turn says that it counts, from 0 to 1; the least where it says so twice, None where it says nothing.
 
     Example:
-        >>> weight_of({"role": "assistant", "weight": 0}), weight_of({"role": "assistant"})
-        (False, None)
+        >>> weight_of({"role": "assistant", "weight": 0.5}), weight_of({"role": "assistant"})
+        (0.5, None)
     """
-    given = [bool(turn[key]) for key in WEIGHTS if key in turn]
-    return all(given) if given else None
+    return min((float(turn[key]) for key in WEIGHTS if key in turn), default=None)
+
+
+def counts_in_part(turns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a turn of the assistant counts neither wholly nor not at all."""
+    return any(turn["role"] == "assistant" and weight_of(turn) not in (None, 0.0, 1.0) for turn in turns)
 
 
 def _unfilled(value: object) -> object:
@@ -239,11 +244,11 @@ def _weight_fault(place: str, turn: Mapping[str, Any]) -> Fault | None:
         return None
     given = {key: turn[key] for key in WEIGHTS if not is_missing(turn.get(key))}
     number = (bool, np.bool_, int, float, np.integer, np.floating)
-    odd = [key for key, value in given.items() if not isinstance(value, number) or value not in (0, 1)]
+    odd = [key for key, value in given.items() if not isinstance(value, number) or not 0 <= value <= 1]
     if not odd:
         return None
-    mend = "a turn is learned (1, True) or only read (0, False)"
-    return Fault("a weight that is neither 0 nor 1", given[odd[0]], mend, f"{place}: {odd[0]}")
+    mend = "a turn is learned (1, True), only read (0, False), or counts in part (0.5)"
+    return Fault("a weight that is no number from 0 to 1", given[odd[0]], mend, f"{place}: {odd[0]}")
 
 
 def _order_fault(number: int, before: str | None, role: str) -> Fault | None:

@@ -45,6 +45,15 @@ def _loose(value: object) -> object:
     return [_loose(member) for member in value] if isinstance(value, list) else value
 
 
+def _is_blank(part: object) -> bool:
+    """Whether nothing is said: by a normalised text, or by the user in a turn of a conversation."""
+    if not isinstance(part, list) or not part:
+        return part == ""
+    turns = part[0] if isinstance(part[0], list) else part  # a conversation, or one with what stands beside it
+    asked = (turn for turn in turns if isinstance(turn, Mapping) and turn.get("role") == "user")
+    return any(turn.get("content") == "" for turn in asked)
+
+
 @final
 @dataclass(frozen=True)
 class Matches:
@@ -67,16 +76,17 @@ class Inputs:
 
     Args:
         columns: for each input role what identifies its values, which are texts or digests; gone through once.
+        beside: texts that a model reads beside them, in which only blanks are looked for.
     """
 
-    def __init__(self, columns: Mapping[str, Iterable[object]]) -> None:
+    def __init__(self, columns: Mapping[str, Iterable[object]], beside: Sequence[Iterable[object]] = ()) -> None:
         exact, loose = bytearray(), bytearray()
-        self.blank: list[int] = []
+        blank: set[int] = set()
         empty: list[int] = []
         for row, values in enumerate(zip(*columns.values(), strict=True)):
             parts = [_loose(value) for value in values]
-            if any(part == "" for part in parts):
-                self.blank.append(row)
+            if any(map(_is_blank, parts)):
+                blank.add(row)
                 if all(part == "" for part in parts):
                     empty.append(row)
             exact += key(values)
@@ -84,6 +94,8 @@ class Inputs:
         self.exact, self.loose = as_keys(exact), as_keys(loose)
         self.filled = np.ones(len(self.exact), bool)
         self.filled[empty] = False
+        blank.update(row for texts in beside for row, text in enumerate(texts) if _loose(text) == "")
+        self.blank = sorted(blank)
 
     def duplicates(self) -> tuple[Matches, Matches]:
         """Rows that repeat an earlier one: exactly, and only after normalising."""

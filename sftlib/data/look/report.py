@@ -56,7 +56,8 @@ class DataReport:
             since most words are always outside of everything.
         targets: min, median, mean and max of a numeric target; empty otherwise.
         lengths: for each input that has a length its min, median, mean, p95 and max.
-        blank: rows with an input that holds nothing but white space or invisible characters.
+        blank: rows with an input, a turn of the user, or a text that an input is paired with, that holds nothing but
+            white space or invisible characters.
         duplicates: rows whose inputs repeat an earlier row's exactly; pairs are (earlier row, row).
         normalised_duplicates: further rows that do so once case, width, spaces and invisible characters are set aside.
         conflicts: rows whose normalised inputs are an earlier row's, with another target.
@@ -100,7 +101,7 @@ class DataReport:
         """
         check_other(data, other)
         measures = {role: data.kinds[role].measure for role in data.inputs if len(data) and data.kinds[role].measure}
-        inputs = Inputs(data.asked())
+        inputs = Inputs(data.asked(), data.read_beside())
         exact, loose = inputs.duplicates()
         counts = data.label_counts()
         targets = [(data.kinds[role], data.view(role)) for role in data.targets]

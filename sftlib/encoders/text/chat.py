@@ -51,14 +51,14 @@ class Rendering:
         answers: (start, end) in characters of each answer, its end of turn included.
         prompt: characters before the last answer; all where the assistant has not answered yet.
         ended: whether the last answer is followed by a control string of the template that ends the turn.
-        learned: for each answer whether it is to be learned.
+        weights: how much each answer counts, from 0 to 1.
     """
 
     text: str
     answers: tuple[Span, ...]
     prompt: int
     ended: bool
-    learned: tuple[bool, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 class _Answer(NamedTuple):
@@ -120,7 +120,12 @@ class ChatFormat:
         if problems:
             shown = [f"row {row}: {said}" for row, said in sorted(problems.items())[:_SHOWN]]
             more = [f"and {len(problems) - _SHOWN:,} more"] if len(problems) > _SHOWN else []
-            raise DataError("\n".join(["the chat template cannot be used on every conversation", *shown, *more]))
+            mend = "leave them out with data.select(row for row in range(len(data)) if row not in error.rows)"
+            error = DataError(
+                "\n".join(["the chat template cannot be used on every conversation", *shown, *more, mend])
+            )
+            error.rows = tuple(sorted(problems))
+            raise error
 
     def _formed(self, talk: Talk, renderer: TemplateRenderer) -> Talk:
         """A conversation with the arguments of its calls as the template wants them: as mappings, or as JSON."""
@@ -193,11 +198,11 @@ class ChatFormat:
                 "the template writes earlier turns anew when later ones come, and the assistant's words cannot be "
                 "found in its text; give a template with {% generation %} blocks, or one turn of the assistant a row"
             )
-        learned = tuple(talk.is_learned(k) for k in places)
-        for k, answer, is_learned in zip(places, known, learned, strict=True):
-            if is_learned and not self.controls.sub("", text[answer.start : answer.end]).strip():
+        weights = tuple(talk.weight(k) for k in places)
+        for k, answer, weight in zip(places, known, weights, strict=True):
+            if weight and not self.controls.sub("", text[answer.start : answer.end]).strip():
                 return _nothing_of(talk, k)
-        return Rendering(text, tuple(answer[:2] for answer in known), known[-1].start, known[-1].ended, learned)
+        return Rendering(text, tuple(answer[:2] for answer in known), known[-1].start, known[-1].ended, weights)
 
     def _blocks(
         self, talks: Sequence[Talk], texts: Sequence[str | _Refused], renderer: TemplateRenderer

@@ -30,15 +30,20 @@ class Row(NamedTuple):
 
     Attributes:
         ids: (T,) token numbers.
-        learned: (T,) which are to be learned.
+        weights: (T,) how much each counts, from 0 (not learned) to 1.
         prompt: tokens before the last answer; all where there is none yet.
         answered: whether there is one.
     """
 
     ids: NDArray[np.int64]
-    learned: NDArray[np.bool_]
+    weights: NDArray[np.float32]
     prompt: int
     answered: bool
+
+    @property
+    def learned(self) -> NDArray[np.bool_]:
+        """(T,) Which are to be learned."""
+        return self.weights > 0
 
 
 @final
@@ -134,7 +139,7 @@ class Dialogues:
         for start in range(0, len(texts), _CHUNK):
             for ids in self._encoder.bare(list(texts[start : start + _CHUNK])):
                 row = self._plain([*begin, *ids], [], answered=True)
-                yield row._replace(learned=np.ones_like(row.learned), prompt=len(row.ids) - (self._end is not None))
+                yield row._replace(weights=np.ones_like(row.weights), prompt=len(row.ids) - (self._end is not None))
 
     def _begin(self) -> list[int]:
         """What the tokenizer begins a text with."""
@@ -145,7 +150,7 @@ class Dialogues:
         end = [self._end] if answered and self._end is not None else []
         ids = np.array([*head, *tail, *end], np.int64)
         learned = np.arange(len(ids)) >= (0 if self._train_on == "all" else len(head))
-        return Row(ids, learned & answered, len(head), answered)
+        return Row(ids, (learned & answered).astype(np.float32), len(head), answered)
 
     def _rows(self, renderings: Sequence[Rendering]) -> Iterator[Row]:
         texts = [_text(rendering) for rendering in renderings]
@@ -154,18 +159,16 @@ class Dialogues:
 
     def _row(self, rendering: Rendering, tokens: Tokens) -> Row:
         if not rendering.answers:
-            return Row(tokens.ids, np.zeros(len(tokens.ids), bool), len(tokens.ids), answered=False)
-        pairs = list(zip(rendering.answers, rendering.learned, strict=True))
-        chosen = [span for span, is_learned in (pairs[-1:] if self._train_on == "last" else pairs) if is_learned]
-        if self._train_on == "all":
-            learned = ~tokens.within([span for span, is_learned in pairs if not is_learned])
-        else:
-            learned = tokens.within(chosen)
+            return Row(tokens.ids, np.zeros(len(tokens.ids), np.float32), len(tokens.ids), answered=False)
+        pairs = list(zip(rendering.answers, rendering.weights, strict=True))
+        weights = np.full(len(tokens.ids), self._train_on == "all", np.float32)
+        for span, weight in pairs[-1:] if self._train_on == "last" else pairs:
+            weights[tokens.within([span])] = weight
         prompt = int(np.argmax(tokens.within(rendering.answers[-1:])))
         ids = tokens.ids
         if not rendering.ended and self._end is not None:  # the template ends turns with nothing that is a token
-            ids, learned = np.append(ids, self._end), np.append(learned, rendering.learned[-1])
-        return Row(ids, learned, prompt, answered=True)
+            ids, weights = np.append(ids, self._end), np.append(weights, np.float32(rendering.weights[-1]))
+        return Row(ids, weights, prompt, answered=True)
 
 
 def _text(rendering: Rendering) -> str:

@@ -25,12 +25,12 @@ class Talk(NamedTuple):
     Attributes:
         turns: what is said.
         given: variables of the template beside it, such as ``tools``.
-        weights: for each turn whether it says that it is learned, or not, or nothing (None); nothing at all when empty.
+        weights: for each turn how much it says that it counts, or nothing (None); nothing at all when empty.
     """
 
     turns: Turns
     given: Mapping[str, Any] = MappingProxyType({})
-    weights: Sequence[bool | None] = ()
+    weights: Sequence[float | None] = ()
 
     @property
     def is_answered(self) -> bool:
@@ -41,9 +41,10 @@ class Talk(NamedTuple):
         """The turns before one."""
         return self._replace(turns=self.turns[:turn])
 
-    def is_learned(self, turn: int) -> bool:
-        """Whether a turn of the assistant is to be learned."""
-        return not self.weights or self.weights[turn] is not False
+    def weight(self, turn: int) -> float:
+        """How much a turn of the assistant counts, from 0 to 1."""
+        given = self.weights[turn] if self.weights else None
+        return 1.0 if given is None else given
 
 
 class _Part(NamedTuple):
@@ -105,7 +106,7 @@ class Unwritten:
         return [
             k
             for k, (turn, kind) in enumerate(zip(talk.turns, _kinds(talk), strict=True))
-            if turn["role"] == "assistant" and talk.is_learned(k) and self._is_empty(turn, kind)
+            if turn["role"] == "assistant" and talk.weight(k) and self._is_empty(turn, kind)
         ]
 
     def _is_empty(self, turn: Mapping[str, Any], kind: Hashable) -> bool:

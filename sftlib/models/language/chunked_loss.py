@@ -47,7 +47,13 @@ class OutputLayer:
         return scores if self.cap is None else torch.tanh(scores / self.cap) * self.cap
 
     def loss(
-        self, states: Tensor, targets: Tensor, *, products: torch.dtype | None = None, smoothing: float = 0.0
+        self,
+        states: Tensor,
+        targets: Tensor,
+        *,
+        products: torch.dtype | None = None,
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The summed cross-entropy, and how many of the targets have the highest score.
 
@@ -56,6 +62,7 @@ class OutputLayer:
             targets: (S,) token numbers.
             products: number format of the products; that of the states where it is not given.
             smoothing: share of the target spread over all tokens (Szegedy et al., 2016).
+            weights: (S,) how much each position counts; 1 each when None.
 
         Returns:
             Two scalars, the first with its graph.
@@ -65,6 +72,7 @@ class OutputLayer:
             self.linear.weight,
             self.linear.bias,
             targets,
+            weights,
             self.factor,
             self.cap,
             smoothing,
@@ -99,12 +107,13 @@ class _ChunkedLoss(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        weights: Tensor | None,
         factor: float,
         cap: float | None,
         smoothing: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """States are (S, H), weight (V, H), bias (V,) or None, targets (S,); products are made in ``dtype``."""
+        """States (S, H), weight (V, H), bias (V,) or None, targets and weights (S,); products are in ``dtype``."""
         wanted = ctx.needs_input_grad[:3]
         total = states.new_zeros((), dtype=torch.promote_types(dtype, torch.float32))
         correct = torch.zeros((), dtype=torch.int64, device=states.device)
@@ -120,11 +129,15 @@ class _ChunkedLoss(torch.autograd.Function):
                 if bias is not None:
                     scores += bias
                 bent = _bend(scores, factor, cap)
-                loss, right, slope = _pieces(scores, target, smoothing, any(wanted))
-                total += loss
+                losses, right, slope = _pieces(scores, target, smoothing, any(wanted))
+                if weights is not None:
+                    losses = losses * weights[place]
+                total += losses.sum()
                 correct += right
                 if slope is None:
                     continue
+                if weights is not None:
+                    slope.mul_(weights[place, None])
                 to_scores = _unbend(slope, bent, factor, cap)
                 if to_bias is not None:
                     to_bias += to_scores.sum(0)
@@ -143,7 +156,7 @@ class _ChunkedLoss(torch.autograd.Function):
         factor = gradients[0]
         plain = float(factor) == 1.0
         found = [x if x is None or plain else x * factor.to(x.dtype) for x in ctx.saved_tensors]
-        return (*found, None, None, None, None, None)
+        return (*found, None, None, None, None, None, None)
 
 
 def _parts(states: Tensor, weight: Tensor) -> Iterator[slice]:
@@ -154,7 +167,7 @@ def _parts(states: Tensor, weight: Tensor) -> Iterator[slice]:
 
 
 def _pieces(scores: Tensor, target: Tensor, smoothing: float, graded: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Loss, number of right answers, and gradient of a chunk's scores (C, V), which are overwritten."""
+    """Losses (C,), number of right answers, and gradients of a chunk's scores (C, V), which are overwritten."""
     highest, best = scores.max(dim=1)
     right = (best == target).sum()
     at_target = scores.gather(1, target[:, None])[:, 0]
@@ -162,16 +175,16 @@ def _pieces(scores: Tensor, target: Tensor, smoothing: float, graded: bool) -> t
     exponentials = scores.sub_(highest[:, None]).exp_()
     sums = exponentials.sum(dim=1)
     logsumexp = sums.log() + highest
-    loss = (logsumexp - (1.0 - smoothing) * at_target - smoothing * mean).sum()
+    losses = logsumexp - (1.0 - smoothing) * at_target - smoothing * mean
     if not graded:
-        return loss, right, None
+        return losses, right, None
     slope = exponentials.div_(sums[:, None])
     if smoothing:
         slope.sub_(smoothing / scores.shape[1])
     slope.scatter_add_(
         1, target[:, None], torch.full_like(target, -1.0, dtype=slope.dtype)[:, None] * (1.0 - smoothing)
     )
-    return loss, right, slope
+    return losses, right, slope
 
 
 def _bend(scores: Tensor, factor: float, cap: float | None) -> Tensor | None:

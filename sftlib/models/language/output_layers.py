@@ -32,9 +32,11 @@ class Hidden(NamedTuple):
     layer: OutputLayer
     products: torch.dtype
 
-    def loss(self, states: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, states: Tensor, targets: Tensor, *, smoothing: float = 0.0, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`OutputLayer.loss` of some of the states."""
-        return self.layer.loss(states, targets, products=self.products, smoothing=smoothing)
+        return self.layer.loss(states, targets, products=self.products, smoothing=smoothing, weights=weights)
 
     def judged(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """`OutputLayer.judged` of some of the states."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from sftlib.models.sources.around import AdaptedSource, HeldSource, held
 from sftlib.models.sources.base import Head, ModelSource
+from sftlib.models.sources.kinds import is_of_class
 from sftlib.models.sources.new import NEW, NewSource
 from sftlib.models.sources.objects import ModuleSource, ObjectSource
-from sftlib.models.sources.open import is_of_class, open_source, pretraining_of
+from sftlib.models.sources.open import open_source, pretraining_of
 from sftlib.models.sources.pretrained import PretrainedSource
 
 __all__ = [

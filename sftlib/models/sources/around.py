@@ -8,6 +8,7 @@ from typing import Any, final
 from torch import nn
 
 from sftlib.models.sources.base import Head, ModelSource
+from sftlib.models.sources.kinds import as_it_came, is_of_class
 from sftlib.models.sources.making import copy_weights
 from sftlib.models.sources.pretrained import PretrainedSource
 from sftlib.models.tried import Tried
@@ -40,6 +41,9 @@ class AdaptedSource(ModelSource):
 
     def tokenizer(self) -> Any:
         return self._origin.tokenizer()
+
+    def brings(self, auto_class: str) -> bool:
+        return self._origin.brings(auto_class) or is_of_class(as_it_came(self._model), auto_class)
 
     def image_processor(self) -> Any:
         return self._origin.image_processor()
@@ -89,6 +93,9 @@ class HeldSource(ModelSource):
         if self._tokenizer is None:  # whoever opens it makes a copy
             self._tokenizer = self._origin.tokenizer()
         return self._tokenizer
+
+    def brings(self, auto_class: str) -> bool:
+        return self._origin.brings(auto_class)
 
     def image_processor(self) -> Any:
         return self._origin.image_processor()

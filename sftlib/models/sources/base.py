@@ -9,6 +9,7 @@ from typing import Any, final
 
 from torch import nn
 
+from sftlib.models.sources.kinds import is_of_class
 from sftlib.models.tried import Tried
 
 
@@ -80,6 +81,10 @@ class ModelSource(ABC):
     def tried(self) -> Tried:
         """What trials found of models from here; nothing, unless each of them begins with the very same weights."""
         return Tried()
+
+    def brings(self, auto_class: str) -> bool:
+        """Whether the model comes with the head of the class that transformers opens such models in."""
+        return is_of_class(self.config, auto_class)
 
     def image_processor(self) -> Any:
         """The image processor that belongs to the model, or None."""

@@ -53,6 +53,9 @@ class NewSource(ModelSource):
             max_position_embeddings=self._longest,
         )
 
+    def brings(self, auto_class: str) -> bool:
+        return True  # its body is drawn with any head, and neither waits for the other
+
     def reading(self, vocabulary: int | None, longest: int | None) -> NewSource:
         return NewSource(vocabulary, max(longest or 0, _POSITIONS))
 

@@ -13,6 +13,7 @@ from sftlib.models.attempts import attempt
 from sftlib.models.head_rows import follow_labels
 from sftlib.models.opening import opening
 from sftlib.models.sources.base import Head, ModelSource
+from sftlib.models.sources.kinds import as_it_came
 from sftlib.models.sources.making import adjust, copy_weights, drawn, from_config
 
 
@@ -25,7 +26,7 @@ class ObjectSource(ModelSource):
 
     @property
     def config(self) -> Any:
-        return _as_it_came(self._model)
+        return as_it_came(self._model)
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class ObjectSource(ModelSource):
         said, new = follow_labels(
             model,
             head,
-            _as_it_came(given),
+            as_it_came(given),
             held=weights.keys(),
             old=lambda: weights,
             fresh=lambda: drawn(head, config, seed),
@@ -99,10 +100,3 @@ def _plain(model: Any) -> Any:
             "pass its base"
         ) from tried.error
     return tried.value
-
-
-def _as_it_came(model: Any) -> Any:
-    """The config of a model object, which says what kind of model it is, as that of a folder does."""
-    config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
-    return config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import transformers
 from torch import nn
@@ -77,16 +76,3 @@ def pretraining_of(source: ModelSource) -> str:
         f"adapt: model={source.name} cannot go on learning from plain texts; that takes an encoder or a decoder of "
         "transformers with a head for its vocabulary"
     )
-
-
-def is_of_class(config: Any, auto_class: str) -> bool:
-    """Whether a model as it came is of the class that transformers opens such models in.
-
-    Args:
-        config: as it came, or None.
-        auto_class: transformers' Auto class, such as ``"AutoModelForTokenClassification"``.
-    """
-    mapping = getattr(transformers, auto_class)._model_mapping
-    found = mapping[type(config)] if type(config) in mapping.keys() else ()  # noqa: SIM118 - a lazy mapping
-    names = {kind.__name__ for kind in (found if isinstance(found, tuple) else (found,))}
-    return not names.isdisjoint(getattr(config, "architectures", None) or ())

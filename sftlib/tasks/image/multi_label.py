@@ -23,7 +23,8 @@ class MultiLabelImageClassification(MultiLabelTask, PictureTask):
         output_layer: of a module of your own, the name of its last layer; see `ImageClassification`.
         thresholds: the probability from which a label is given: a number for all, label -> number, or ``"valid"`` for
             those under which the F1 of each label is highest on the validation rows; one half when None.
-        learned: labels and thresholds; from the training data.
+        class_weights: ``"balanced"``, or label -> weight: how much a yes for a label counts beside a no.
+        learned: labels, thresholds and weights; from the training data.
 
     Raises:
         OptionError: values that they cannot have.

@@ -12,7 +12,6 @@ from typing import Any, Self, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
@@ -23,8 +22,17 @@ from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, true_or_false
 from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum
-from sftlib.tasks.labels import Labels, check_labels
-from sftlib.tasks.multi_label import MultiLabel, labels_of
+from sftlib.tasks.labels import (
+    AnswerWeights,
+    ClassWeights,
+    Labels,
+    answer_weights,
+    answers_problem,
+    check_labels,
+    weighted_answers,
+)
+from sftlib.tasks.labels import weights_problems as label_weights_problems
+from sftlib.tasks.multi_label import MultiLabel, answers_of, labels_of
 from sftlib.tasks.sequence.letters import LetterTask
 from sftlib.tasks.sequence.targets import (
     TargetWeights,
@@ -45,10 +53,12 @@ class Learned(Labels):
 
     Attributes:
         weights: of each label in the loss, or None.
+        class_weights: of each label how much a no and how much a yes counts, or None.
         gaps: whether rows have a mapping of targets, some of which may be missing, and not a list of labels.
     """
 
     weights: tuple[float, ...] | None = None
+    class_weights: AnswerWeights = None
     gaps: bool = False
 
     def problems(self) -> Iterable[Problem]:
@@ -59,6 +69,7 @@ class Learned(Labels):
             isinstance(weights, tuple) and len(weights) == len(names) and min(weights) >= 0
         ):
             yield "weights: expected a number of at least 0 for each label, or null"
+        yield answers_problem(self.class_weights, len(names))
 
 
 @final
@@ -71,7 +82,8 @@ class MultiLabelSequenceClassification(LetterTask):
 
     Args:
         target_weights: target -> how much it counts; 1 where it is not named.
-        learned: the labels; from the training data.
+        class_weights: ``"balanced"``, or label -> weight: how much a yes for a label counts beside a no.
+        learned: the labels and their weights; from the training data.
 
     Raises:
         OptionError: values that they cannot have.
@@ -88,18 +100,19 @@ class MultiLabelSequenceClassification(LetterTask):
     shares_body = False  # targets with gaps: how many count is known of each row alone
 
     target_weights: TargetWeights = None
+    class_weights: ClassWeights = None
     learned: Learned | None = None
 
     def problems(self) -> Iterable[Problem]:
-        return weights_problems(self.target_weights)
+        return [*weights_problems(self.target_weights), *label_weights_problems(self.class_weights)]
 
     def learned_from(self, data: TaskDataset) -> Self:
         gaps = "targets" in data.roles
         names = names_of(data) if gaps else labels_of(data)
-        if gaps:
-            _require_both(table_of(data, [str(name) for name in names]), [str(name) for name in names])
+        found = _with_gaps(data) if gaps else answers_of(data, names)
         weights = weights_of(self.target_weights, [str(name) for name in names])
-        return replace(self, learned=Learned(label_names=names, weights=weights, gaps=gaps))
+        balance = answer_weights(self.class_weights, names, *found)
+        return replace(self, learned=Learned(label_names=names, weights=weights, class_weights=balance, gaps=gaps))
 
     @property
     def head(self) -> Head:
@@ -135,8 +148,8 @@ class MultiLabelSequenceClassification(LetterTask):
         """Summed binary cross-entropy; the count is the number of targets that are there, or of their weights."""
         scores = self.scores(outputs, batch)  # (B, K)
         target, counts = counted(batch.targets["target"], self.known.weights, scores)
-        errors = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
-        return LossSum((errors * counts).sum(), counts.sum())
+        errors, weights = weighted_answers(scores, target, self.known.class_weights)  # (B, K) both
+        return LossSum((errors * counts).sum(), (weights * counts).sum())
 
     def decode(self, outputs: Any, batch: Batch) -> list[MultiLabel]:
         rows = by_name(self.known.label_names, torch.sigmoid(self.scores(outputs, batch)).tolist())
@@ -154,14 +167,17 @@ class MultiLabelSequenceClassification(LetterTask):
         return Metrics(names, label_names=self.label_names, family=MultiLabelMetrics)
 
 
-def _require_both(table: NDArray[np.float64], names: Sequence[str]) -> None:
-    """Refuse targets of which nothing can be learned.
+def _with_gaps(data: TaskDataset) -> tuple[list[int], list[int]]:
+    """Of each target the rows that have it, and those of which it is known.
 
     Raises:
-        LabelError: those that are the same wherever they are known.
+        LabelError: nothing can be learned, since each is the same wherever it is known.
     """
-    same = [name for name, column in zip(names, table.T, strict=True) if len(np.unique(column[~np.isnan(column)])) < 2]
-    if len(same) == len(names):
+    names = names_of(data)
+    table = table_of(data, names)
+    if all(len(np.unique(column[~np.isnan(column)])) < 2 for column in table.T):
         raise LabelError(
-            f"targets {', '.join(map(repr, same))}: all rows that have one have the same; nothing to learn"
+            f"targets {', '.join(map(repr, names))}: all rows that have one have the same; nothing to learn"
         )
+    known = (~np.isnan(table)).sum(axis=0)
+    return np.nansum(table, axis=0).astype(int).tolist(), known.tolist()

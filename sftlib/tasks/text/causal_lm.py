@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.data.kinds.messages import MessagesRole
+from sftlib.data.kinds.messages import MessagesRole, counts_in_part
 from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
 from sftlib.data.kinds.values import RowKind
 from sftlib.data.problems import brief, listed_rows
@@ -172,10 +172,11 @@ class CausalLM(WritingTask):
         return {"split": self.over_long == "split", "dialogues": self._dialogues_of(encoder).facts}
 
     def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
-        """Targets are the tokens that are to be learned; notes say where the last answer begins."""
+        """Targets are the tokens to be learned, with weights if some count in part; notes say where answers begin."""
         rows, open_ended = enumerate(self._rows(data, self._dialogues_of(encoder))), []
+        weighted = "messages" in data.inputs and any(map(counts_in_part, data.view("messages")))
         while chunk := list(islice(rows, _CHUNK)):
-            writer.extend(self._encoded(chunk, encoder.max_length))
+            writer.extend(self._encoded(chunk, encoder.max_length, weighted))
             open_ended += [(number, len(row.ids)) for number, row in chunk if not row.answered]
         self._require_prompts(open_ended, encoder)
 
@@ -186,15 +187,16 @@ class CausalLM(WritingTask):
         self._require_room(found, encoder.max_length)
         return found
 
-    def _encoded(self, rows: Sequence[tuple[int, Row]], limit: int) -> Encoded:
-        """Rows with their numbers as tokens, in windows where they are read in some."""
+    def _encoded(self, rows: Sequence[tuple[int, Row]], limit: int, weighted: bool) -> Encoded:
+        """Rows with their numbers as tokens, in windows where they are read in some; with weights where asked for."""
         parts = [(number, row, part) for number, row in rows for part in self._cut(row, limit)]
         ids = Ragged.from_lists([part.ids.tolist() for _, _, part in parts])
         cut = [0 if self.over_long == "split" else len(row.ids) - len(part.ids) for _, row, part in parts]
         targets = np.concatenate([np.where(_supervised(part), part.ids, IGNORED) for _, _, part in parts])
+        weights = {"weights": ids.alike(np.concatenate([part.weights for _, _, part in parts]))} if weighted else {}
         return Encoded(
             {"input_ids": ids},
-            {"tokens": ids.alike(targets.astype(np.int32))},
+            {"tokens": ids.alike(targets.astype(np.int32)), **weights},
             cut=np.array(cut, np.int64),
             owners=np.array([number for number, _, _ in parts], np.int64),
             notes={"prompt": np.array([part.prompt for _, _, part in parts], np.int64)},
@@ -229,11 +231,11 @@ class CausalLM(WritingTask):
         if not row.answered or len(row.ids) <= limit:
             return [row]
         if self.over_long != "split":
-            return [Row(row.ids[:limit], row.learned[:limit], row.prompt, row.answered)]
+            return [Row(row.ids[:limit], row.weights[:limit], row.prompt, row.answered)]
         # Windows share one token: the first of a window has nothing before it, and is learned in the one before.
         starts = range(0, len(row.ids) - 1, limit - 1)
         windows = [
-            Row(row.ids[i : i + limit], row.learned[i : i + limit], row.prompt if i == 0 else 0, row.answered)
+            Row(row.ids[i : i + limit], row.weights[i : i + limit], row.prompt if i == 0 else 0, row.answered)
             for i in starts
         ]
         return [window for i, window in enumerate(windows) if i == 0 or _supervised(window).any()]
@@ -254,13 +256,20 @@ class CausalLM(WritingTask):
         return self._layers.ask(model, call, inputs)
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
-        """Cross-entropy summed over the supervised positions; scores are made for a few of them at a time."""
+        """Cross-entropy summed over the supervised positions; scores are made for a few of them at a time.
+
+        The count is the number of these positions, or the sum of their weights.
+        """
         states, targets, _ = _positions(outputs, batch)
+        weights = _weights(batch)
         if isinstance(outputs, Hidden):
-            total, _ = outputs.loss(states, targets, smoothing=self.label_smoothing)
-        else:
+            total, _ = outputs.loss(states, targets, smoothing=self.label_smoothing, weights=weights)
+        elif weights is None:
             total = functional.cross_entropy(states, targets, label_smoothing=self.label_smoothing, reduction="sum")
-        return LossSum(total, total.new_tensor(len(targets)))
+        else:
+            losses = functional.cross_entropy(states, targets, label_smoothing=self.label_smoothing, reduction="none")
+            total = (losses * weights).sum()
+        return LossSum(total, total.new_tensor(len(targets)) if weights is None else weights.sum().to(total.dtype))
 
     def decode(self, outputs: Any, batch: Batch) -> list[Answer]:
         return self._judged(outputs, batch)[1]
@@ -270,7 +279,9 @@ class CausalLM(WritingTask):
         states, targets, rows = _positions(outputs, batch)
         if isinstance(outputs, Hidden) and not self.label_smoothing:
             losses, right = outputs.judged(states, targets)
-            loss = LossSum(losses.sum(), losses.new_tensor(len(losses)))
+            weights = _weights(batch)
+            weights = torch.ones_like(losses) if weights is None else weights
+            loss = LossSum((losses * weights).sum(), weights.sum())
         else:
             loss = self.loss(outputs, batch)
             right = (
@@ -370,6 +381,12 @@ class CausalLM(WritingTask):
 def _supervised(row: Row) -> NDArray[np.bool_]:
     """(T,) What is learned; the first token has nothing before it to be predicted from."""
     return row.learned & (np.arange(len(row.ids)) > 0)
+
+
+def _weights(batch: Batch) -> Tensor | None:
+    """(S,) how much each supervised position counts; None where all count alike."""
+    given = batch.targets.get("weights")
+    return None if given is None else given[:, 1:][batch.targets["tokens"][:, 1:] != IGNORED]
 
 
 def _positions(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.support.checking import checked_fields
 from sftlib.tasks.base import Label
 from sftlib.tasks.labels import SeveralLabels
-from sftlib.tasks.multi_label import MultiLabelTask, several_labels, with_thresholds
+from sftlib.tasks.multi_label import MultiLabelTask
 from sftlib.tasks.text.texts import Form, SequenceTask
 
 
@@ -29,7 +29,8 @@ class MultiLabelClassification(MultiLabelTask, SequenceTask):
         thresholds: the probability from which a label is given: a number for all, label -> number, or ``"valid"`` for
             those under which the F1 of each label is highest on the validation rows, chosen when a run is over; one
             half when None.
-        learned: labels, thresholds, and whether rows are pairs; from the training data.
+        class_weights: ``"balanced"``, or label -> weight: how much a yes for a label counts beside a no.
+        learned: labels, thresholds, weights, and whether rows are pairs; from the training data.
 
     Raises:
         OptionError: values that they cannot have.
@@ -46,9 +47,7 @@ class MultiLabelClassification(MultiLabelTask, SequenceTask):
     learned: Learned | None = None
 
     def learned_from(self, data: TaskDataset) -> Self:
-        labels = several_labels(data, self.thresholds)
-        return replace(self, learned=Learned(**labels, pair="text_pair" in data.roles))
+        return replace(self, learned=Learned(**self.facts_of(data), pair="text_pair" in data.roles))
 
     def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
-        labels = with_thresholds(names, self.thresholds)
-        return replace(self, learned=Learned(**labels, pair="text_pair" in roles))
+        return replace(self, learned=Learned(**self.facts_by_hand(names), pair="text_pair" in roles))

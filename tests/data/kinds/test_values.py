@@ -268,10 +268,10 @@ def said(messages: Any) -> TaskDataset:
         ([turn("user", ["x"])], "content with parts that are no text"),
         ([turn("user", {"x": 1})], "a dict as content.*json.dumps"),
         (
-            [turn("user"), turn("assistant", "x", weight=0.5)],
-            "a weight that is neither 0 nor 1: row 1 .0.5, turn 1: weight",
+            [turn("user"), turn("assistant", "x", weight=1.5)],
+            "a weight that is no number from 0 to 1: row 1 .1.5, turn 1: weight",
         ),
-        ([turn("user"), turn("assistant", "x", train="yes")], "a weight that is neither 0 nor 1"),
+        ([turn("user"), turn("assistant", "x", train="yes")], "a weight that is no number from 0 to 1"),
         ([turn("user"), turn("assistant", "", tool_calls="add")], "calls of tools that are no list of calls"),
         (
             [turn("user"), turn("assistant", "", tool_calls=[{"name": "a", "arguments": "{x"}])],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +92,85 @@ def test_blank_rows_are_counted_once() -> None:
     assert report.blank == (0, 1, 2, 3)
     assert report.duplicates.count == report.normalised_duplicates.count == report.conflicts.count == 0
     assert "4 rows have a blank input: row 0, row 1, row 2, row 3" in report.problems
+
+
+SAID = {"role": "assistant", "content": "Yes."}
+SPANS = {"head": (0, 1), "tail": (1, 2)}
+#: Rows of each task that reads texts, the second of which is blank where somebody says something to the model.
+BLANK = {
+    "text-classification": [{"text": text, "label": i % 2} for i, text in enumerate(("a", " ", "b"))],
+    "a pair": [{"text": "a", "text_pair": text, "label": i % 2} for i, text in enumerate(("a", "", "b"))],
+    "multi-label-classification": [{"text": text, "labels": ["x"]} for text in ("a", "\n", "b")],
+    "text-regression": [{"text": text, "target": float(i)} for i, text in enumerate(("a", "\u200b", "b"))],
+    "question-answering": [
+        {"question": text, "context": "a", "answers": {"text": [], "answer_start": []}} for text in ("a", "\t", "b")
+    ],
+    "a context": [
+        {"question": "a", "context": text, "answers": {"text": [], "answer_start": []}} for text in ("a", " ", "b")
+    ],
+    "seq2seq": [{"source": text, "target": "a"} for text in ("a", "", "b")],
+    "a prompt": [{"prompt": text, "completion": "a"} for text in ("a", "", "b")],
+    "causal-lm": [{"text": text} for text in ("a", "", "b")],
+    "masked-lm": [{"text": text} for text in ("a", "", "b")],
+    "messages": [{"messages": [{"role": "user", "content": text}, SAID]} for text in ("a", " ", "b")],
+    "a later turn": [
+        {"messages": [{"role": "user", "content": "a"}, SAID, {"role": "user", "content": text}]}
+        for text in ("a", "\u200b", "b")
+    ],
+    "with tools": [
+        {"messages": [{"role": "user", "content": text}, SAID], "tools": [{"name": "add"}]} for text in ("a", "", "b")
+    ],
+    "text-embedding": [{"text": text, "text_pair": "a"} for text in ("a", "", "b")],
+    "the pair of an embedding": [{"text": "a", "text_pair": text} for text in ("a", " ", "b")],
+    "its negative": [{"text": "a", "text_pair": "b", "text_negative": text} for text in ("a", "", "b")],
+    "with a score": [{"text": "a", "text_pair": text, "score": 0.5} for text in ("a", "", "b")],
+    "no target": [{"text": text} for text in ("a", " ", "b")],
+}
+_NAMED = {"causal-lm", "masked-lm", "text-embedding"}
+_EMBEDDING = {"the pair of an embedding", "its negative", "with a score"}
+
+
+@pytest.mark.parametrize("name", BLANK)
+def test_blank_texts_of_every_task_are_told_and_can_be_dropped(name: str) -> None:
+    named = "text-embedding" if name in _EMBEDDING else name if name in _NAMED else None
+    data = TaskDataset(BLANK[name], task=named)
+    report = data.report()
+    assert report.blank == (1,)
+    assert "1 row has a blank input: row 1" in report.problems
+    assert len(data.clean(conflicts="keep", duplicates="keep", normalised_duplicates="keep")) == 2
+
+
+def test_turns_of_others_may_say_nothing() -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "ring", "arguments": {}}]}
+    asked = {"role": "user", "content": "Ring."}
+    turns = [{"role": "system", "content": ""}, asked, call, {"role": "tool", "content": ""}, SAID]
+    assert TaskDataset({"messages": [turns]}).report().blank == ()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "folder"])
+def test_blank_texts_are_told_whatever_they_were_read_from(suffix: str, tmp_path: Path) -> None:
+    texts, path = ["Good.", "", "  ", "Bad."], tmp_path / f"reviews.{suffix}"
+    roles: dict[str, Any] = {"text": "review", "label": "mood"}
+    rows = [{"review": text, "mood": "up" if i % 2 else "down"} for i, text in enumerate(texts)]
+    if suffix == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        data = TaskDataset.from_jsonl(path, **roles)
+    elif suffix == "parquet":
+        parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+        parquet.write_table(arrow.Table.from_pylist(rows), path)
+        data = TaskDataset.from_parquet(path, **roles)
+    elif suffix == "folder":
+        for i, text in enumerate(texts):
+            (path / ("down", "up")[i > 1]).mkdir(parents=True, exist_ok=True)
+            (path / ("down", "up")[i > 1] / f"{i}.txt").write_text(text, encoding="utf-8")
+        data = TaskDataset.from_folder(path)
+    else:
+        mark = "\t" if suffix == "tsv" else ","
+        lines = [f"{row['review']}{mark}{row['mood']}" for row in rows]
+        path.write_text("\n".join([f"review{mark}mood", *lines]), encoding="utf-8")
+        data = TaskDataset.from_csv(path, delimiter=mark, **roles)
+    assert data.report().blank == (1, 2)
+    assert "2 rows have a blank input: row 1, row 2" in data.report().problems
 
 
 def test_lengths_and_targets() -> None:

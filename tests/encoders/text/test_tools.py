@@ -371,7 +371,7 @@ def test_content_in_parts_is_their_text(content: Any) -> None:
         ([USER, SAID, SAID], "turn 2: assistant after assistant"),
         ([{"role": "tool", "content": "Rain."}, USER], "turn 0: tool at the beginning"),
         ([USER, {"role": "assistant", "content": [{"type": "image_url", "image_url": "x"}]}], "parts that are no text"),
-        ([USER, SAID | {"weight": 2}], "neither 0 nor 1"),
+        ([USER, SAID | {"weight": 2}], "no number from 0 to 1"),
     ],
 )
 def test_what_cannot_be_read_is_named_or_left_out(turns: Any, match: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -54,10 +54,26 @@ def test_gradcheck(factor: float, cap: float | None, smoothing: float, bias: boo
 
     def loss(states: Tensor, weight: Tensor) -> Tensor:
         none = None if layer.linear.bias is None else layer.linear.bias.detach()
-        arguments = (states, weight, none, targets[:12], factor, cap, smoothing, torch.float64)
+        weights = torch.linspace(0, 1, 12, dtype=torch.float64) if cap is None else None
+        arguments = (states, weight, none, targets[:12], weights, factor, cap, smoothing, torch.float64)
         return chunked_loss._ChunkedLoss.apply(*arguments)[0]
 
     assert torch.autograd.gradcheck(loss, (states[:12].detach().requires_grad_(), layer.linear.weight))
+
+
+@pytest.mark.parametrize(("factor", "cap", "smoothing", "bias"), LAYERS)
+def test_positions_that_count_in_part(factor: float, cap: float | None, smoothing: float, bias: bool) -> None:
+    layer, states, targets = made(factor, cap, bias, torch.float64)
+    weights = torch.arange(POSITIONS, dtype=torch.float64) % 5 / 4
+    found, correct = layer.loss(states, targets, smoothing=smoothing, weights=weights)
+    scores = layer.scores(states)
+    each = functional.cross_entropy(scores, targets, label_smoothing=smoothing, reduction="none")
+    expected = sum(weight * loss for weight, loss in zip(weights, each, strict=True))
+    assert isinstance(expected, Tensor)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-13)
+    assert int(correct) == int((scores.argmax(1) == targets).sum())
+    for own, plain in zip(gradients(layer, states, found), gradients(layer, states, expected), strict=True):
+        assert float((own - plain).abs().max()) <= 1e-13 * max(1.0, float(plain.abs().max()))
 
 
 def test_each_position_by_itself() -> None:

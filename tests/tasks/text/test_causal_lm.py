@@ -113,6 +113,22 @@ def test_padding_that_is_the_end_of_text_is_told_by_its_place() -> None:
     assert ends.tolist() == [1, 1, 1, 1]
 
 
+def test_rows_that_a_template_refuses_can_be_left_out() -> None:
+    """All of them stand in the error, also those that its message has no room for."""
+    turns = [row["messages"] for row in CHAT]
+    refused = [[{"role": "system", "content": "Be brief."}, *turns[i % 3]] for i in range(8)]
+    data = TaskDataset({"messages": [turns[0], *refused, *turns[1:]]})
+    options = {"max_steps": 1, "precision": "fp32", "batch_size": 3}
+    tuner = FineTuner(byte_model(), tokenizer=FORMATS["gemma"].tokenizer(), **options)
+    with pytest.raises(DataError, match=r"and 3 more\nleave them out") as caught:
+        tuner.fit(data, progress=False)
+    assert caught.value.rows == tuple(range(1, 9))
+    kept = data.select(row for row in range(len(data)) if row not in caught.value.rows)
+    assert [row["messages"] for row in kept] == turns
+    assert len(tuner.fit(kept, progress=False).history.steps) == 1
+    assert DataError("x").rows == ()
+
+
 @pytest.mark.parametrize("form", ["chatml", "llama-2", None])
 def test_the_saved_folder_generates_the_same_by_itself(form: str | None, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(None) if form is None else FORMATS[form].tokenizer()

@@ -13,6 +13,8 @@ import transformers
 from sftlib import FineTuner, TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.language.places import scores_at
+from sftlib.models.sources import held, open_source
+from sftlib.run.adapt import stages_of
 from sftlib.tasks.text.masked_lm import MaskedLM
 from sftlib.testing import ENCODERS, SENTENCES, tiny_folder, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of, encoder_for, losses, tuner_for
@@ -151,6 +153,7 @@ class TestAdapt:
         assert losses(adapted.set_params(epochs=2).fit(self.data(), progress=False)) == first
 
     def test_the_body_is_that_of_the_adapted_model(self, tmp_path: Path) -> None:
+        tiny_folder(tmp_path / "m", "bert", auto_class="AutoModelForMaskedLM")
         by_hand = self.tuner(tmp_path / "m").fit(TaskDataset({"text": self.texts}, task="masked-lm"), progress=False)
         tuner = self.tuner(tmp_path / "m", learning_rate=0.0)
         tuner.adapt(self.texts, max_steps=3, learning_rate=5e-5, progress=False).fit(self.data(), progress=False)
@@ -159,8 +162,57 @@ class TestAdapt:
         assert len(shared) > 30
         assert all(torch.equal(found[name], expected[name]) for name in shared)
         original = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").state_dict()
-        assert torch.equal(found["bert.pooler.dense.weight"], original["bert.pooler.dense.weight"])
         assert not torch.equal(found[shared[0]], original[shared[0]])
+
+    def test_a_head_that_the_model_lacks_learns_first_and_the_body_after_it(self, tmp_path: Path) -> None:
+        """Against the two fits by hand; the pooler, which gaps do not need, comes from the folder."""
+        tuner = self.tuner(tmp_path / "m", learning_rate=0.0)
+        tuner.adapt(self.texts, max_steps=3, learning_rate=5e-5, progress=False).fit(self.data(), progress=False)
+        gaps = TaskDataset({"text": self.texts}, task="masked-lm")
+        head = self.tuner(tmp_path / "m", freeze="backbone", learning_rate=1e-3).fit(gaps, progress=False)
+        original = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").state_dict()
+        after_head = {name: weight.clone() for name, weight in head.model.state_dict().items()}
+        body = [name for name in after_head if name in original]
+        assert len(body) > 30
+        assert all(torch.equal(after_head[name], original[name]) for name in body)
+        both = FineTuner(
+            head.model.requires_grad_(True),
+            tokenizer=tiny_tokenizer(),
+            max_steps=3,
+            learning_rate=5e-5,
+            precision="fp32",
+        )
+        expected, found = both.fit(gaps, progress=False).model.state_dict(), tuner.model.state_dict()
+        assert all(torch.equal(found[name], expected[name]) for name in body)
+        assert not all(torch.equal(found[name], original[name]) for name in body)
+        assert torch.equal(found["bert.pooler.dense.weight"], original["bert.pooler.dense.weight"])
+        assert all(parameter.requires_grad for parameter in tuner.model.parameters())
+
+    def test_who_adapts_a_model_without_that_head_is_warned(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tiny_folder(tmp_path / "fills", "bert", auto_class="AutoModelForMaskedLM")
+        self.tuner(tmp_path / "fills").adapt(self.texts, max_steps=1, progress=False)
+        assert "adapt" not in caplog.text
+        self.tuner(tmp_path / "m").adapt(self.texts, max_steps=1, progress=False)
+        assert caplog.text.count("comes without the head that fills gaps") == 1
+
+    def test_a_head_that_the_model_brings_or_has_learned_is_not_taught_again(self, tmp_path: Path) -> None:
+        tiny_folder(tmp_path / "fills", "bert", auto_class="AutoModelForMaskedLM")
+        tiny_folder(tmp_path / "m", "bert")
+        fills, lacks = (open_source(str(tmp_path / name)) for name in ("fills", "m"))
+        assert [len(stages_of(source, None)) for source in (fills, lacks)] == [1, 2]
+        assert len(stages_of(open_source(tiny_model("bert", auto_class="AutoModelForMaskedLM")), None)) == 1
+        for kind, stages in (("Bert", 1), ("Electra", 2)):
+            config = getattr(transformers, f"{kind}Config")(
+                vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+            )
+            model = getattr(transformers, f"{kind}ForPreTraining")(config)
+            assert len(stages_of(open_source(model), None)) == stages
+        once = self.tuner(tmp_path / "m").adapt(self.texts, max_steps=1, progress=False)
+        assert len(stages_of(once._source, None)) == 1
+        assert len(stages_of(held(lacks), None)) == 2
+        assert len(stages_of(open_source("new:encoder"), None)) == 1, "where all is drawn, nothing waits"
 
     def test_it_takes_data_sets_and_adds_up(self, tmp_path: Path) -> None:
         data = TaskDataset({"text": self.texts})
