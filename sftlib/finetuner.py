@@ -615,7 +615,8 @@ class FineTuner:
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
         fitted = self._fitted_for(self._chosen(data, None))
-        return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder))
+        said = ", ".join(str(data[row][role]) for role in data.targets)
+        return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder), said)
 
     @checked
     def plan(self, train: TaskDataset) -> Plan:
