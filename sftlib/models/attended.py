@@ -60,7 +60,7 @@ def _projected(given: dict[str, Any]) -> list[Tensor]:
     shifts = [None] * 3 if given["in_proj_bias"] is None else list(given["in_proj_bias"].chunk(3))
     inputs, heads = [given[name] for name in ("query", "key", "value")], given["num_heads"]
     return [
-        functional.linear(x, weight, bias).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+        functional.linear(x, weight, bias).view(*x.shape[:2], heads, -1).permute(1, 2, 0, 3)
         for x, weight, bias in zip(inputs, layers, shifts, strict=True)
     ]
 

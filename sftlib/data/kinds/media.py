@@ -99,7 +99,7 @@ class ImageRole(FiledRole):
         return facts
 
     def _of_bytes(self, content: bytes, gate: Gate | None = None) -> Facts:
-        seen = {} if self._seen is None else self._seen
+        seen: dict[Any, Facts] = {} if self._seen is None else self._seen
         digest = hashlib.sha256(content).digest()
         if digest not in seen:
             seen[digest] = facts_of(BytesIO(content), gate=gate)

@@ -155,7 +155,8 @@ class SoundPreview:
         sums = np.add.reduceat(power[:, 1:], edges[:-1], axis=1).T  # (bands, columns)
         loud = 10 * np.log10(np.maximum(sums / np.maximum(1, np.diff(edges))[:, None], 1e-12))
         shown = np.clip((loud - loud.max() + _FLOOR) / _FLOOR, 0, 1)
-        return np.round(255 * shown[::-1]).astype(np.uint8)
+        found: NDArray[np.uint8] = np.round(255 * shown[::-1]).astype(np.uint8)
+        return found
 
 
 def _png(values: NDArray[np.uint8]) -> bytes:
