@@ -19,13 +19,7 @@ from sftlib.data.sounds import Samples
 _WIDTH, _WAVE, _BANDS, _LINE = 600, 70, 80, 15  # of the drawing, in pixels
 _MARKS = " .:-=+*#%@"  # from soft to loud
 _WINDOW, _FLOOR = 0.025, 70.0  # seconds that a spectrum is taken of; decibels below the loudest that are shown
-_COLOURS = (
-    (0.0, (68, 1, 84)),
-    (0.25, (59, 82, 139)),
-    (0.5, (33, 145, 140)),
-    (0.75, (94, 201, 98)),
-    (1, (253, 231, 37)),
-)
+_COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # from soft to loud
 
 Mark = tuple[float, float, str]
 
