@@ -113,6 +113,9 @@ td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 table.grid td{text-align:center;padding:.25rem .45rem;border:1px solid var(--ground);min-width:2.2rem}
 table.grid thead th{text-align:center}
 table.grid th{padding:.25rem .45rem;max-width:9rem;overflow:hidden;text-overflow:ellipsis}
+table.sounds td{min-width:6rem}
+table.sounds td:nth-child(2){min-width:20rem}
+audio{width:100%;max-width:20rem;height:2.2rem;margin-top:.3rem}
 .beside{display:flex;flex-wrap:wrap;gap:1rem}
 figure{margin:0;flex:1 1 17rem;max-width:29rem}
 svg{width:100%;height:auto;display:block}

@@ -19,6 +19,7 @@ from sftlib.audits.slices import slices_of, wilson
 from sftlib.cards.drawings import bars, curves
 from sftlib.cards.page import Part, beside, table, tiles
 from sftlib.data.dataset import TaskDataset
+from sftlib.data.look.voices import shared_speakers
 from sftlib.data.splitting import keys
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.explaining import explain
@@ -113,9 +114,11 @@ def _leakage(facts: Facts) -> str:
         return "<p>The rows that the model learned from are not known here, so overlap cannot be told.</p>"
     here, there = (keys(list(side.asked().values())) for side in (facts.test, facts.train))
     count = int(np.isin(here, there).sum())
+    said = shared_speakers(facts.train, facts.test, name="test")
+    voices = f'<p class="warn">{escape(said)}</p>' if said else ""
     if not count:
-        return "<p>No test row has the inputs of a row that the model learned from.</p>"
-    return (
+        return "<p>No test row has the inputs of a row that the model learned from.</p>" + voices
+    return voices + (
         f'<p class="warn"><b>{counted(count, "test row")} of {len(here):,} stand among the rows that the model learned '
         "from: the scores above flatter it.</b></p>"
     )
@@ -278,8 +281,8 @@ def issues(facts: Facts) -> Part | None:
 
 def errors(facts: Facts, count: int) -> Part | None:
     """The errors that it is surest of, explained where that can be done."""
-    rows = _wrong(facts)[:count]
-    if not rows:
+    rows = wrong_rows(facts)[:count]
+    if not rows or "audio" in facts.test.roles:  # those are heard, not read
         return None
     shown = []
     for row in rows:
@@ -293,7 +296,8 @@ def errors(facts: Facts, count: int) -> Part | None:
     return Part("Errors, explained", "".join(shown), lead)
 
 
-def _wrong(facts: Facts) -> list[int]:
+def wrong_rows(facts: Facts) -> list[int]:
+    """Rows with an error, those first that it was surest of, or farthest from."""
     if facts.one_label:
         wrong = np.flatnonzero(~facts.right)
         return sorted(wrong.tolist(), key=lambda row: -facts.predictions[row].probability)

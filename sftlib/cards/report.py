@@ -7,7 +7,7 @@ from typing import Any
 
 from sftlib._version import __version__
 from sftlib.audits.report import Audit
-from sftlib.cards import parts
+from sftlib.cards import parts, sounds
 from sftlib.cards.page import page
 from sftlib.cards.parts import Facts
 from sftlib.cards.pictures import worst_pictures
@@ -71,6 +71,8 @@ def write_report(
         parts.certainty(facts),
         parts.slices(facts),
         parts.issues(facts),
+        sounds.words(facts),
+        sounds.worst(facts, errors),
         parts.errors(facts, errors),
         parts.limits(facts),
         parts.settings(facts),

@@ -21,6 +21,7 @@ from sftlib.data.look.duplicates import Inputs
 from sftlib.data.look.report import DataReport, check_other, comparable
 from sftlib.data.look.showing import shown_rows, spread
 from sftlib.data.look.suspects import Suspects
+from sftlib.data.look.voices import shared_speakers
 from sftlib.data.plain import plain_json
 from sftlib.data.problems import Findings, brief, raise_findings
 from sftlib.data.roles.resolve import Assignment, resolve
@@ -255,7 +256,11 @@ class TaskDataset(FromFiles):
                 f"split{fractions} of {len(self):,} rows ({len(np.unique(groups)):,} {what}) leaves side "
                 f"{', '.join(empty)} empty: give more rows, or fewer or larger shares"
             )
-        return tuple(self._of(self._store, self._index[part], self._label_names) for part in parts)
+        made = tuple(self._of(self._store, self._index[part], self._label_names) for part in parts)
+        heard = [shared_speakers(made[0], side, name=f"side {number}") for number, side in enumerate(made[1:], 2)]
+        for said in filter(None, heard):
+            _LOG.warning("split: %s", said)
+        return made
 
     def _groups(self, by: str | Callable[[Row], Hashable]) -> Index:
         """The number of the group of each row."""

@@ -273,8 +273,16 @@ class Encoder(ABC):
         """
         return None
 
-    def preview(self, encoded: Encoded) -> Any:
+    def reshape(self, model: nn.Module) -> None:
+        """Give an instance that is to be filled the shapes that saved weights have because of this encoder."""
+        return
+
+    def preview(self, encoded: Encoded, said: str = "") -> Any:
         """What the model is shown of rows, for people to look at.
+
+        Args:
+            encoded: the rows.
+            said: what is true of them, where what they show does not hold it.
 
         Raises:
             OptionError: there is nothing to look at yet.

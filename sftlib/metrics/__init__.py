@@ -11,6 +11,7 @@
     retrieval.py  targets.py  residues.py                                        one family each
     retrieval.py       speech.py
                        one family each
+    word_errors.py     which words were heard as which
     retrieval.py  verification.py      one family each
     inputs.py  labels.py  cells.py  scores.py  tags.py  measures.py  edits.py    what they are made of
     rows.py  sums.py  row_sums.py  summed.py                                     what they keep
@@ -43,6 +44,7 @@ from sftlib.metrics.speech import Speech
 from sftlib.metrics.targets import TargetClasses, TargetNumbers
 from sftlib.metrics.texts import Texts
 from sftlib.metrics.verification import Verification
+from sftlib.metrics.word_errors import WordErrors
 
 __all__ = [
     "Answers",
@@ -65,5 +67,6 @@ __all__ = [
     "TargetNumbers",
     "Texts",
     "Verification",
+    "WordErrors",
     "number_match",
 ]

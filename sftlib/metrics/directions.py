@@ -21,6 +21,9 @@ _LOWER = frozenset(
         "cer",
         "wer_normalized",
         "cer_normalized",
+        "substitution_rate",
+        "deletion_rate",
+        "insertion_rate",
         "eer",
         "min_dcf",
     }

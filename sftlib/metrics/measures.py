@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, final
 
-from sftlib.metrics.edits import common_length, edit_distance
+from sftlib.metrics.edits import alignment, common_length, edit_distance
 from sftlib.metrics.summed import rate, ratio
 from sftlib.support.extras import require
 
@@ -52,6 +52,26 @@ class ErrorRate(Measure):
         units = self._units(found)
         edits, length = min((edit_distance(self._units(text), units), -len(self._units(text))) for text in true)
         return {"edits": edits, "length": -length}
+
+    def value(self, sums: Numbers, rows: int) -> float:
+        return ratio(sums["edits"], sums["length"])
+
+
+@final
+class EditRate(Measure):
+    """Edits of one kind over the words of the first reference.
+
+    Args:
+        kind: tells by the words of a pair, of which one may be None, whether it is counted.
+    """
+
+    def __init__(self, kind: Callable[[str | None, str | None], bool]) -> None:
+        self._kind = kind
+
+    def numbers(self, found: str, true: Sequence[str]) -> Numbers:
+        said, heard = true[0].split(), found.split()
+        pairs = [(None if i is None else said[i], None if j is None else heard[j]) for i, j in alignment(said, heard)]
+        return {"edits": sum(self._kind(*pair) for pair in pairs), "length": len(said)}
 
     def value(self, sums: Numbers, rows: int) -> float:
         return ratio(sums["edits"], sums["length"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from sftlib.metrics.bound import Bound
 from sftlib.metrics.labels import Label
-from sftlib.metrics.measures import ErrorRate, Mean, Measure, same_text
+from sftlib.metrics.measures import EditRate, ErrorRate, Mean, Measure, same_text
 from sftlib.metrics.row_sums import Amounts
 from sftlib.metrics.summed import Read, Summed, Sums, no_labels
 from sftlib.metrics.texts import amounts_of, texts_of, value_of
@@ -21,8 +21,9 @@ class Speech(Summed):
 
     Edits are summed over all rows and divided by the words (or characters, blanks among them) of the references, as
     jiwer does. ``wer_normalized`` and ``cer_normalized`` compare texts without case, punctuation and what else the
-    normaliser takes away. They can exceed 1; without any word in the references they are nan. ``exact_match`` is the
-    share of texts without an error, but for white space around.
+    normaliser takes away. They can exceed 1; without any word in the references they are nan. ``substitution_rate``,
+    ``deletion_rate`` and ``insertion_rate`` are the parts of ``wer``, counted as jiwer counts them; which words they
+    are says `WordErrors`. ``exact_match`` is the share of texts without an error, but for white space around.
 
     Args:
         names: the metrics asked for.
@@ -34,7 +35,16 @@ class Speech(Summed):
     """
 
     title = "speech recognition"
-    names = ("wer", "cer", "wer_normalized", "cer_normalized", "exact_match")
+    names = (
+        "wer",
+        "cer",
+        "wer_normalized",
+        "cer_normalized",
+        "substitution_rate",
+        "deletion_rate",
+        "insertion_rate",
+        "exact_match",
+    )
 
     def __init__(
         self,
@@ -50,6 +60,9 @@ class Speech(Summed):
         units: dict[str, Measure] = {
             "wer": ErrorRate(str.split),
             "cer": ErrorRate(str.strip),
+            "substitution_rate": EditRate(lambda said, heard: None not in (said, heard) and said != heard),
+            "deletion_rate": EditRate(lambda _, heard: heard is None),
+            "insertion_rate": EditRate(lambda said, _: said is None),
             "exact_match": Mean(same_text),
         }
         self._plain = {name: units[name] for name in names if name in units}

@@ -62,8 +62,12 @@ def text_of(ids: Iterable[int], vocabulary: Sequence[str]) -> str:
         >>> text_of([3, 3, 0, 3, 2, 2, 4], ("a", "b"))
         'aa b'
     """
-    names = {0: "", 1: UNKNOWN, 2: " "} | dict(enumerate(vocabulary, len(SPECIAL)))
-    return "".join(names[i] for i, _ in groupby(ids)).strip()
+    return "".join(name_of(i, vocabulary) for i, _ in groupby(ids)).strip()
+
+
+def name_of(output: int, vocabulary: Sequence[str]) -> str:
+    """What an output says."""
+    return vocabulary[output - len(SPECIAL)] if output >= len(SPECIAL) else ("", UNKNOWN, " ")[output]
 
 
 def summed_loss(scores: Tensor, frames: Tensor, target: Tensor, lengths: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sftlib.models.attended import many_heads
 from sftlib.models.counters import mix, mix_numbers
 
 _PLACES: int = 2**22  # where a window may start
@@ -292,7 +293,8 @@ class RowDropout(nn.Module):
 class FunctionDropout(TorchFunctionMode):
     """Within this context, plain calls of `torch.nn.functional.dropout` take their masks from ``masks`` too.
 
-    So does the dropout inside `scaled_dot_product_attention`, which is then written out. torch hands every call to such
+    So does the dropout inside `scaled_dot_product_attention` and `multi_head_attention_forward`, which are then written
+    out. torch hands every call to such
     a mode, its documented way to see them. Sites are told apart by the order of calls.
 
     Args:
@@ -308,12 +310,18 @@ class FunctionDropout(TorchFunctionMode):
         if func is nn.functional.scaled_dot_product_attention:
             written_out = self._attended(*args, **(kwargs or {}))
             return func(*args, **(kwargs or {})) if written_out is None else written_out
+        if func is nn.functional.multi_head_attention_forward:
+            found = many_heads(self._dropped, *args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if found is None else found
         if func is not nn.functional.dropout:
             return func(*args, **(kwargs or {}))
         x, p, training = _dropout_arguments(*args, **(kwargs or {}))
         if not training or p == 0.0 or x.shape[-1] > _WIDEST_WINDOW:
             return func(*args, **(kwargs or {}))
         return self._masks.apply(x, p, _FUNCTION_SITE)
+
+    def _dropped(self, weights: Tensor, p: float) -> Tensor:
+        return self._masks.apply(weights, p, _FUNCTION_SITE)
 
     def _attended(
         self,
@@ -335,7 +343,7 @@ class FunctionDropout(TorchFunctionMode):
         elif attn_mask is not None:
             scores = scores + attn_mask
         weights = torch.softmax(scores, dim=-1).to(value.dtype)
-        return self._masks.apply(weights, dropout_p, _FUNCTION_SITE) @ value
+        return self._dropped(weights, dropout_p) @ value
 
 
 def _dropout_arguments(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:

@@ -68,7 +68,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
     asked = arguments.learning_rate
-    adapted, whole = arguments.adapter is not None, source.usual_rate
+    adapted, whole = arguments.adapter is not None, source.usual_rate or task.head.rate
     rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None or isinstance(asked, str) else asked
     settings: dict[str, Any] = redacted(
         {

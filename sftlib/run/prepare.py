@@ -11,6 +11,7 @@ from torch import nn
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
+from sftlib.data.look.voices import shared_speakers
 from sftlib.encoders.encoded import Encoded
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.randomness import find_randomness, refuse
@@ -183,7 +184,7 @@ def prepare(call: Call, run: Run) -> Fitting:
     unsettled = [call.task.unsettled] if call.valid is None and call.task.unsettled else []
     notes = [*fitted.told, *unsettled, *(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
     shown: list[Progress | Unshown] = (
-        [Progress([*opening, *notes])] if call.progress else [Unshown([*fitted.lost, *unsettled])]
+        [Progress([*opening, *notes])] if call.progress else [Unshown([*fitted.lost, *unsettled, *_heard_twice(call)])]
     )
     reporters = shown if call.comm.rank == 0 else []
     members = [*watchers(arguments), *call.callbacks, *([] if call.deadline is None else [call.deadline])]
@@ -193,6 +194,12 @@ def prepare(call: Call, run: Run) -> Fitting:
     return Fitting(
         call, run, fitted=fitted, train=train, valid=valid, training=training, loop=loop, reporters=reporters
     )
+
+
+def _heard_twice(call: Call) -> list[str]:
+    """That the validation rows flatter, where they are spoken by who is learned from."""
+    said = "" if call.valid is None else shared_speakers(call.train, call.valid)
+    return [said] if said else []
 
 
 def _loop(

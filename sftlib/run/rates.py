@@ -16,7 +16,8 @@ def usual_rate(model: nn.Module, *, adapted: bool, whole: float | None = None) -
     """A good peak of the schedule.
 
     A body that is pretrained already wants small steps; an adapter, which begins at nothing, larger ones; a layer that
-    begins at nothing on features that stay as they are, the largest.
+    begins at nothing on features that stay as they are, the largest. Where body and head cannot be told apart, as in a
+    module of one's own, a single layer that is trained while others are frozen is taken for such a layer.
 
     Args:
         model: with its head, frozen as it will be.
@@ -35,11 +36,14 @@ def usual_rate(model: nn.Module, *, adapted: bool, whole: float | None = None) -
     if adapted:
         return rate_of_adapters(model)
     body = body_of(model)
-    if body is None or any(parameter.requires_grad for parameter in body.parameters()):
-        return WHOLE_MODEL if whole is None else whole
-    trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    owners = {_owner(name) for name in trained}
-    return ONE_LAYER if len(owners) == 1 else DEEPER_HEAD
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    alone = len({_owner(name) for name in trained}) == 1
+    if body is None:
+        behind_frozen = alone and len(trained) < sum(1 for _ in model.parameters())
+        return ONE_LAYER if behind_frozen else whole or WHOLE_MODEL
+    if any(parameter.requires_grad for parameter in body.parameters()):
+        return whole or WHOLE_MODEL
+    return ONE_LAYER if alone else DEEPER_HEAD
 
 
 def _owner(name: str) -> str:

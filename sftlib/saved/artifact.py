@@ -169,6 +169,7 @@ def load(
         encoder = task.inputs.read(folder, record["inputs"])
         attach = partial(task.attach, encoder=encoder, seed=record["settings"]["seed"])
         if isinstance(model, nn.Module):
+            encoder.reshape(model)
             attach(model)
             fill_model(model, folder, task.attached)
             loaded = model

@@ -547,7 +547,8 @@ class Task(Checked, ABC):
         Raises:
             OptionError: there is nothing to look at yet.
         """
-        return encoder.preview(self.encode(data.select([row]), encoder))
+        said = ", ".join(str(data[row][role]) for role in data.targets)
+        return encoder.preview(self.encode(data.select([row]), encoder), said)
 
     def said(self, train: TaskDataset, valid: TaskDataset | None) -> Sequence[str]:
         """What there is to say of the rows before the first step that is of this task alone."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sftlib import FineTuner, TaskDataset, audit
+from sftlib import Audio, FineTuner, TaskDataset, audit
 from sftlib.errors import DataError, NotFittedError, OptionError
-from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
+from sftlib.metrics import WordErrors
+from sftlib.testing import SENTENCES, tiny_audio_model, tiny_feature_extractor, tiny_model, tiny_tokenizer, waves
 
 
 def rows(first: int, count: int) -> TaskDataset:
@@ -28,7 +29,7 @@ def tuner() -> FineTuner:
 class Tags(HTMLParser):
     """What stands in a page, and whether its tags close each other."""
 
-    VOID = ("meta", "br", "img", "link", "line", "rect", "circle", "polyline")
+    VOID = ("meta", "br", "img", "link", "line", "rect", "circle", "polyline", "path", "image")
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,3 +115,35 @@ def test_mistakes_are_told(tuner: FineTuner, tmp_path: Path) -> None:
         tuner.report_card(tmp_path / "report.html", test=TaskDataset({"text": ["a"]}))
     with pytest.raises(NotFittedError):
         tuner.clone().report_card(tmp_path / "report.html", test=test)
+
+
+def test_sounds_are_listened_to(tmp_path: Path) -> None:
+    """Of the worst rows there is a player each, and of words that were misheard a table."""
+    data = TaskDataset(
+        [{**row, "text": {"low": "oo", "high": "ii it", "rising": "oi"}[row["label"]]} for row in waves(12)],
+        task="speech-recognition",
+        text="text",
+    )
+    model = tiny_audio_model("wav2vec2", auto_class="AutoModelForCTC")
+    listener = FineTuner(model, inputs=Audio(processor=tiny_feature_extractor()), max_steps=1)
+    listener.fit(data, progress=False).report_card(tmp_path / "report.html", test=data, explain=3)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Tags()
+    page.feed(text)
+    assert page.open == []
+    tags = [tag for tag, _ in page.seen]
+    assert tags.count("audio") == 3
+    assert "<h2>Words</h2>" in text
+    errors = WordErrors.of(listener.predict(data), data.column("text"))
+    assert f'<td>substitutions</td><td class="n">{errors.substitutions}</td>' in text
+    assert not re.search(r"(?:src|href)=\"(?!#|data:)", text)
+
+
+def test_speakers_who_were_learned_from_are_said(tmp_path: Path) -> None:
+    rows = [{**row, "speaker": "ab"[n % 2]} for n, row in enumerate(waves(24))]
+    train, test = TaskDataset(rows[:12]), TaskDataset(rows[12:])
+    tuner = FineTuner(tiny_audio_model("wav2vec2", 3), max_steps=1).fit(train, progress=False)
+    tuner.report_card(tmp_path / "report.html", test=test, train=train, explain=1)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "2 speakers of test&#x27;s 2 are heard in the rows to learn from too" in text
+    assert "Errors, explained" not in text

@@ -45,4 +45,10 @@ def test_of_adapters_pictures_and_models_of_ones_own() -> None:
     picture.base_model.requires_grad_(False)
     assert usual_rate(picture, adapted=False) == ONE_LAYER
     assert usual_rate(nn.Linear(2, 2), adapted=False) == WHOLE_MODEL
+    own = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    own[0].requires_grad_(False)
+    assert usual_rate(own, adapted=False) == WHOLE_MODEL
+    own[1].requires_grad_(False)
+    assert usual_rate(own, adapted=False) == ONE_LAYER
+    assert usual_rate(own.requires_grad_(True), adapted=False, whole=3e-4) == 3e-4
     assert FineTuner("bert", adapter=LoRA()).get_params()["learning_rate"] is None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.data.kinds.base import DROP_OR_FILL, Label, RoleKind, is_missing
-from sftlib.data.kinds.media import SHOWN
+from sftlib.data.kinds.filed import SHOWN
 from sftlib.data.masks import MaskFacts, facts_of_mask, numbers_of
 from sftlib.data.pictures import UnreadableError, path_of
 from sftlib.data.problems import Findings, listed

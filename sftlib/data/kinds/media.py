@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -14,28 +14,22 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from sftlib.data.kinds.base import DROP_OR_FILL, RoleKind, is_missing, kind_of
-from sftlib.data.kinds.stamped import StampedFile, in_threads, stamp_of, unwrapped
+from sftlib.data.kinds.base import DROP_OR_FILL, is_missing, kind_of
+from sftlib.data.kinds.filed import FiledRole
+from sftlib.data.kinds.stamped import StampedFile, stamp_of, unwrapped
 from sftlib.data.kinds.values import Fault
 from sftlib.data.pictures import (
-    NOT_THERE,
     Facts,
     UnreadableError,
     check_size,
     check_values,
     facts_of,
     load,
-    nearby,
     opened,
     path_of,
     remarks_of,
     upright,
 )
-from sftlib.data.problems import Findings, listed_rows
-from sftlib.errors import DataError
-
-#: How many files a message names for each kind of problem: more than of other values, since each is mended by hand.
-SHOWN = 100
 
 _FORM = "give a path, bytes, a PIL image, or an (H, W) or (H, W, 3) array of uint8"
 
@@ -43,7 +37,7 @@ Gate = AbstractContextManager[Any]
 
 
 @final
-class ImageRole(RoleKind):
+class ImageRole(FiledRole):
     r"""A picture in every row: a path, the bytes of a file, a PIL image, or an (H, W) or (H, W, 3) array of uint8.
 
     Every picture is decoded to its end before it passes, in threads. Paths become absolute; what the file holds is its
@@ -62,33 +56,15 @@ class ImageRole(RoleKind):
     """
 
     measure = "pixels"
+    thing = "picture"
 
     def __init__(self, folder: Path | None = None, seen: dict[StampedFile | bytes, Facts] | None = None) -> None:
-        self._folder = folder
-        self._seen = seen
+        super().__init__(folder, seen)
         self._digests: dict[StampedFile, bytes] = {}  # of files that were never decoded here
 
-    def bound(self, folder: Path | None) -> ImageRole:
-        """One that reads relative paths from a folder, and remembers what it has read."""
-        return ImageRole(folder, {} if self._seen is None else self._seen)
-
-    def joined(self, other: RoleKind) -> ImageRole:
-        """One that remembers what both have read."""
-        more = other._seen if isinstance(other, ImageRole) else None
-        return ImageRole(self._folder, (self._seen or {}) | (more or {}))
-
-    def check(self, values: Sequence[object]) -> Findings:
-        """Find what is missing, no picture, damaged, not whole, or too large; everything is read to its end."""
-        findings, gate = Findings(shown=SHOWN), threading.Lock()
-        hinted = False
-        for row, fault in enumerate(in_threads(lambda value: self._fault(value, gate), values)):
-            if fault is None:
-                continue
-            note = fault.note
-            if fault.what == NOT_THERE and not hinted:  # once: files that are not there are often not there together
-                hinted, note = True, f"{note}, {nearby(path_of(unwrapped(values[row]), self._folder))}"
-            findings.add(row, fault.what, fault.shown, fault.mend, note=note)
-        return findings
+    def _looking(self) -> Callable[[object], Fault | None]:
+        gate = threading.Lock()
+        return lambda value: self._fault(value, gate)
 
     def _fault(self, value: object, gate: Gate) -> Fault | None:
         """What is wrong with one value."""
@@ -108,17 +84,8 @@ class ImageRole(RoleKind):
             else:
                 return Fault(f"{kind_of(value)} instead of a picture", None, _FORM)
         except UnreadableError as problem:
-            return Fault(problem.what, None, problem.mend, ", ".join(filter(None, [self._name(value), problem.note])))
+            return self._unreadable(value, problem)
         return None
-
-    def _name(self, value: object) -> str:
-        """What a message calls a picture."""
-        if not isinstance(value, str | os.PathLike):
-            return f"{len(value):,} bytes" if isinstance(value, bytes) else ""
-        try:
-            return repr(path_of(value, self._folder))
-        except UnreadableError:
-            return repr(os.fspath(value))
 
     def _of_file(self, path: str, gate: Gate | None = None) -> Facts:
         """What is known of a file, which is read if it was not read before or has changed."""
@@ -132,7 +99,7 @@ class ImageRole(RoleKind):
         return facts
 
     def _of_bytes(self, content: bytes, gate: Gate | None = None) -> Facts:
-        seen = {} if self._seen is None else self._seen
+        seen: dict[Any, Facts] = {} if self._seen is None else self._seen
         digest = hashlib.sha256(content).digest()
         if digest not in seen:
             seen[digest] = facts_of(BytesIO(content), gate=gate)
@@ -150,10 +117,6 @@ class ImageRole(RoleKind):
         array = np.array(value, order="C")
         array.flags.writeable = False
         return array
-
-    def parse(self, cells: Sequence[object]) -> Sequence[object]:
-        """Paths; an empty cell is missing."""
-        return [None if cell == "" else cell for cell in cells]
 
     def identity(self, value: object) -> bytes:
         """SHA-256 of the file, of the bytes, or of the pixels; of a file that did not change it is worked out once.
@@ -198,23 +161,6 @@ class ImageRole(RoleKind):
             return self._of_file(value) if isinstance(value, str) else self._of_bytes(value)
         except UnreadableError as problem:
             raise self._gone(value, problem) from None
-
-    def _gone(self, value: str | bytes, problem: UnreadableError) -> DataError:
-        note = f" ({problem.note})" if problem.note else ""
-        return DataError(
-            f"{self._name(value)} is {problem.what}{note}, and was a picture when the data set was made: "
-            "put it back, or make the data set again"
-        )
-
-    def remarks(self, values: Sequence[object]) -> Iterator[str]:
-        """Which pictures are not read as they stand: transparent, animated, of 16 bits, in CMYK."""
-        rows: dict[str, list[int]] = {}
-        for row, value in enumerate(values):
-            for remark in self._remarks(value):
-                rows.setdefault(remark, []).append(row)
-        for remark, found in rows.items():
-            count = "1 picture" if len(found) == 1 else f"{len(found):,} pictures"
-            yield f"{count} {remark}: {listed_rows(found)}"
 
     def _remarks(self, value: object) -> tuple[str, ...]:
         if isinstance(value, np.ndarray):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 
-from sftlib.data.kinds.base import DROP_OR_FILL, RoleKind, is_missing, kind_of
-from sftlib.data.kinds.media import SHOWN
-from sftlib.data.kinds.stamped import StampedFile, in_threads, stamp_of, unwrapped
+from sftlib.data.kinds.base import DROP_OR_FILL, is_missing, kind_of
+from sftlib.data.kinds.filed import FiledRole
+from sftlib.data.kinds.stamped import stamp_of, unwrapped
 from sftlib.data.kinds.values import Fault
-from sftlib.data.pictures import NOT_THERE, UnreadableError, nearby, path_of
-from sftlib.data.problems import Findings, listed_rows
+from sftlib.data.pictures import UnreadableError, path_of
 from sftlib.data.sounds import (
     Facts,
     Length,
@@ -26,13 +24,12 @@ from sftlib.data.sounds import (
     opened_sound,
     sound_of_array,
 )
-from sftlib.errors import DataError
 
 _FORM = 'give a path, bytes, or {"array": samples, "sampling_rate": 16000}'
 
 
 @final
-class AudioRole(RoleKind):
+class AudioRole(FiledRole):
     r"""A sound in every row: a path, the bytes of a file, or ``{"array": samples, "sampling_rate": 16000}``.
 
     Every sound is decoded to its end before it passes, in threads. Paths become absolute; what the file holds is its
@@ -51,31 +48,10 @@ class AudioRole(RoleKind):
     """
 
     measure = "milliseconds"
+    thing = "sound"
 
-    def __init__(self, folder: Path | None = None, seen: dict[StampedFile | bytes, Facts] | None = None) -> None:
-        self._folder = folder
-        self._seen = seen
-
-    def bound(self, folder: Path | None) -> AudioRole:
-        """One that reads relative paths from a folder, and remembers what it has read."""
-        return AudioRole(folder, {} if self._seen is None else self._seen)
-
-    def joined(self, other: RoleKind) -> AudioRole:
-        """One that remembers what both have read."""
-        more = other._seen if isinstance(other, AudioRole) else None
-        return AudioRole(self._folder, (self._seen or {}) | (more or {}))
-
-    def check(self, values: Sequence[object]) -> Findings:
-        """Find what is missing, no sound, damaged, not whole, silent or empty; everything is read to its end."""
-        findings, hinted = Findings(shown=SHOWN), False
-        for row, fault in enumerate(in_threads(self._fault, values)):
-            if fault is None:
-                continue
-            note = fault.note
-            if fault.what == NOT_THERE and not hinted:  # once: files that are not there are often not there together
-                hinted, note = True, f"{note}, {nearby(path_of(unwrapped(values[row]), self._folder))}"
-            findings.add(row, fault.what, fault.shown, fault.mend, note=note)
-        return findings
+    def _looking(self) -> Callable[[object], Fault | None]:
+        return self._fault
 
     def _fault(self, value: object) -> Fault | None:
         """What is wrong with one value."""
@@ -94,17 +70,8 @@ class AudioRole(RoleKind):
             else:
                 return Fault(f"{kind_of(value)} instead of a sound", None, _FORM)
         except UnreadableError as problem:
-            return Fault(problem.what, None, problem.mend, ", ".join(filter(None, [self._name(value), problem.note])))
+            return self._unreadable(value, problem)
         return None
-
-    def _name(self, value: object) -> str:
-        """What a message calls a sound."""
-        if not isinstance(value, str | os.PathLike):
-            return f"{len(value):,} bytes" if isinstance(value, bytes) else ""
-        try:
-            return repr(path_of(value, self._folder))
-        except UnreadableError:
-            return repr(os.fspath(value))
 
     def _of_file(self, path: str) -> Facts:
         """What is known of a file, which is read if it was not read before or has changed."""
@@ -119,7 +86,7 @@ class AudioRole(RoleKind):
         return facts
 
     def _of_bytes(self, content: bytes) -> Facts:
-        seen = {} if self._seen is None else self._seen
+        seen: dict[Any, Facts] = {} if self._seen is None else self._seen
         digest = hashlib.sha256(content).digest()
         if digest not in seen:
             seen[digest] = facts_of(content)
@@ -137,10 +104,6 @@ class AudioRole(RoleKind):
         sound, _ = sound_of_array(value)
         sound.samples.flags.writeable = False
         return {"array": sound.samples, "sampling_rate": sound.rate}
-
-    def parse(self, cells: Sequence[object]) -> Sequence[object]:
-        """Paths; an empty cell is missing."""
-        return [None if cell == "" else cell for cell in cells]
 
     def identity(self, value: object) -> bytes:
         """SHA-256 of the file, of the bytes, or of the samples; of a file that did not change it is worked out once.
@@ -164,25 +127,11 @@ class AudioRole(RoleKind):
         try:
             return ask()
         except UnreadableError as problem:
-            note = f" ({problem.note})" if problem.note else ""
-            raise DataError(
-                f"{self._name(value)} is {problem.what}{note}, and was a sound when the data set was made: "
-                "put it back, or make the data set again"
-            ) from None
+            raise self._gone(value, problem) from None
 
     def comparable(self, value: object) -> bytes:
         """The same for two sounds that hold the same."""
         return self.identity(value)
-
-    def remarks(self, values: Sequence[object]) -> Iterator[str]:
-        """Which sounds are not read as they stand, or were recorded too loud."""
-        rows: dict[str, list[int]] = {}
-        for row, value in enumerate(values):
-            for remark in self._remarks(value):
-                rows.setdefault(remark, []).append(row)
-        for remark, found in rows.items():
-            count = "1 sound" if len(found) == 1 else f"{len(found):,} sounds"
-            yield f"{count} {remark}: {listed_rows(found)}"
 
     def _remarks(self, value: object) -> tuple[str, ...]:
         if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from sftlib.data.columns import View
 from sftlib.data.kinds.base import Label, RoleKind
 from sftlib.data.look.duplicates import Inputs, Matches, normalised
+from sftlib.data.look.voices import shared_speakers
 from sftlib.data.problems import SHOWN, brief, listed, listed_rows
 from sftlib.data.rows import Rows
 from sftlib.data.splitting import Index
@@ -33,6 +34,7 @@ class Leakage:
         normalised: further rows of it that are here once case, width, spaces and invisible characters are set aside.
         classes_only_here: classes that have rows here but none there.
         classes_only_there: classes that have rows there but none here.
+        speakers: what is to be said of speakers who are heard in both; "" where nothing is.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Leakage:
     normalised: Matches
     classes_only_here: tuple[Label, ...] = ()
     classes_only_there: tuple[Label, ...] = ()
+    speakers: str = ""
 
 
 @final
@@ -117,7 +120,11 @@ class DataReport:
             normalised_duplicates=loose,
             conflicts=inputs.conflicts(lambda rows: comparable(targets, rows)) if targets else Matches(),
             similar_labels=_similar(counts),
-            leakage=None if other is None else _leakage(inputs, counts, other, other_name),
+            leakage=None
+            if other is None
+            else replace(
+                _leakage(inputs, counts, other, other_name), speakers=shared_speakers(data, other, name=other_name)
+            ),
             unit=data.unit,
             measures=measures,
         )
@@ -260,6 +267,7 @@ def _leakage_sentences(leakage: Leakage) -> Iterator[str]:
     if leakage.classes_only_there:
         yield f"{name} has labels that are never seen here: {listed(leakage.classes_only_there)}"
     yield _pairs(leakage.exact, "stands here too", of=f" of {name}")
+    yield leakage.speakers
     yield _pairs(leakage.normalised, "stands here too but for case, width or spaces", of=f" of {name}")
     if leakage.classes_only_here:
         yield f"{name} has no rows of {listed(leakage.classes_only_here)}"

@@ -108,7 +108,7 @@ class AudioEncoder(Encoder):
     def settle(self, model: nn.Module, *, markers: Sequence[str], seed: int) -> Sequence[int]:
         if markers:
             raise OptionError(f"this task marks words ({', '.join(markers)}), and the model hears sounds")
-        self._fit_window(model)
+        self.reshape(model)
         try:
             self.agree(model)
         except ValueError as error:
@@ -133,9 +133,9 @@ class AudioEncoder(Encoder):
         """
         if self.seconds is None and self.fixed and longest < self.piece / self.rate / 2:
             self._use(of_seconds(self.extractor, max(1, math.ceil(_ROOM * longest))))
-            self._fit_window(model)
+            self.reshape(model)
 
-    def _fit_window(self, model: nn.Module) -> None:
+    def reshape(self, model: nn.Module) -> None:
         """Cut the positions of a model of Whisper's kind to what the extractor makes."""
         encoder = _positioned(model)
         if encoder is None or not self.fixed:
@@ -163,8 +163,9 @@ class AudioEncoder(Encoder):
                 "Audio(processor=...)"
             )
         shape = self.features(np.zeros(self.rate, np.float32)).shape
-        positions = getattr(getattr(model, "config", None), "max_source_positions", None)
-        if _positioned(model) is not None and positions != shape[-1] // 2:
+        numbering = _positioned(model)
+        positions = 0 if numbering is None else numbering.embed_positions.num_embeddings
+        if numbering is not None and positions != shape[-1] // 2:
             raise ValueError(
                 f"this model hears {positions} positions, and its feature extractor makes {shape[-1] // 2}: "
                 "leave Audio(seconds=...) out, or give a number that is no larger than the model's own"
@@ -225,6 +226,21 @@ class AudioEncoder(Encoder):
         pieces = encoded.inputs[self.name]
         assert isinstance(pieces, Filed)
         return np.array([pieces[row][1:3] for row in range(len(pieces))], np.int64).reshape(-1, 2)
+
+    def heard(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(P, 2) seconds at which the first frame of a piece begins and its last one ends, in its sound.
+
+        Of a piece that is filled up there are frames of the silence behind it too.
+
+        Args:
+            spans: (P, 2) the first sample of each piece, and the one behind its last.
+        """
+        lengths, filled = spans[:, 1] - spans[:, 0], _most_samples(self.extractor) if self.fixed else None
+        if filled is not None:
+            lengths = np.full(len(spans), filled)
+        elif self._steps and not self.fixed:
+            lengths = self._frames(lengths) * math.prod(stride for _, stride in self._steps)
+        return np.stack([spans[:, 0], spans[:, 0] + lengths], axis=1) / self.rate
 
     def _frames(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """(P,) how many frames the model makes of so many samples, or about so many."""
@@ -376,13 +392,13 @@ class AudioEncoder(Encoder):
     def limit(self) -> str:
         return f"{self.piece / self.rate:g} s at once, longer sounds in pieces"
 
-    def preview(self, encoded: Encoded) -> SoundPreview:
+    def preview(self, encoded: Encoded, said: str = "") -> SoundPreview:
         """The first piece of the first row, as it is heard in evaluation."""
         pieces = encoded.inputs[self.name]
         assert isinstance(pieces, Filed)
         piece = pieces[0]
         samples = decode(piece.sound, self.rate)[piece.start : piece.stop]
-        return SoundPreview(samples, self.rate, self.features(samples).shape)
+        return SoundPreview(samples, self.rate, self.features(samples).shape, label=said)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -227,7 +227,7 @@ class SequenceEncoder(Encoder):
         spaced = " (outside of sftlib: give them with spaces between)" if outside else ""
         return f"{self.text.limit} of {self.alphabet.title}, {self.cut.form}{spaced}"
 
-    def preview(self, encoded: Encoded) -> Preview:
+    def preview(self, encoded: Encoded, said: str = "") -> Preview:
         return self.text.preview(encoded)
 
     @property

@@ -284,7 +284,7 @@ class TextEncoder(Encoder):
     def unknown(self, role: str, texts: Iterable[tuple[int, str]], *, learned: bool, of: int) -> UnknownSigns | None:
         return unknown_in(self.tokenizer, role, texts, learned=learned, of=of, bare=self._bare)
 
-    def preview(self, encoded: Encoded) -> Preview:
+    def preview(self, encoded: Encoded, said: str = "") -> Preview:
         return Preview.of(encoded, self.tokenizer)
 
     @property

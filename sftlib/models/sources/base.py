@@ -25,6 +25,7 @@ class Head:
         labels: the label of each output as a string; empty when outputs are not classes.
         more: further fields of a transformers config that the head needs, such as the size of a vocabulary.
         advice: what a user may do whose model has no such head, to end a message with.
+        rate: what all of a model with this head usually wants to be trained at, where that is not the usual rate.
     """
 
     auto_class: str
@@ -33,6 +34,7 @@ class Head:
     labels: tuple[str, ...] = ()
     advice: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
+    rate: float | None = None
 
     def settings(self) -> dict[str, Any]:
         """The fields of a transformers config that say the same."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -18,13 +19,14 @@ from sftlib.encoders.audio.encoder import MASK, AudioEncoder
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.errors import DataError, OptionError
-from sftlib.models.ctc import SPECIAL, frames_needed, ids_of, summed_loss, text_of, tokenizer_of
+from sftlib.models.ctc import SPECIAL, frames_needed, ids_of, name_of, summed_loss, text_of, tokenizer_of
 from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
-from sftlib.tasks.audio.transcript import Transcript, Way
+from sftlib.tasks.audio.transcript import Said, Transcript, Way
 from sftlib.tasks.base import LossSum
 
 _SHOWN = 10  # rows that a message names
+_RATE = 3e-4  # of a whole model: at less it says nothing at all for long; transformers' scripts for CTC take the same
 _ADVICE = (
     "; speech-recognition needs a model with a head for CTC (wav2vec2, HuBERT, WavLM) or one that writes what it hears "
     "(Whisper)"
@@ -50,9 +52,11 @@ class ByFrames(Way):
 
     Attributes:
         vocabulary: characters, in the order of the outputs behind the first three.
+        seconds: of the longest sound to learn from; 0 where nobody knows.
     """
 
     vocabulary: tuple[str, ...]
+    seconds: float = 0.0
 
     @property
     def head(self) -> Head:
@@ -62,10 +66,12 @@ class ByFrames(Way):
             "ctc_loss_reduction": "sum",
             "ctc_zero_infinity": False,
         }
-        return Head(auto_class="AutoModelForCTC", advice=_ADVICE, more=more)
+        return Head(auto_class="AutoModelForCTC", advice=_ADVICE, more=more, rate=_RATE)
 
     def prepare(self, model: nn.Module, encoder: AudioEncoder) -> None:
         encoder.tokenizer = tokenizer_of(self.vocabulary)
+        if self.seconds:
+            encoder.fit_to(model, self.seconds)
 
     def with_texts(self, encoded: Encoded, texts: Sequence[str] | None, encoder: AudioEncoder) -> Encoded:
         spans = encoder.spans(encoded)  # (P, 2)
@@ -79,7 +85,12 @@ class ByFrames(Way):
             self._check_fit(encoded.owners.tolist(), told, encoder.frames(spans[:, 1] - spans[:, 0]), texts)
             targets = {"target": Ragged.from_lists(told)}
         return Encoded(
-            encoded.inputs, targets, cost=encoded.cost, cut=encoded.cut, owners=encoded.owners, notes={"span": spans}
+            encoded.inputs,
+            targets,
+            cost=encoded.cost,
+            cut=encoded.cut,
+            owners=encoded.owners,
+            notes={"span": spans, "seconds": encoder.heard(spans)},
         )
 
     def _check_fit(
@@ -129,28 +140,55 @@ class ByFrames(Way):
         likely, best = torch.log_softmax(outputs.scores, dim=-1).max(dim=-1)  # (B, T) both
         answers = []
         for i, count in enumerate(outputs.frames.tolist()):
-            heard = tuple(best[i, :count].tolist())
-            confidence = float(likely[i, :count].mean().exp()) if count else 0.0
+            start, stop = batch.notes["seconds"][i].tolist()
+            step = (stop - start) / max(1, count)
+            starts = tuple(start + step * frame for frame in range(count))
             first, last = batch.notes["span"][i].tolist()
-            answers.append(Transcript(text_of(heard, self.vocabulary), confidence, heard, (first, last)))
+            heard, logs = tuple(best[i, :count].tolist()), tuple(likely[i, :count].tolist())
+            answers.append(self._transcript(heard, logs, (starts, step), (first, last)))
         return answers
+
+    def _transcript(
+        self,
+        heard: tuple[int, ...],
+        logs: tuple[float, ...],
+        clock: tuple[tuple[float, ...], float],
+        span: tuple[int, int],
+    ) -> Transcript:
+        """What frames say."""
+        confidence = float(np.exp(np.mean(logs))) if logs else 0.0
+        characters = self._characters(heard, logs, *clock)
+        return Transcript(text_of(heard, self.vocabulary), confidence, heard, span, characters, clock, logs)
+
+    def _characters(
+        self, heard: Sequence[int], logs: Sequence[float], starts: Sequence[float], step: float
+    ) -> tuple[Said, ...]:
+        """Runs of one output that say something, without blanks before the first and behind the last."""
+        found = []
+        for said, run in groupby(range(len(heard)), key=heard.__getitem__):
+            frames = list(run)
+            if said:
+                likely = float(np.exp(np.mean([logs[frame] for frame in frames])))
+                name = name_of(said, self.vocabulary)
+                found.append(Said(name, starts[frames[0]], starts[frames[-1]] + step, likely))
+        spoken = [i for i, one in enumerate(found) if one.text != " "]
+        return tuple(found[spoken[0] : spoken[-1] + 1]) if spoken else ()
 
     def joined(self, pieces: Sequence[Transcript]) -> Transcript:
         """Frames of all pieces, each up to the middle of what it shares with the next."""
         heard: list[int] = []
-        logs, frames = 0.0, 0
+        logs: list[float] = []
+        starts: list[float] = []
         for number, piece in enumerate(pieces):
             (start, stop), count = piece.span, len(piece.heard)
             begin = start if number == 0 else (pieces[number - 1].span[1] + start) / 2
             end = stop if number + 1 == len(pieces) else (stop + pieces[number + 1].span[0]) / 2
             first, last = (round((place - start) / max(1, stop - start) * count) for place in (begin, end))
             heard += piece.heard[first:last]
-            logs += float(np.log(max(piece.confidence, 1e-30))) * (last - first)
-            frames += last - first
-        text = text_of(heard, self.vocabulary)
-        return Transcript(
-            text, float(np.exp(logs / max(1, frames))), tuple(heard), (pieces[0].span[0], pieces[-1].span[1])
-        )
+            logs += piece.logs[first:last]
+            starts += piece.clock[0][first:last]
+        clock = (tuple(starts), pieces[0].clock[1])
+        return self._transcript(tuple(heard), tuple(logs), clock, (pieces[0].span[0], pieces[-1].span[1]))
 
 
 def _frames_of(model: nn.Module, mask: Tensor | None, scores: Tensor) -> Tensor:

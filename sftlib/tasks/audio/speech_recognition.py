@@ -22,12 +22,12 @@ from sftlib.metrics import Metrics, Speech
 from sftlib.models.ctc import BETWEEN, characters
 from sftlib.models.language.speaking import Prompt, most_tokens, prompt_of
 from sftlib.models.sources import Head, ModelSource
-from sftlib.support.checking import checked_fields, choice, one_of_types, whole_number
+from sftlib.support.checking import checked_fields, choice, one_of_types, real_number, whole_number
 from sftlib.support.spoken import NORMALIZERS
 from sftlib.support.values import Checked, Problem
 from sftlib.tasks.audio.by_frames import ByFrames
 from sftlib.tasks.audio.by_tokens import ByTokens
-from sftlib.tasks.audio.sounds import example_sounds, sound_in
+from sftlib.tasks.audio.sounds import example_sounds, longest_of, sound_in
 from sftlib.tasks.audio.transcript import Transcript, Way
 from sftlib.tasks.base import Asked, LossSum, Task
 
@@ -42,11 +42,13 @@ class Spoken(Checked):
         prompt: what the decoder of a model begins and ends with that writes token by token; None for one that says
             something of every frame.
         longest: tokens that it writes at most.
+        seconds: of the longest sound; 0 in folders that do not say it.
     """
 
     vocabulary: tuple[str, ...]
     prompt: Prompt | None = None
     longest: int = 0
+    seconds: float = 0.0
 
     def problems(self) -> Iterable[Problem]:
         given = self.vocabulary
@@ -55,6 +57,7 @@ class Spoken(Checked):
             yield "vocabulary: expected a list of different characters"
         if type(self.longest) is not int or self.longest < (self.prompt is not None):
             yield "longest: expected how many tokens are written at most"
+        yield real_number("seconds", self.seconds, 0, expected="a number of seconds")
 
 
 @final
@@ -107,14 +110,14 @@ class SpeechRecognition(Task):
 
     def learned_from(self, data: TaskDataset) -> Self:
         texts = self._normalised(data)
-        return replace(self, learned=Spoken(vocabulary=characters(texts)))
+        return replace(self, learned=Spoken(vocabulary=characters(texts), seconds=longest_of(data)))
 
     @cached_property
     def _way(self) -> Way:
         known: Spoken = self.known
         if known.prompt is not None:
             return ByTokens(known.prompt, known.longest)
-        return ByFrames(known.vocabulary)
+        return ByFrames(known.vocabulary, known.seconds)
 
     @property
     def head(self) -> Head:

@@ -5,15 +5,37 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, final
 
+import numpy as np
 from torch import nn
 
+from sftlib.encoders.audio.decode import decode
 from sftlib.encoders.audio.encoder import AudioEncoder
+from sftlib.encoders.audio.preview import SoundPreview
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.models.sources import Head
 from sftlib.tasks.base import Asked, LossSum
+
+
+@final
+@dataclass(frozen=True)
+class Said:
+    """A character or a word, and when it was said.
+
+    Attributes:
+        text: the character or word.
+        start: seconds from the beginning of the sound to the first frame that says it.
+        end: seconds to behind the last.
+        probability: of its frames, the geometric mean.
+    """
+
+    text: str
+    start: float
+    end: float
+    probability: float
 
 
 @final
@@ -26,12 +48,44 @@ class Transcript:
         confidence: how probable it is, frame by frame or token by token: the geometric mean, 0 to 1.
         heard: what each frame, or each token, says; for putting pieces of a long sound together.
         span: the samples that this was heard in, at the rate of the model.
+        characters: when each character of the text was said; empty of models that write token by token, which do not
+            say it.
+        clock: seconds at which each frame begins, and seconds to the next.
+        logs: log-probability of what each frame says.
     """
 
     text: str
     confidence: float = field(default=0.0, compare=False)
     heard: tuple[int, ...] = field(default=(), repr=False, compare=False)
     span: tuple[int, int] = field(default=(0, 0), repr=False, compare=False)
+    characters: tuple[Said, ...] = field(default=(), repr=False, compare=False)
+    clock: tuple[tuple[float, ...], float] = field(default=((), 0.0), repr=False, compare=False)
+    logs: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def words(self) -> tuple[Said, ...]:
+        """When each word was said; empty where ``characters`` is."""
+        found = []
+        for blank, run in groupby(self.characters, key=lambda one: one.text == " "):
+            if not blank:
+                own = list(run)
+                likely = float(np.exp(np.mean([np.log(max(one.probability, 1e-30)) for one in own])))
+                found.append(Said("".join(one.text for one in own), own[0].start, own[-1].end, likely))
+        return tuple(found)
+
+    def over(self, sound: object, *, rate: int = 16_000) -> SoundPreview:
+        """The sound with what was heard drawn over it; in a notebook a waveform, a spectrogram and a player.
+
+        Args:
+            sound: that this was predicted of: a path, bytes, or ``{"array": ..., "sampling_rate": ...}``.
+            rate: samples of a second that are drawn and played.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        words = tuple((one.start, one.end, one.text) for one in self.words)
+        letters = tuple((one.start, one.end, one.text) for one in self.characters if one.text != " ")
+        return SoundPreview(decode(sound, rate), rate, (), label=self.text, marks=(words, letters))
 
     def __repr__(self) -> str:
         return f"Prediction(text={self.text!r}, confidence={self.confidence:.4g})"

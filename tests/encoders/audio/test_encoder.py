@@ -19,6 +19,7 @@ from sftlib.encoders.audio.augment import Axes, Gain, Mask, Noise, Speed, augmen
 from sftlib.encoders.audio.decode import decode
 from sftlib.encoders.audio.encoder import AudioEncoder
 from sftlib.encoders.audio.pieces import cuts
+from sftlib.encoders.audio.preview import SoundPreview
 from sftlib.encoders.draws import Draw
 from sftlib.errors import DataError, OptionError
 from sftlib.models.layouts.norms_over_time import RowByRow, norms_over_time
@@ -208,11 +209,28 @@ def test_a_sound_can_be_looked_at_and_listened_to() -> None:
     assert np.array_equal(shown.samples, data[1]["audio"]["array"])
     assert f"{len(shown.samples) / 16_000:.2f} s at 16,000 Hz" in repr(shown)
     page = shown._repr_html_()
-    content = page.split("base64,")[1].split('"')[0]
+    content = page.split("audio/wav;base64,")[1].split('"')[0]
     with wave.open(io.BytesIO(base64.b64decode(content))) as file:
         read = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32767
     assert np.abs(read - shown.samples).max() < 1e-4
     assert page.count("<svg") == 1
+    assert shown.label == data[1]["label"]
+    assert f"<b>{shown.label}</b>" in page
+
+
+def test_a_spectrogram_shows_the_pitch_that_is_heard() -> None:
+    """Of a tone the brightest line is its band, all the time; the picture is read back by pillow."""
+    pillow = pytest.importorskip("PIL.Image")
+    preview = SoundPreview(tone(1.0, pitch=3000.0), 16_000, (), label="<b>", marks=(((0.1, 0.4, "a&b"),),))
+    page = preview._repr_html_()
+    picture = pillow.open(io.BytesIO(base64.b64decode(page.split("image/png;base64,")[1].split('"')[0])))
+    bright = np.asarray(picture.convert("L"), int)
+    height = bright.shape[0]
+    expected = height - 1 - int(3000 / 8000 * height)
+    assert np.abs(bright[:, 5:-5].argmax(axis=0) - expected).max() <= 1
+    assert "a&amp;b" in page
+    assert "&lt;b&gt;" in page
+    assert "0.10 to  0.40 s  a&b" in repr(preview)
 
 
 def test_whisper_is_cut_to_the_window_exactly() -> None:

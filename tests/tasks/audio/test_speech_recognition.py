@@ -125,7 +125,7 @@ def test_no_batch_size_changes_a_text_or_a_loss(family: str) -> None:
     assert one["wer"] == many["wer"]
 
 
-@pytest.mark.parametrize("family", ["wav2vec2", "hubert"])
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
 def test_micro_batches_change_nothing_with_dropout_on(family: str) -> None:
     reading = Audio(processor=tiny_feature_extractor(family), augment="medium")
     tuners = [
@@ -227,13 +227,73 @@ def test_long_sounds_are_heard_in_pieces_and_not_learned() -> None:
 
 def test_frames_of_pieces_are_joined_in_the_middle_of_what_they_share() -> None:
     way = ByFrames(("a", "b", "c"))
-    first = Transcript("", 0.5, (3, 3, 0, 0, 4, 4, 0, 0), (0, 800))
-    second = Transcript("", 0.5, (4, 4, 0, 0, 5, 5, 0, 0), (400, 1200))
+    likely, step = (math.log(0.5),) * 8, 100 / 16_000
+    first, second = (
+        way._transcript(heard, likely, (tuple(start + step * i for i in range(8)), step), span)
+        for heard, start, span in (
+            ((3, 3, 0, 0, 4, 4, 0, 0), 0.0, (0, 800)),
+            ((4, 4, 0, 0, 5, 5, 0, 0), 0.025, (400, 1200)),
+        )
+    )
     found = way.joined([first, second])
+    assert [(one.text, round(one.start / step, 6), round(one.end / step, 6)) for one in found.characters] == [
+        ("a", 0, 2),
+        ("b", 4, 6),
+        ("c", 8, 10),
+    ]
     assert found.heard == (3, 3, 0, 0, 4, 4, 0, 0, 5, 5, 0, 0)
     assert found.text == "abc"
     assert found.span == (0, 1200)
     assert found.confidence == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
+def test_characters_have_the_times_that_transformers_gives_them(family: str, tmp_path: Path) -> None:
+    data = spoken()
+    tuner = by_frames(family, learning_rate=0.0, max_steps=1).fit(data, progress=False)
+    tuner.save(tmp_path / "m")
+    listen = pipeline("automatic-speech-recognition", model=str(tmp_path / "m"))
+    for row, found in zip(data, tuner.predict(data), strict=True):
+        assert "".join(one.text for one in found.characters) == found.text
+        assert " ".join(one.text for one in found.words) == " ".join(found.text.split())
+        told = listen({"raw": row["audio"]["array"], "sampling_rate": 16_000}, return_timestamps="char")["chunks"]
+        theirs = [(chunk["text"], *chunk["timestamp"]) for chunk in told if chunk["text"] != " "]
+        ours = [(one.text, one.start, one.end) for one in found.characters if one.text != " "]
+        assert [one[0] for one in ours] == [one[0] for one in theirs]
+        assert np.allclose([one[1:] for one in ours], [one[1:] for one in theirs], atol=1e-9)
+        assert all(0 < one.probability <= 1 for one in found.characters)
+        page = found.over(row["audio"])._repr_html_()
+        assert page.count("<rect") == len(found.words) + len(ours)
+
+
+class ByHand(torch.nn.Module):
+    """An encoder of Whisper's kind with an output for each frame, as no class of transformers has it."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        whole = tiny_audio_model("whisper", dropout=0.0, auto_class="AutoModelForSpeechSeq2Seq")
+        self.encoder = whole.model.encoder
+        self.encoder.config.max_source_positions = self.encoder.max_source_positions = 150  # three seconds
+        self.encoder.embed_positions = torch.nn.Embedding(150, whole.config.d_model)
+        self.head = torch.nn.Linear(whole.config.d_model, outputs)
+
+    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(self.encoder(input_features).last_hidden_state)
+        return scores
+
+
+def test_a_module_of_ones_own_hears_a_window_that_is_cut_and_is_saved(tmp_path: Path) -> None:
+    data = spoken(seconds=0.4)
+    extractor = type(tiny_feature_extractor("whisper"))(feature_size=16, chunk_length=3)
+    tuner = FineTuner(
+        ByHand(6), task="speech-recognition", inputs=Audio(processor=extractor), freeze=["encoder"], epochs=2
+    ).fit(data, progress=False)
+    assert tuner.settings["learning_rate"] == 1e-2, "one layer on features that stay as they are"
+    assert tuner.model.encoder.embed_positions.num_embeddings == 50
+    found = tuner.predict(data)
+    tuner.save(tmp_path / "m")
+    again = FineTuner.load(tmp_path / "m", model=ByHand(6))
+    assert [vars(one) for one in again.predict(data)] == [vars(one) for one in found]
 
 
 # By tokens.
