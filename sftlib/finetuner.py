@@ -21,6 +21,7 @@ from sftlib.data.several import MULTI_TASK, MultiTask
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import TrainingReport
+from sftlib.encoders.sequence.views import Views
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics
 from sftlib.metrics.several import TaskMetrics
@@ -489,6 +490,7 @@ class FineTuner:
         generation: Generation | None = None,
         abstain_below: float | None = None,
         sets: bool = False,
+        views: Views | str | None = None,
     ) -> Any:
         """Predictions in the order of the inputs; no batch size changes them.
 
@@ -500,6 +502,7 @@ class FineTuner:
             generation: how answers are generated; as the tuner was told when None.
             abstain_below: a probability; predictions that are less sure say ``abstained``, and keep their label.
             sets: whether to add what `conform` promised of: ``labels``, or ``low`` and ``high``.
+            views: `Views` of a sequence, or the name of an augmentation: the mean over several ways of showing it.
 
         Returns:
             One prediction for one input, a list for a list.
@@ -519,12 +522,13 @@ class FineTuner:
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []
+        rows, merged = _viewed(fitted, rows, views, sets)
         data, encoded = fitted.read(rows)
         fitted = self._settled(fitted, encoded)
         answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
-        found = saying(fitted.predict(data, encoded, batch_size))
+        found = saying(merged(fitted.predict(data, encoded, batch_size)))
         return found[0] if one else found
 
     # How sure it is: see `sftlib.sure`.
@@ -983,6 +987,17 @@ class FineTuner:
         return NotFittedError(
             f"{use}: this FineTuner holds no model yet{why}; call fit(train), or FineTuner.load(path)"
         )
+
+
+def _viewed(fitted: Fitted, rows: list[Any], views: Views | str | None, sets: bool) -> tuple[list[Any], Any]:
+    """The rows as they are to be shown, and what makes one prediction of those of each row."""
+    if views is None:
+        return rows, list
+    if sets:
+        raise OptionError("sets=True: what conform() promised was found without views; give one of both")
+    from sftlib.run.views import shown_as
+
+    return shown_as(views, fitted, rows)
 
 
 def _saying_more(fitted: Fitted, *, abstain_below: float | None, sets: bool) -> Callable[[list[Any]], list[Any]]:

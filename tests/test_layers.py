@@ -51,6 +51,8 @@ _OF_A_KIND = {
     "identities",
     "image.pictures",
     "image.placed",
+    "labelled_tokens",
+    "sequence.coloured",
     "sequence.letters",
     "sequence.targets",
     "text.texts",

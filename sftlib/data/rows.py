@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from types import MappingProxyType
 from typing import Any, Self, TypeAlias, overload
 
@@ -18,7 +19,7 @@ from sftlib.data.splitting import Index, digest
 from sftlib.data.store import Store
 from sftlib.errors import OptionError, RoleError
 from sftlib.support.checking import nearest
-from sftlib.support.display import html_table
+from sftlib.support.display import Html, html_table
 
 Row: TypeAlias = dict[str, Any]
 
@@ -242,11 +243,16 @@ class Rows(ABC):
     def _repr_html_(self) -> str:
         roles = self.roles
         header = [f"{name} ← {roles[name]}" if roles.get(name, name) != name else name for name in self.columns]
-        shown = [[_shown(row[name]) for name in self.columns] for row in self[:5]]
+        shown = [[self._drawn(name, row[name]) for name in self.columns] for row in self[:5]]
         state = "" if self.is_labelled else ", unlabelled"
         caption = f"{type(self).__name__}: {self.task or 'no task'}, {len(self):,} rows{state}"
         counts = [[brief(label), count] for label, count in self.label_counts().items()]
         return html_table(header, shown, caption=caption) + (html_table(["label", self.unit], counts) if counts else "")
+
+    def _drawn(self, name: str, value: object) -> object:
+        drawing = self.kinds[name].drawn(value) if name in self.kinds else None
+        text = _shown(value)
+        return text if drawing is None else Html(f"{drawing}<br>{escape(str(text))}")
 
 
 def _told_with(value: object, beside: tuple[object, ...]) -> object:

@@ -34,6 +34,7 @@ from sftlib.metrics.detection import Detection
 from sftlib.metrics.language_model import LanguageModel
 from sftlib.metrics.multilabel import MultiLabel
 from sftlib.metrics.numbers import number_match
+from sftlib.metrics.plots import parity_plot
 from sftlib.metrics.regression import Regression
 from sftlib.metrics.relations import Relations
 from sftlib.metrics.residues import Residues
@@ -69,4 +70,5 @@ __all__ = [
     "Verification",
     "WordErrors",
     "number_match",
+    "parity_plot",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sftlib.errors import OptionError
 from sftlib.metrics.labels import Label
 from sftlib.support.extras import require
 
@@ -101,6 +102,80 @@ def draw_scatter(references: NDArray[np.float64], predictions: NDArray[np.float6
     axes.set(xlabel="reference", ylabel="prediction", title=f"{len(finite):,} rows{lost}")
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def draw_parity(panels: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], axes: Axes | None) -> Axes:
+    """A panel for each target, with its predictions (N,) over its references; of axes that are given the one panel.
+
+    Returns:
+        The axes, or those of the first panel.
+    """
+    if axes is not None:
+        true, predicted = (np.concatenate([column[side] for column in panels.values()]) for side in (0, 1))
+        return draw_scatter(true, predicted, axes)
+    drawn = _panels(len(panels))
+    for own, (name, (true, predicted)) in zip(drawn, panels.items(), strict=True):
+        draw_scatter(true, predicted, own)
+        own.set_title(f"{_short(name)}: {own.get_title()}")
+    return drawn[0]
+
+
+def _panels(count: int) -> list[Axes]:
+    """So many axes of one figure, at most three a line."""
+    pyplot = require("matplotlib.pyplot", extra="plot", purpose="plot()")
+    across = min(count, 3)
+    down = -(-count // across)
+    figure = pyplot.figure(figsize=(0.4 + 4.2 * across, 4.2 * down), layout="constrained")
+    return [figure.add_subplot(down, across, place + 1) for place in range(count)]
+
+
+def parity_plot(predictions: Sequence[Any], references: Sequence[Any]) -> Axes:
+    """Predictions over references, a panel for each target, and the interval of each where it was asked for.
+
+    Args:
+        predictions: of a regression, as ``predict`` gives them; with ``sets=True`` their intervals are drawn too, and
+            the title says how many hold their reference.
+        references: a number a row, or a mapping of targets, with None for gaps.
+
+    Returns:
+        The axes of the first panel; ``axes.figure.savefig("parity.png")`` writes the figure (extra ``plot``).
+
+    Raises:
+        OptionError: other predictions, or another number of references.
+
+    Example:
+        >>> from sftlib.tasks.regression import Regression
+        >>> axes = parity_plot([Regression(1.0, 0.5, 1.5), Regression(2.0, 1.8, 2.2)], [1.2, 2.5])
+        >>> axes.get_title()
+        '2 rows, 50.0% in their interval'
+    """
+    if len(predictions) != len(references) or not references:
+        raise OptionError(
+            f"{len(predictions)} predictions and {len(references)} references: expected as many, and some"
+        )
+    pairs = list(zip(predictions, references, strict=True))
+    if all(hasattr(one, "values") and isinstance(row, Mapping) for one, row in pairs):
+        rows = {
+            str(name): [(row[name], one.values[name]) for one, row in pairs if row.get(name) is not None]
+            for name in predictions[0].values
+        }
+        return draw_parity({name: _columns(found) for name, found in rows.items()}, None)
+    if not all(hasattr(one, "value") for one in predictions):
+        raise OptionError("parity_plot takes predictions of a regression, with .value or .values, and their references")
+    (axes,) = _panels(1)
+    true, value = _columns([(row, one.value) for one, row in pairs])
+    draw_scatter(true, value, axes)
+    if all(getattr(one, "low", None) is not None for one in predictions):
+        low, high = _columns([(one.low, one.high) for one in predictions])
+        axes.vlines(true, low, high, alpha=0.35, linewidth=1)
+        held = np.mean((low <= true) & (true <= high))
+        axes.set_title(f"{axes.get_title()}, {held:.1%} in their interval")
+    return axes
+
+
+def _columns(rows: Sequence[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    table = np.array(rows, np.float64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
 
 
 def _short(label: Label) -> str:

@@ -161,11 +161,12 @@ class TargetNumbers(Targets):
         return value_of_numbers(name, true, predicted)
 
     def plot(self, axes: Axes | None) -> Axes:
-        from sftlib.metrics.plots import draw_scatter
+        from sftlib.metrics.plots import draw_parity
 
         true, predicted = self._rows.columns
-        there = ~np.isnan(true)
-        return draw_scatter(true[there], predicted[there], axes)
+        known = ~np.isnan(true)
+        columns = [(true[known[:, k], k], predicted[known[:, k], k]) for k in range(len(self._targets))]
+        return draw_parity(dict(zip(self._targets, columns, strict=True)), axes)
 
 
 @final

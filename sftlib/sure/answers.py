@@ -9,8 +9,8 @@ from typing import Any
 
 from sftlib.support.checking import raise_together, real_number, true_or_false
 from sftlib.sure.conformal import label_set
+from sftlib.sure.numbers import has_one_number
 from sftlib.tasks.base import Task
-from sftlib.tasks.regression import RegressionTask
 from sftlib.tasks.single_label import OneLabelTask
 
 
@@ -30,7 +30,7 @@ def check_answers(task: Task, settings: Mapping[str, Any], *, abstain_below: flo
             and f"abstain_below={abstain_below!r:.60}: {task.name} has no single probability to compare with",
             true_or_false("sets", sets),
             bool(sets)
-            and not isinstance(task, OneLabelTask | RegressionTask)
+            and not (one_label or has_one_number(task))
             and f"sets=True: {task.name} has neither single labels nor numbers",
             bool(sets)
             and "conformal_threshold" not in settings

@@ -22,8 +22,8 @@ from sftlib.run.settle import settled
 from sftlib.support.checking import raise_together, real_number, true_or_false
 from sftlib.support.display import html_table, text_table
 from sftlib.sure.held_out import require_held_out
+from sftlib.sure.numbers import has_one_number
 from sftlib.tasks.base import Label
-from sftlib.tasks.regression import RegressionTask
 from sftlib.tasks.single_label import OneLabelTask
 
 #: Settings that a new temperature makes worthless.
@@ -97,7 +97,7 @@ def conform(
         ]
     )
     task = fitted.task
-    if not isinstance(task, OneLabelTask | RegressionTask):
+    if not (isinstance(task, OneLabelTask) or has_one_number(task)):
         raise OptionError(f"conform: it is for tasks with one label a row, or with numbers; not {task.name}")
     if per_label and not isinstance(task, OneLabelTask):
         raise OptionError(f"per_label=True: {task.name} has no labels")
@@ -107,7 +107,7 @@ def conform(
     predictions = settled(fitted, encoded).predict(valid, encoded)
     found = (
         _intervals(predictions, task.references(valid), level)
-        if isinstance(task, RegressionTask)
+        if has_one_number(task)
         else _sets(predictions, task.references(valid), task.known.label_names, level, least, per_label=per_label)
     )
     threshold: Any = list(found.threshold) if isinstance(found.threshold, tuple) else found.threshold

@@ -5,17 +5,19 @@ Letters: ``N`` rows, ``B`` rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
 from sftlib.metrics import Regression as RegressionMetrics
+from sftlib.models.output_scale import exactly
 from sftlib.models.sources import Head
 from sftlib.support.checking import above_zero
 from sftlib.support.values import Problem
@@ -69,6 +71,12 @@ class RegressionTask(VectorTask):
     def targets(self, data: TaskDataset) -> NDArray[np.float32]:
         """(N, 1) the numbers."""
         return np.fromiter(data.view("target"), np.float32, len(data))[:, None]
+
+    @final
+    def ask(self, model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+        """What the model returns, its last layer in fp32: numbers may lie far from 0, where bf16 is coarse."""
+        with exactly(model, 1):
+            return call(model, inputs)
 
     @final
     def loss(self, outputs: Any, batch: Batch) -> LossSum:

@@ -188,7 +188,7 @@ MUTATIONS = (
     Mutation(
         "3",
         "kept tokens of tags do not know what windows share",
-        "tasks/text/token_classification.py",
+        "tasks/labelled_tokens.py",
         'return {"stride": self.stride}',
         "return {}",
         KEPT,

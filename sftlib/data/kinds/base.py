@@ -17,6 +17,7 @@ import numpy as np
 
 from sftlib.data.problems import Findings
 from sftlib.data.splitting import encode
+from sftlib.support.display import Html
 
 Label: TypeAlias = str | int | bool
 
@@ -97,6 +98,10 @@ class RoleKind(ABC):
 
     def numbers_of(self, value: object) -> Sequence[object] | None:
         """What in a raw value may be numbers of classes; None for a value that holds no labels."""
+        return None
+
+    def drawn(self, value: object) -> Html | None:
+        """A drawing of a normalised value, for tables in a notebook; None where its text says as much."""
         return None
 
     def labels_of(self, value: object) -> Sequence[Label]:

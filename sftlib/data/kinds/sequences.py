@@ -8,12 +8,14 @@ from typing import Any, final
 
 import numpy as np
 
-from sftlib.data.alphabets import ALPHABETS, Alphabet, alphabet_of, scaffold
+from sftlib.data.alphabets import ALPHABETS, Alphabet, Smiles, alphabet_of, scaffold
+from sftlib.data.drawings import drawn_molecule
 from sftlib.data.kinds.base import DROP_OR_FILL, Label, NumberRole, RoleKind, encodable, is_missing, kind_of
 from sftlib.data.kinds.values import Fault, RowKind
 from sftlib.data.plain import as_list, json_cell
 from sftlib.data.problems import Findings, listed
 from sftlib.data.splitting import encode
+from sftlib.support.display import Html
 
 _GAPS = "\u00a0 \t\r\n\v\f"
 
@@ -92,6 +94,10 @@ class SequenceRole(RoleKind):
         if text not in self._seen:
             self._seen[text] = self.alphabet.likeness(text, both_strands=self.strand == "both")
         return self._seen[text]
+
+    def drawn(self, value: object) -> Html | None:
+        """A molecule as it is drawn, where rdkit is installed."""
+        return drawn_molecule(str(value)) if isinstance(self.alphabet, Smiles) else None
 
     def scaffold_of(self, value: object) -> str | None:
         """The scaffold of a molecule; None for what is no molecule.

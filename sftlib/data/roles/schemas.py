@@ -30,8 +30,7 @@ from sftlib.support.checking import choice, raise_together
 Roles: TypeAlias = dict[str, RoleKind]
 
 #: Keywords of `TaskDataset` that are not roles.
-OPTIONS = ("task", "label_names", "on_invalid", "separator", "sentence")
-OPTIONS = ("task", "label_names", "on_invalid", "alphabet", "strand")
+OPTIONS = ("task", "label_names", "on_invalid", "separator", "sentence", "alphabet", "strand")
 
 
 @final

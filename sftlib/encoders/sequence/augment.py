@@ -30,6 +30,10 @@ class SequenceAugmentation(ABC):
         """Why it cannot be used with an alphabet; None when it can."""
 
     @abstractmethod
+    def views(self, text: str, count: int, alphabet: Alphabet) -> list[str]:
+        """Other ways of showing a sequence, for a mean over them: at most so many, the same every time, each once."""
+
+    @abstractmethod
     def __call__(self, text: str, draw: Draw, alphabet: Alphabet) -> str:
         """The sequence as it is shown.
 
@@ -68,6 +72,10 @@ class ReverseComplement(SequenceAugmentation):
         paired = isinstance(alphabet, Letters) and alphabet.pairs
         return None if paired else f"{self!r}: only DNA and RNA have another strand, not {alphabet.title}"
 
+    def views(self, text: str, count: int, alphabet: Alphabet) -> list[str]:
+        assert isinstance(alphabet, Letters)
+        return _others(text, [alphabet.opposite(text)], count)
+
     def __call__(self, text: str, draw: Draw, alphabet: Alphabet) -> str:
         assert isinstance(alphabet, Letters)
         return alphabet.opposite(text) if draw.generator(self.use).random() < self.probability else text
@@ -100,6 +108,11 @@ class Shift(SequenceAugmentation):
     def problem(self, alphabet: Alphabet) -> str | None:
         return None if isinstance(alphabet, Letters) else f"{self!r}: a part of a molecule is another one"
 
+    def views(self, text: str, count: int, alphabet: Alphabet) -> list[str]:
+        most = min(self.most, len(text) - 1)
+        cut = [part for off in range(1, most + 1) for part in (text[off:], text[:-off])]
+        return _others(text, cut, count)
+
     def __call__(self, text: str, draw: Draw, alphabet: Alphabet) -> str:
         off = int(draw.generator(self.use).integers(-self.most, self.most + 1))
         if abs(off) >= len(text):
@@ -129,6 +142,15 @@ class RandomSmiles(SequenceAugmentation):
     def problem(self, alphabet: Alphabet) -> str | None:
         return None if isinstance(alphabet, Smiles) else f"{self!r}: {alphabet.title} is no SMILES"
 
+    def views(self, text: str, count: int, alphabet: Alphabet) -> list[str]:
+        found = molecule(text, purpose="RandomSmiles")
+        if found is None:
+            return []
+        from rdkit import Chem
+
+        # Drawn with one seed for all, so that a molecule has the same views whatever stands beside it.
+        return _others(text, [str(one) for one in Chem.MolToRandomSmilesVect(found, 4 * count, randomSeed=1)], count)
+
     def __call__(self, text: str, draw: Draw, alphabet: Alphabet) -> str:
         generator = draw.generator(self.use)
         found = molecule(text, purpose="RandomSmiles") if generator.random() < self.probability else None
@@ -138,6 +160,11 @@ class RandomSmiles(SequenceAugmentation):
 
         seed = int(generator.integers(1, 2**31 - 1))
         return str(Chem.MolToRandomSmilesVect(found, 1, randomSeed=seed)[0])
+
+
+def _others(text: str, shown: Sequence[str], count: int) -> list[str]:
+    """The first of these that are not the text itself, each once."""
+    return [one for one in dict.fromkeys(shown) if one != text][:count]
 
 
 #: By the names that users write.

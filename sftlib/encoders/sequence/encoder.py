@@ -19,13 +19,14 @@ from sftlib.data.alphabets import Alphabet, Letters
 from sftlib.data.problems import Findings, raise_findings
 from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of, pad_together
-from sftlib.encoders.sequence.augment import SequenceAugmentation
+from sftlib.encoders.sequence.augment import ReverseComplement, SequenceAugmentation
 from sftlib.encoders.sequence.words import Cut
 from sftlib.encoders.text.preview import Preview
 from sftlib.encoders.text.tokenizer import Frame, TextEncoder
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.layouts.layout import Layout
+from sftlib.support.checking import raise_together
 
 _CHUNK = 512  # rows
 _UNKNOWN = 0.5  # share of tokens that a tokenizer may not know before it is taken for another alphabet's
@@ -156,6 +157,16 @@ class SequenceEncoder(Encoder):
         """The sequences as the tokenizer reads them, some hundreds at a time."""
         for start in range(0, len(sequences), _CHUNK):
             yield [self.as_text(sequence) for sequence in sequences[start : start + _CHUNK]]
+
+    def views(self, sequence: str, step: SequenceAugmentation, count: int) -> list[str]:
+        """At most so many other ways of showing a sequence without flaw; see `SequenceAugmentation.views`.
+
+        Raises:
+            OptionError: a step that is not of this alphabet, or both strands where one is read for both.
+        """
+        both = self.strand == "both" and isinstance(step, ReverseComplement)
+        raise_together([step.problem(self.alphabet), both and "views: with strand='both' both strands are one already"])
+        return step.views(self.alphabet.written(sequence), count, self.alphabet)
 
     def load(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Loaded:
         if draws is None or not self.augment:

@@ -7,33 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, Self, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import IGNORED, Batch
-from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
+from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.encoders.sequence.inputs import Sequence as SequenceInputs
 from sftlib.encoders.text.tokenizer import Frame
-from sftlib.encoders.text.windows import cut_windows, framed, settled_stride, window_room
+from sftlib.encoders.text.windows import cut_windows, settled_stride, window_room
 from sftlib.encoders.writer import Writer
 from sftlib.errors import LabelError, OptionError
 from sftlib.metrics.residues import Residues
-from sftlib.models.outputs import logits
-from sftlib.models.sources import Head
-from sftlib.support.checking import checked_fields, share, true_or_false, whole_number
+from sftlib.support.checking import checked_fields, true_or_false
 from sftlib.support.values import Problem
-from sftlib.tasks.base import LossSum, Task
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problems
+from sftlib.tasks.labelled_tokens import LabelledTokens
+from sftlib.tasks.labels import WeightedLabels, check_labels, label_weights
+from sftlib.tasks.sequence.coloured import coloured
 from sftlib.tasks.sequence.letters import ANYWHERE, one_sequence
-from sftlib.tasks.vector import as_tensor
 
 _COUNTS = "1"  # of a mask
 
@@ -56,6 +51,36 @@ class ResidueLabels:
         more = f" and {len(self.labels) - 60} more" if len(self.labels) > 60 else ""
         return f"Prediction(labels={shown!r}{more})"
 
+    def to_html(
+        self,
+        sequence: str | None = None,
+        *,
+        reference: Sequence[str | None] | None = None,
+        mask: Sequence[object] | None = None,
+    ) -> str:
+        """The letters with a colour for each label, paler where the model is less sure: HTML without scripts.
+
+        Args:
+            sequence: the letters that were predicted; the labels themselves are shown when None.
+            reference: the label that each letter should have: letters with another one are underlined.
+            mask: ``1`` for letters that count, as a ``residue_mask``; the others are grey.
+
+        Raises:
+            DataError: not one letter, reference or mark for each label.
+        """
+        sure = [max(letter) for letter in zip(*self.probabilities.values(), strict=True)]
+        return coloured(
+            sequence or self.labels,
+            self.labels,
+            names=tuple(self.probabilities),
+            reference=reference,
+            mask=mask,
+            sure=sure,
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(WeightedLabels):
@@ -75,7 +100,7 @@ class Learned(WeightedLabels):
 @final
 @checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ResidueClassification(Task):
+class ResidueClassification(LabelledTokens):
     """A label for each letter of a sequence, by cross-entropy over the letters that count.
 
     Control tokens have no label, and letters whose ``residue_mask`` is 0 are neither learned nor scored. A row that is
@@ -99,21 +124,11 @@ class ResidueClassification(Task):
 
     name = "residue-classification"
     usual_metrics = ("accuracy", "f1_macro")
-    auto_class = "AutoModelForTokenClassification"
     family = Residues
     inputs = SequenceInputs
+    note, column, called = "letters", "labels", "labels"
 
-    class_weights: ClassWeights = None
-    label_smoothing: float = 0.0
-    stride: int | None = None
     learned: Learned | None = None
-
-    def problems(self) -> Iterable[Problem]:
-        return [
-            *weights_problems(self.class_weights),
-            share("label_smoothing", self.label_smoothing),
-            self.stride is not None and whole_number("stride", self.stride, at_least=0),
-        ]
 
     def learned_from(self, data: TaskDataset) -> Self:
         seen = dict.fromkeys(chain.from_iterable(_counted(data)))
@@ -127,15 +142,6 @@ class ResidueClassification(Task):
         single = all(len(name) == 1 for name in names)
         return replace(self, learned=Learned(label_names=names, class_weights=weights, single=single))
 
-    @property
-    def _label_names(self) -> tuple[str, ...]:
-        names: tuple[str, ...] = self.known.label_names
-        return names
-
-    @property
-    def head(self) -> Head:
-        return Head(auto_class=self.auto_class, outputs=len(self._label_names), labels=self._label_names)
-
     def check_rows(self, data: TaskDataset) -> None:
         if data.is_labelled:
             check_labels(_counted(data), self._label_names, column=data.roles["residue_labels"])
@@ -145,9 +151,6 @@ class ResidueClassification(Task):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("sequence",)
-
-    def write_options(self, encoder: SequenceEncoder) -> Mapping[str, Any]:
-        return {"stride": self.stride}
 
     def write(self, data: TaskDataset, encoder: SequenceEncoder, writer: Writer) -> None:
         _require_letters(encoder)
@@ -167,24 +170,9 @@ class ResidueClassification(Task):
         tokens = Ragged.from_lists(rows)
         rooms = np.full(len(rows), room, np.int64)
         windows = cut_windows(tokens.lengths, rooms, settled_stride(self.stride, rooms))
-        offsets = offsets_of(windows.lengths)
-        inputs = framed(Ragged(tokens.values[windows.places()], offsets), frame.before, frame.after)
-        own = _around(Ragged(windows.owned().astype(np.int8), offsets), frame)
-        types = {
-            name: inputs.alike(np.full(len(inputs.values), kinds[1], np.int8)) for name, kinds in frame.types.items()
-        }
-        return Encoded({"input_ids": inputs, **types}, {}, owners=windows.owners + first, notes={"letters": own})
+        return self.framed(windows, tokens.values, None, frame, first)
 
-    def encode(self, data: TaskDataset, encoder: SequenceEncoder, columns: Encoded | None = None) -> Encoded:
-        found = self.written(data, encoder) if columns is None else columns
-        if not data.is_labelled:
-            return found
-        own = np.asarray(found.notes["letters"].values, bool)  # type: ignore[union-attr]
-        labels = np.full(len(own), IGNORED, np.int32)
-        labels[own] = self._numbers(data)
-        return found.with_targets({"labels": Ragged(labels, offsets_of(found.cost))})
-
-    def _numbers(self, data: TaskDataset) -> NDArray[np.int32]:
+    def numbers(self, data: TaskDataset) -> NDArray[np.int32]:
         """(L,) The number of each letter's label, `IGNORED` where it does not count."""
         number: dict[str | None, int] = {name: i for i, name in enumerate(self._label_names)}
         number[None] = IGNORED
@@ -198,43 +186,10 @@ class ResidueClassification(Task):
 
     # What the model says.
 
-    def _scores(self, outputs: Any, batch: Batch) -> Tensor:
-        """(B, T, K) outputs of the model, checked against what the task needs.
-
-        Raises:
-            OptionError: a model whose output has another shape.
-        """
-        try:
-            found = logits(outputs)
-        except (TypeError, IndexError):
-            raise OptionError(
-                f"the model returned {type(outputs).__name__}; expected scores: a tensor (rows, tokens, labels), or "
-                "something that has one as .logits or 'logits', or first in a tuple"
-            ) from None
-        expected = (*batch.inputs["input_ids"].shape, len(self._label_names))
-        if found.shape != expected:
-            raise OptionError(
-                f"the model returned scores of shape {tuple(found.shape)}; {self.name} on this data needs "
-                f"{tuple(expected)}: rows times tokens times labels"
-            )
-        return found
-
-    def loss(self, outputs: Any, batch: Batch) -> LossSum:
-        """Weighted, smoothed cross-entropy over letters; the count is the sum of the weights of their labels."""
-        target = batch.targets["labels"]  # (B, T)
-        learned = target != IGNORED
-        scores, target = self._scores(outputs, batch)[learned], target[learned]  # (L, K), (L,)
-        weights = as_tensor(self.known.class_weights, scores)
-        total = functional.cross_entropy(
-            scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
-        )
-        return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
-
     def decode(self, outputs: Any, batch: Batch) -> list[list[list[float]]]:
-        own = batch.notes["letters"].bool()  # (B, T)
-        probabilities = torch.softmax(self._scores(outputs, batch)[own], dim=-1).tolist()  # (L, K)
-        ends = np.cumsum(own.sum(1).cpu().numpy()).tolist()
-        return [probabilities[a:b] for a, b in pairwise([0, *ends])]
+        probabilities, rows = self.spoken(outputs, batch)
+        letters = probabilities.tolist()  # (L, K)
+        return [letters[a:b] for a, b in rows]
 
     def complete(self, data: TaskDataset, row: int, pieces: Sequence[list[list[float]]]) -> ResidueLabels:
         letters = [letter for piece in pieces for letter in piece]  # (L, K)
@@ -287,9 +242,3 @@ def _require_tokens(encoder: SequenceEncoder, tokens: Sequence[int], letters: Se
             f"row {first + row}: the tokenizer makes {tokens[row]} tokens of {letters[row]} letters; each letter has a "
             "label, so each must be a token of its own: give another tokenizer, or a model without one"
         )
-
-
-def _around(bodies: Ragged, frame: Frame) -> Ragged:
-    """Windows of marks, with 0 wherever a control token stands."""
-    control = np.zeros(frame.size, bodies.values.dtype)
-    return framed(bodies, control[: len(frame.before)], control[len(frame.before) :])

@@ -9,34 +9,29 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, NamedTuple, Self, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import IGNORED, Batch
-from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.text.tokenizer import Frame, TextEncoder, WordChunk
-from sftlib.encoders.text.windows import Windows, cut_windows, framed, settled_stride, window_room
+from sftlib.encoders.text.windows import Windows, cut_windows, settled_stride, window_room
 from sftlib.encoders.text.words import SPLITTINGS, split_words, splitting_of
 from sftlib.encoders.writer import Writer
-from sftlib.errors import DataError, LabelError, OptionError
+from sftlib.errors import DataError, LabelError
 from sftlib.metrics import Spans
 from sftlib.metrics.tags import TagReader, spans
-from sftlib.models.outputs import logits
-from sftlib.models.sources import Head
-from sftlib.support.checking import checked_fields, choice, share, whole_number
+from sftlib.support.checking import checked_fields, choice
 from sftlib.support.values import Problem
-from sftlib.tasks.base import Label, LossSum, Task
-from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problems
+from sftlib.tasks.base import Label
+from sftlib.tasks.labelled_tokens import LabelledTokens
+from sftlib.tasks.labels import WeightedLabels, check_labels, label_weights
 from sftlib.tasks.single_label import SingleLabel
-from sftlib.tasks.vector import as_tensor
 
 _RAW = "raw text"  # column of the texts that were given to `predict` as they are
 
@@ -108,7 +103,7 @@ class Learned(WeightedLabels):
 @final
 @checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TokenClassification(Task):
+class TokenClassification(LabelledTokens):
     """A tag for each word, by cross-entropy: the first sub-word of each bears its tag.
 
     A row that is longer than the limit is cut into windows that overlap; every word is learned and predicted in the
@@ -135,21 +130,11 @@ class TokenClassification(Task):
     name = "token-classification"
     told_by = (None,)
     usual_metrics = ("f1", "precision", "recall", "accuracy")
-    auto_class = "AutoModelForTokenClassification"
     family = Spans
+    note, column, called = "words", "tags", "tags"
     shares_body = True
 
-    class_weights: ClassWeights = None
-    label_smoothing: float = 0.0
-    stride: int | None = None
     learned: Learned | None = None
-
-    def problems(self) -> Iterable[Problem]:
-        return [
-            *weights_problems(self.class_weights),
-            share("label_smoothing", self.label_smoothing),
-            self.stride is not None and whole_number("stride", self.stride, at_least=0),
-        ]
 
     def learned_from(self, data: TaskDataset) -> Self:
         tags, names = data.view("tags"), data.label_names or ()
@@ -168,18 +153,9 @@ class TokenClassification(Task):
     def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
         return replace(self, learned=Learned(**SingleLabel.brought(tuple(map(str, names)), self.class_weights)))
 
-    @property
-    def _label_names(self) -> tuple[str, ...]:
-        names: tuple[str, ...] = self.known.label_names
-        return names
-
     @cached_property
     def _reader(self) -> TagReader:
         return TagReader(self._label_names)
-
-    @property
-    def head(self) -> Head:
-        return Head(auto_class=self.auto_class, outputs=len(self._label_names), labels=self._label_names)
 
     def check_rows(self, data: TaskDataset) -> None:
         if data.is_labelled:
@@ -191,9 +167,6 @@ class TokenClassification(Task):
     def reads(self) -> tuple[str, ...]:
         return ("tokens",)
 
-    def write_options(self, encoder: TextEncoder) -> Mapping[str, Any]:
-        return {"stride": self.stride}
-
     def write(self, data: TaskDataset, encoder: TextEncoder, writer: Writer) -> None:
         frame, first = encoder.frame(), 0
         room = window_room(encoder.max_length - frame.size, encoder.max_length, self.stride)
@@ -201,17 +174,7 @@ class TokenClassification(Task):
             writer.extend(self._windows(chunk, frame, room, first))
             first += len(chunk.words)
 
-    def encode(self, data: TaskDataset, encoder: TextEncoder, columns: Encoded | None = None) -> Encoded:
-        """Windows over the words of each row; a note says which positions speak for a word, and have its tag."""
-        found = self.written(data, encoder) if columns is None else columns
-        if not data.is_labelled:
-            return found
-        speaks = np.asarray(found.notes["words"].values, bool)  # type: ignore[union-attr]
-        tags = np.full(len(speaks), IGNORED, np.int32)
-        tags[speaks] = self._numbers(data)
-        return found.with_targets({"tags": Ragged(tags, offsets_of(found.cost))})
-
-    def _numbers(self, data: TaskDataset) -> NDArray[np.int32]:
+    def numbers(self, data: TaskDataset) -> NDArray[np.int32]:
         """(W,) The number of each word's tag."""
         number = {name: i for i, name in enumerate(self._label_names)}
         return np.fromiter((number[tag] for row in data.view("tags") for tag in row), np.int32)
@@ -226,62 +189,21 @@ class TokenClassification(Task):
         rooms = np.full_like(lengths, room)
         windows = cut_windows(lengths, rooms, settled_stride(self.stride, rooms), speaks)
         windows = windows.keep(_holds_words(windows, speaks))
-        places, offsets = windows.places(), offsets_of(windows.lengths)
-        own = speaks[places] & windows.owned()
-        inputs = framed(Ragged(chunk.tokens[places], offsets), frame.before, frame.after)
-        notes = _around(Ragged(own.astype(np.int8), offsets), frame, 0)
-        types = {
-            name: inputs.alike(np.full(len(inputs.values), kinds[1], np.int8)) for name, kinds in frame.types.items()
-        }
-        owners = windows.owners + first_row
-        return Encoded({"input_ids": inputs, **types}, {}, owners=owners, notes={"words": notes})
+        return self.framed(windows, chunk.tokens, speaks, frame, first_row)
 
     # What the model says.
-
-    def _scores(self, outputs: Any, batch: Batch) -> Tensor:
-        """(B, T, K) outputs of the model, checked against what the task needs.
-
-        Raises:
-            OptionError: a model whose output has another shape.
-        """
-        try:
-            found = logits(outputs)
-        except (TypeError, IndexError):
-            raise OptionError(
-                f"the model returned {type(outputs).__name__}; expected scores: a tensor (rows, tokens, tags), or "
-                "something that has one as .logits or 'logits', or first in a tuple"
-            ) from None
-        expected = (*batch.inputs["input_ids"].shape, len(self._label_names))
-        if found.shape != expected:
-            raise OptionError(
-                f"the model returned scores of shape {tuple(found.shape)}; {self.name} on this data needs "
-                f"{tuple(expected)}: rows times tokens times tags"
-            )
-        return found
-
-    def loss(self, outputs: Any, batch: Batch) -> LossSum:
-        """Weighted, smoothed cross-entropy over words; the count is the sum of the weights of their tags."""
-        target = batch.targets["tags"]  # (B, T)
-        learned = target != IGNORED
-        scores, target = self._scores(outputs, batch)[learned], target[learned]  # (W, K), (W,)
-        weights = as_tensor(self.known.class_weights, scores)
-        total = functional.cross_entropy(
-            scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
-        )
-        return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
 
     def units(self, data: TaskDataset) -> float:
         weights = self.known.class_weights
         if weights is None:
             return float(sum(map(len, data.view("tags"))))
-        return float(sum(weights[number] for number in self._numbers(data).tolist()))
+        return float(sum(weights[number] for number in self.numbers(data).tolist()))
 
     def decode(self, outputs: Any, batch: Batch) -> list[_Piece]:
-        words = batch.notes["words"].bool()  # (B, T)
-        best = torch.softmax(self._scores(outputs, batch)[words], dim=-1).max(dim=-1)  # (W,)
-        ends = np.cumsum(words.sum(1).cpu().numpy()).tolist()
+        probabilities, rows = self.spoken(outputs, batch)
+        best = probabilities.max(dim=-1)  # (W,)
         tags, scores = best.indices.tolist(), best.values.tolist()
-        return [_Piece(tuple(tags[a:b]), tuple(scores[a:b])) for a, b in pairwise([0, *ends])]
+        return [_Piece(tuple(tags[a:b]), tuple(scores[a:b])) for a, b in rows]
 
     def complete(self, data: TaskDataset, row: int, pieces: Sequence[_Piece]) -> TokenLabels:
         words = tuple(data.view("tokens")[row])
@@ -329,9 +251,3 @@ def _holds_words(windows: Windows, speaks: NDArray[np.bool_]) -> NDArray[np.bool
     """(N,) Whether each window owns the first token of a word; inside of a giant word there is nothing to say."""
     before = np.concatenate([[0], np.cumsum(speaks)])
     return np.asarray(before[windows.lasts] > before[windows.firsts])
-
-
-def _around(bodies: Ragged, frame: Frame, value: int) -> Ragged:
-    """Windows of notes or targets, with one value wherever a control token stands."""
-    control = np.full(frame.size, value, bodies.values.dtype)
-    return framed(bodies, control[: len(frame.before)], control[len(frame.before) :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,15 @@ def test_molecules_with_their_properties(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 record that is no molecule.*record 0"):
         TaskDataset.from_sdf(path, target="logP")
     assert len(TaskDataset.from_sdf(path, target="logP", on_invalid="drop")) == 1
+
+
+def test_a_gzipped_table_of_sequences_is_read_as_a_plain_one(tmp_path: Path) -> None:
+    table = "smiles,logS,logP\nCCO,-0.77,\nc1ccccc1,-1.6,2.1\n"
+    plain, packed = tmp_path / "rows.csv", tmp_path / "rows.csv.gz"
+    plain.write_text(table)
+    packed.write_bytes(gzip.compress(table.encode()))
+    roles: dict[str, Any] = {"sequence": "smiles", "targets": ["logS", "logP"], "alphabet": "smiles"}
+    a, b = (TaskDataset.from_csv(path, **roles) for path in (plain, packed))
+    assert list(a) == list(b)
+    assert a.fingerprint() == b.fingerprint()
+    assert b[0]["targets"] == {"logS": -0.77, "logP": None}

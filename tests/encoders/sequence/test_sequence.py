@@ -63,7 +63,7 @@ def test_a_tokenizer_of_our_own_reopens_with_equal_ids_and_places(alphabet: str,
     encoder = opened(alphabet=alphabet, tokens=tokens)
     encoder.save(tmp_path)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    sequences = strings(alphabet, 2_000)
+    sequences = strings(alphabet, 10_000)
     ids = written(encoder, sequences)
     found = again(sequences, truncation=True, max_length=64, return_offsets_mapping=True)
     assert found["input_ids"] == ids
