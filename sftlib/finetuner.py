@@ -876,7 +876,7 @@ class FineTuner:
             why = nearest(name, known) if known else f"this model has one task, {fitted.task.name}"
             raise OptionError(f"task={name!r:.60}: {why}")
         if name not in self._parts:
-            part = self.clone()
+            part = self.clone().set_params(keep_best=None, early_stopping=None)  # which name metrics of several
             part._fitted = part_of(fitted, name)
             part._learned_rows = None if self._learned_rows is None else self._learned_rows[name]
             self._parts[name] = part

@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 
 from sftlib.errors import LabelError
 from sftlib.sklearn.base import Tuned, one_dimensional
+from sftlib.support.display import counted
 
 _LEAST = 1e-12
 
@@ -38,7 +39,9 @@ class _Classifier(ClassifierMixin, Tuned):  # type: ignore[misc]
         labels = one_dimensional(y)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise LabelError(f"y has {len(self.classes_)} class; a classifier needs at least two")
+            raise LabelError(
+                f"y has {counted(len(self.classes_), 'class', 'classes')}; a classifier needs at least two"
+            )
         names = [value if isinstance(value, str | int) else str(value) for value in self.classes_.tolist()]
         self._names = names  # those that are no numbers for `FineTuner`, such as 1.0, by their text
         return self._fit(self._rows(X), "label", [names[number] for number in numbers.tolist()])
@@ -56,7 +59,8 @@ class _Classifier(ClassifierMixin, Tuned):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(N,) the most probable label of each row."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """(N, K) logarithms of the probabilities; of two labels (N,) how much more probable the second is."""

@@ -135,7 +135,7 @@ def test_a_step_is_the_weighted_mean_over_rows_with_the_gradient_of_a_plain_loop
         else:
             loss = functional.mse_loss(scores[:, 0], torch.tensor(rows.column("target")).double(), reduction="sum")
         (weight * loss / (24 + 3.0 * 12)).backward()
-        sums += weight * float(loss) / (24 + 3.0 * 12)
+        sums += weight * float(loss.detach()) / (24 + 3.0 * 12)
         for key, parameter in part.model.named_parameters():
             own = key if key.startswith("bert.") else f"{name}.{key}"
             gradients[own] = gradients.get(own, 0) + parameter.grad
