@@ -50,6 +50,7 @@ from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
 from sftlib.run.judged import Judged, judged
 from sftlib.run.minutes import Deadline
+from sftlib.run.on_disk import RunInMemory
 from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, Fitting, prepare
 from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
@@ -888,3 +889,53 @@ def origin_of(tuner: FineTuner, data: TaskDataset) -> Fitted:
     """
     task = choose_task(tuner._arguments, data, None)
     return replace(assemble(tuner._arguments, tuner._source, task), encodings=tuner._encodings)
+
+
+def learned_around(
+    tuner: FineTuner,
+    task: Task,
+    around: Callable[[Task], Task],
+    train: TaskDataset,
+    valid: TaskDataset | None,
+    *,
+    progress: bool,
+) -> FineTuner:
+    """A clone that learned rows by a task around its own, and answers as its own does.
+
+    Args:
+        tuner: how to learn; it is not changed.
+        task: its own, which knows its labels.
+        around: gives the task that is learned instead.
+        train: rows, labelled or not.
+        valid: labelled rows that are only observed, or None.
+        progress: as in `FineTuner.fit`.
+
+    Raises:
+        OptionError: options that do not go with the data or the model.
+        ArtifactError: a model or a tokenizer that cannot be opened.
+    """
+    twin = tuner.clone()
+    own = task.beside(twin._source, twin._arguments.reading(task))
+    call = Call(
+        arguments=twin._arguments.of(own),
+        source=twin._source,
+        task=around(own),
+        train=train,
+        valid=valid,
+        callbacks=(),
+        encodings=twin._encodings,
+        store=PrefixStore(),
+        comm=open_comm(),
+        progress=progress and open_comm().rank == 0,
+    )
+    twin._run(prepare(call, RunInMemory()))
+    learned = replace(twin._ready("fit"), task=own)
+    twin._fitted, twin._learned_rows = learned.with_choices_of(valid, call.metric_names), train
+    return twin
+
+
+def noted(tuner: FineTuner, name: str, value: Any) -> FineTuner:
+    """The same tuner, with what was decided on the way to it in ``decided``."""
+    fitted = tuner._ready(name)
+    tuner._fitted = replace(fitted, decided={**fitted.decided, name: value})
+    return tuner

@@ -31,6 +31,11 @@ LAYERS: dict[str, set[str]] = {
     "selection": GROUND | MIDDLE | {"encoders", "tasks", "train"} | set(WIRING),
     # Beside one another above the front, each above those before it.
     **{name: GROUND | MIDDLE | {"encoders", "tasks", "train", *WIRING, *UPPER[:i]} for i, name in enumerate(UPPER)},
+    # Whoever makes a model smaller compares it with the one it came from.
+    "export": GROUND | MIDDLE | {"encoders", "tasks", "train", *WIRING, "selection"},
+    # The terminal: on public methods, and on what they are called.
+    "command": GROUND | {"data", "saved", "finetuner"},
+    "__main__": {"command"},
     "loggers": GROUND | {"train"},
     # For tests and notebooks; nobody in the package imports it.
     "testing": GROUND | MIDDLE | {"encoders", "tasks", "train"},
@@ -49,7 +54,8 @@ _OF_A_KIND = {
     "text.texts",
     "text.writing",
 }
-TASK_SHARED = {"base", "plan", "labels", "earlier", "vector", "single_label", "multi_label", "regression", *_OF_A_KIND}
+TASK_SHARED = {"around", "base", "plan", "labels", "earlier", "vector", "single_label", "multi_label", "regression"}
+TASK_SHARED |= _OF_A_KIND
 TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the tasks
 
 # The heavy packages, and the only files that may import them at all.
