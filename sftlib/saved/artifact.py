@@ -79,6 +79,21 @@ class Contents:
         return self.settings.get("adapter") is not None
 
 
+def require_place(path: str | os.PathLike[str]) -> Path:
+    """A folder that may be written, by what lies there now.
+
+    Raises:
+        ArtifactError: it holds something else than a model saved by sftlib.
+    """
+    target = folder_path(path)
+    if target.exists() and not _is_replaceable(target):
+        raise ArtifactError(
+            f"{os.fspath(path)!r} is {_what_is(target)}, not a model saved by sftlib, and nothing else is replaced: "
+            "choose another folder"
+        )
+    return target
+
+
 @contextmanager
 def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a folder beside its place; it moves there when the context ends without an error.
@@ -93,12 +108,7 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         ArtifactError: ``path`` holds something else, or cannot be written.
     """
-    target = folder_path(path)
-    if target.exists() and not _is_replaceable(target):
-        raise ArtifactError(
-            f"{os.fspath(path)!r} is {_what_is(target)}, not a model saved by sftlib, and nothing else is replaced: "
-            "choose another folder"
-        )
+    target = require_place(path)
     try:
         with storage.written_whole(target) as folder:
             if contents.has_adapter:
