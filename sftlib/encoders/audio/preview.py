@@ -41,16 +41,18 @@ class SoundPreview:
     def __repr__(self) -> str:
         peak = float(np.abs(self.samples).max(initial=0.0))
         facts = f"{self.seconds:.2f} s at {self.rate:,} Hz, up to {peak:.2f} of full scale, read as {self.shape}"
-        return f"{facts}\n|{self._loudness()}|"
+        return f"{facts}\n|{self.loudness()}|"
 
-    def _loudness(self, columns: int = 60) -> str:
+    def loudness(self, columns: int = 60) -> str:
         """A character for each stretch of time, the darker the louder."""
         parts = np.array_split(self.samples, min(columns, max(1, len(self.samples))))
         loud = np.array([float(np.sqrt(np.mean(np.square(part)))) if len(part) else 0.0 for part in parts])
         steps = (loud / max(float(loud.max(initial=0.0)), 1e-9) * (len(_MARKS) - 1)).round().astype(int)
         return "".join(_MARKS[step] for step in steps)
 
-    def _repr_html_(self) -> str:
+    @property
+    def player(self) -> str:
+        """HTML that plays it, and loads nothing."""
         stream = io.BytesIO()
         with wave.open(stream, "wb") as file:
             file.setnchannels(1)
@@ -58,12 +60,18 @@ class SoundPreview:
             file.setframerate(self.rate)
             file.writeframes(np.round(np.clip(self.samples, -1, 1) * 32767).astype("<i2").tobytes())
         content = base64.b64encode(stream.getvalue()).decode()
-        facts = f"{self.seconds:.2f} s at {self.rate:,} Hz, read as {self.shape}"
-        player = f'<audio controls src="data:audio/wav;base64,{content}"></audio>'
-        return f"<figure>{self._waveform()}<br>{player}<figcaption>{facts}</figcaption></figure>"
+        return f'<audio controls src="data:audio/wav;base64,{content}"></audio>'
 
-    def _waveform(self) -> str:
-        """From the lowest to the highest sample of every stretch of time."""
+    def _repr_html_(self) -> str:
+        facts = f"{self.seconds:.2f} s at {self.rate:,} Hz, read as {self.shape}"
+        return f"<figure>{self.waveform()}<br>{self.player}<figcaption>{facts}</figcaption></figure>"
+
+    def waveform(self, behind: str = "") -> str:
+        """From the lowest to the highest sample of every stretch of time, as SVG 600 wide and 80 high.
+
+        Args:
+            behind: shapes that are drawn first.
+        """
         parts = [part for part in np.array_split(self.samples, min(_COLUMNS, max(1, len(self.samples)))) if len(part)]
         middle = _HEIGHT / 2
         lines = "".join(
@@ -71,6 +79,7 @@ class SoundPreview:
             for x, part in enumerate(parts)
         )
         return (
-            f'<svg width="{_COLUMNS}" height="{_HEIGHT}" role="img" aria-label="waveform">'
+            f'<svg width="{_COLUMNS}" height="{_HEIGHT}" viewBox="0 0 {_COLUMNS} {_HEIGHT}" style="max-width:100%" '
+            f'role="img" aria-label="waveform">{behind}'
             f'<path d="{lines}" stroke="currentColor" fill="none"/></svg>'
         )
