@@ -73,6 +73,9 @@ INSIDE_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
     **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
     **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL", "rdkit", "soundfile"), EVERYWHERE),
+    # The reader of exported models lies in folders of its own, and is imported where it is used.
+    "onnx": EVERYWHERE,
+    "onnxruntime": ("export/onnx.py", "export/exporting.py"),
     "torch": LIGHT,
 }
 
