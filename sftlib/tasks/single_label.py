@@ -128,7 +128,7 @@ class SingleLabel:
         total = functional.cross_entropy(
             scores, target, weight=weights, label_smoothing=self.smoothing, reduction="sum"
         )
-        count = scores.new_tensor(len(target)) if weights is None else weights[target].sum()
+        count = scores.new_full((), len(target)) if weights is None else weights[target].sum()
         return LossSum(total, count)
 
     def decode(self, scores: Tensor) -> list[Classification]:
