@@ -83,7 +83,7 @@ class Distilled(Around):
         if teacher is None:
             return self.inner.loss(outputs, batch)
         scores = self.inner.scores(outputs, batch)  # (B, K)
-        soft, count = self._apart(scores, teacher.to(scores.dtype)), scores.new_tensor(len(scores))
+        soft, count = self._apart(scores, teacher.to(scores.dtype)), scores.new_full((), len(scores))
         if "target" not in batch.targets:
             return LossSum(soft, count)
         hard = self.inner.loss(outputs, batch)

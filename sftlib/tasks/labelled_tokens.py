@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.batch import IGNORED, Batch
+from sftlib.encoders.batch import IGNORED, Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import Frame
 from sftlib.encoders.text.windows import Windows, framed
@@ -146,13 +146,13 @@ class LabelledTokens(Task):
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Weighted, smoothed cross-entropy over units; the count is the sum of the weights of their labels."""
         target = batch.targets[self.column]  # (B, T)
-        learned = target != IGNORED
+        learned = places(batch.at_hand.targets[self.column] != IGNORED, target.device)
         scores, target = self.scores(outputs, batch)[learned], target[learned]  # (U, K), (U,)
         weights = as_tensor(self.known.class_weights, scores)
         total = functional.cross_entropy(
             scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
-        return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
+        return LossSum(total, scores.new_full((), len(target)) if weights is None else weights[target].sum())
 
     @final
     def spoken(self, outputs: Any, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:

@@ -148,7 +148,7 @@ class MultiLabelTask(VectorTask):
         target = batch.targets["target"].to(scores.dtype)  # (B, K) both
         if self.known.class_weights is None:
             total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
-            return LossSum(total, scores.new_tensor(target.numel()))
+            return LossSum(total, scores.new_full((), target.numel()))
         errors, counts = weighted_answers(scores, target, self.known.class_weights)  # (B, K) both
         return LossSum(errors.sum(), counts.sum())
 

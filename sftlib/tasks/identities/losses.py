@@ -108,4 +108,4 @@ def of_verdicts(first: Tensor, second: Tensor, same: Tensor, margin: float) -> L
     """Of a pair that is the same 1 - cosine, of another one how far its cosine lies above the margin, summed."""
     cosines = (first * second).sum(dim=1)
     wrong = torch.where(same > 0.5, 1 - cosines, functional.relu(cosines - margin))
-    return LossSum(wrong.sum(), cosines.new_tensor(len(cosines)))
+    return LossSum(wrong.sum(), cosines.new_full((), len(cosines)))

@@ -23,7 +23,7 @@ from sftlib.data.kinds.messages import MessagesRole, counts_in_part
 from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
 from sftlib.data.kinds.values import RowKind
 from sftlib.data.problems import brief, listed_rows
-from sftlib.encoders.batch import IGNORED, Batch
+from sftlib.encoders.batch import IGNORED, Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.text.chat import plain_template, template_of
 from sftlib.encoders.text.dialogues import TRAIN_ON, Dialogues, Row
@@ -269,7 +269,7 @@ class CausalLM(WritingTask):
         else:
             losses = functional.cross_entropy(states, targets, label_smoothing=self.label_smoothing, reduction="none")
             total = (losses * weights).sum()
-        return LossSum(total, total.new_tensor(len(targets)) if weights is None else weights.sum().to(total.dtype))
+        return LossSum(total, total.new_full((), len(targets)) if weights is None else weights.sum().to(total.dtype))
 
     def decode(self, outputs: Any, batch: Batch) -> list[Answer]:
         return self._judged(outputs, batch)[1]
@@ -386,15 +386,17 @@ def _supervised(row: Row) -> NDArray[np.bool_]:
 def _weights(batch: Batch) -> Tensor | None:
     """(S,) how much each supervised position counts; None where all count alike."""
     given = batch.targets.get("weights")
-    return None if given is None else given[:, 1:][batch.targets["tokens"][:, 1:] != IGNORED]
+    return (
+        None if given is None else given[:, 1:][places(batch.at_hand.targets["tokens"][:, 1:] != IGNORED, given.device)]
+    )
 
 
 def _positions(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """(S, ...) what the model says at each position before a supervised one, (S,) the tokens there, (S,) their rows."""
     targets = batch.targets["tokens"][:, 1:]  # (B, T - 1)
-    learned = targets != IGNORED
+    learned = places(batch.at_hand.targets["tokens"][:, 1:] != IGNORED, targets.device)
     said = outputs.states if isinstance(outputs, Hidden) else logits(outputs)
-    return said[:, :-1][learned], targets[learned], learned.nonzero()[:, 0]
+    return said[:, :-1][learned], targets[learned], learned[0]
 
 
 def _last_answer(turns: Sequence[Mapping[str, Any]]) -> str:
