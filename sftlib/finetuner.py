@@ -748,11 +748,7 @@ class FineTuner:
         contents = artifact.load(path, model=model)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         with artifact.refusing(path):
-            given = (
-                {"model": os.fspath(path), **contents.encoder.reopened}
-                if model is None
-                else {"model": model, **contents.encoder.given}
-            )
+            given = artifact.origin_of(contents, path, model)
             tuner = cls(**{**options, **given, "adapter": contents.adapter})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner

@@ -37,6 +37,7 @@ def headed(model: nn.Module) -> Headed | None:
     if HEADS.get(type(model).__name__) is not type(model):
         return None
     found = cast(Headed, model)
-    config = getattr(found.body, "config", None)
-    known = isinstance(config, transformers.PreTrainedConfig) and type(config) in transformers.MODEL_MAPPING
-    return found if known and type(found.body) is transformers.MODEL_MAPPING[type(config)] else None
+    config: Any = getattr(found.body, "config", None)
+    known = isinstance(config, transformers.PreTrainedConfig)
+    kind: Any = transformers.MODEL_MAPPING.get(type(config), None) if known else None
+    return found if kind is type(found.body) else None

@@ -221,6 +221,19 @@ def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ArtifactError(f"{os.fspath(path)!r} cannot be opened: {error}") from error
 
 
+def origin_of(contents: Contents, path: str | os.PathLike[str], model: Any) -> dict[str, Any]:
+    """The options of a loaded tuner that say what it begins with, should it be fitted again.
+
+    Args:
+        contents: of the folder.
+        path: of the folder.
+        model: what `load` was given beside it, or None.
+    """
+    if model is None and is_transformers_model(contents.model):
+        return {"model": os.fspath(path), **contents.encoder.reopened}
+    return {"model": contents.model if model is None else model, **contents.encoder.given}
+
+
 def options_of(contents: Contents, *, known: Container[str]) -> dict[str, Any]:
     """The options that a loaded tuner takes over: the task, values, and never a place."""
     taken = {name: value for name, value in contents.settings.items() if name in known and name not in TOLD_ONLY}

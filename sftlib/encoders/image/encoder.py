@@ -279,7 +279,7 @@ class ImageEncoder(Encoder):
         from sftlib.encoders.image.inputs import Image
 
         augment = "auto" if self._yields else self.augment
-        alphas = {way.use: way.alpha for way in self.mixings}
+        alphas: dict[str, Any] = {way.use: way.alpha for way in self.mixings}
         return {"inputs": Image(processor=self.processor, augment=augment, **alphas)}
 
     def is_one(self, given: object) -> bool:

@@ -79,8 +79,11 @@ def describe_head(folder: Path, outputs: int | None) -> DescribedHead:
     """
     stored = stored_weights(folder / WEIGHTS)
     settings = settings_in(folder / HEAD)
-    kind, options, body = (settings.get(name) for name in ("head", "options", "body"))
-    if settings.keys() != _ENTRIES or kind not in HEADS or not isinstance(options, dict) or not isinstance(body, dict):
+    kind: Any = settings.get("head")
+    options: Any = settings.get("options")
+    body: Any = settings.get("body")
+    good = isinstance(options, dict) and isinstance(body, dict) and settings.keys() == _ENTRIES
+    if not good or not isinstance(kind, str) or kind not in HEADS:
         raise ValueError(f"{HEAD}: expected head (one of {', '.join(HEADS)}), options and body")
     _check_options(options, outputs)
     _check_body(body, stored)
@@ -108,6 +111,7 @@ def _check_body(body: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
 
 
 def _made(kind: str, options: Mapping[str, int], config: Any) -> nn.Module:
-    body = transformers.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    opening: Any = transformers.AutoModel  # without types of its own
+    body = opening.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model: nn.Module = HEADS[kind](body, **options)
     return model

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.base import Mixed
+from sftlib.encoders.base import Draws, Mixed
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded
@@ -145,7 +145,7 @@ def views(task: Task, data: TaskDataset, row: int, encoder: ImageEncoder, drawin
         seed: of the run.
     """
     encoded, rows = task.encode(data, encoder), np.array([row])
-    looks = {"in evaluation": None}
+    looks: dict[str, Draws | None] = {"in evaluation": None}
     looks |= {f"epoch {epoch + 1}": partial(Draw, seed, epoch) for epoch in range(_EPOCHS if encoder.draws else 0)}
     shown = []
     for when, draws in looks.items():
