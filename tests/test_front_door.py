@@ -33,6 +33,7 @@ CURATED = {
     "MultiLabelClassification",
     "MultiLabelImageClassification",
     "MultiLabelSequenceClassification",
+    "MultiTask",
     "Pretrained",
     "QuestionAnswering",
     "Range",
