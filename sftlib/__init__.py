@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sftlib._version import __version__
 
 if TYPE_CHECKING:
+    from sftlib import explain
     from sftlib.audits import audit
-    from sftlib.data import DataReport, TaskDataset
+    from sftlib.data import DataReport, MultiTask, TaskDataset
     from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.sequence.inputs import Sequence
@@ -74,6 +75,7 @@ __all__ = [
     "MultiLabelClassification",
     "MultiLabelImageClassification",
     "MultiLabelSequenceClassification",
+    "MultiTask",
     "Pretrained",
     "QuestionAnswering",
     "Range",
@@ -95,6 +97,7 @@ __all__ = [
     "audit",
     "compare",
     "cross_validate",
+    "explain",
     "search",
 ]
 
@@ -125,6 +128,7 @@ _HOME = {
     "SemanticSegmentation": "sftlib.tasks",
     "MultiLabelSequenceClassification": "sftlib.tasks",
     "MultiLabelImageClassification": "sftlib.tasks",
+    "MultiTask": "sftlib.data",
     "ResidueClassification": "sftlib.tasks",
     "Seq2Seq": "sftlib.tasks",
     "Sequence": "sftlib.encoders.sequence.inputs",
@@ -141,6 +145,7 @@ _HOME = {
     "cross_validate": "sftlib.selection",
     "search": "sftlib.selection",
     "audit": "sftlib.audits",
+    "explain": "sftlib.explain",  # a room that can be called
 }
 
 

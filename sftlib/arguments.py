@@ -294,9 +294,9 @@ class Arguments:
     def _check_few_shot(self) -> str | None:
         if self.few_shot is None or isinstance(self.few_shot, bool):
             return None
-        if self.few_shot == "contrast":
+        if self.few_shot in ("contrast", "head-first"):
             return None
-        return f"few_shot={self.few_shot!r:.60}: expected True, False or 'contrast'"
+        return f"few_shot={self.few_shot!r:.60}: expected True, False, 'contrast' or 'head-first'"
 
     def _check_warmup(self) -> str | None:
         if isinstance(self.warmup, int) and not isinstance(self.warmup, bool):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, cast, final, overload
 
 import numpy as np
 import torch
@@ -17,18 +17,20 @@ from torch import nn
 
 from sftlib.arguments import HINTS, Arguments, own_options, with_deep
 from sftlib.data.dataset import TaskDataset
+from sftlib.data.several import MULTI_TASK, MultiTask
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import TrainingReport
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics
+from sftlib.metrics.several import TaskMetrics
 from sftlib.models.adapters import LoRA
 from sftlib.models.device import resolve_device
 from sftlib.models.frozen.freezing import Freeze
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.language.generation import Generation
 from sftlib.models.pretrained import Pretrained
-from sftlib.models.sources import ModelSource, held, open_source
+from sftlib.models.sources import AdaptedSource, ModelSource, held, open_source
 from sftlib.preflight.plan import Plan, plan
 from sftlib.preflight.self_check import CheckReport, self_check
 from sftlib.run.adapt import adapted
@@ -44,24 +46,29 @@ from sftlib.run.choose import (
 )
 from sftlib.run.encodings import Encodings
 from sftlib.run.features import text_features
-from sftlib.run.few_shot import check_few_shot, few_shot
+from sftlib.run.few_shot import HEAD_FIRST, check_few_shot, few_shot
 from sftlib.run.find_rate import FIND, found_rate
 from sftlib.run.fitted import Fitted
+from sftlib.run.head_first import head_first
 from sftlib.run.inputs import rows_of
 from sftlib.run.judged import Judged, judged
 from sftlib.run.minutes import Deadline
+from sftlib.run.on_disk import RunInMemory
 from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, Fitting, prepare
 from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
 from sftlib.run.settle import settled
+from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, together_again
 from sftlib.run.untuned import as_it_came, task_of
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
-from sftlib.support.checking import above_zero, checked, raise_together, true_or_false, whole_number
+from sftlib.saved.several import is_of_several, read_together, save_parts
+from sftlib.support.checking import above_zero, checked, nearest, raise_together, true_or_false, whole_number
 from sftlib.support.elsewhere import FIT, PREDICT
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, Task
 from sftlib.tasks.labels import ClassWeights
+from sftlib.tasks.several import Several
 from sftlib.train.callbacks import Callback, EarlyStopping, check_callbacks
 from sftlib.train.comm import open_comm, together
 from sftlib.train.history import History
@@ -117,6 +124,7 @@ class FineTuner:
         few_shot: True for the recipe for few labels (8 to 64 a label): a head fitted on what the model makes of the
             rows, the model taught by all pairs of them, the head anew; kept only where half of the rows say that it
             helps on the other half. ``"contrast"`` does without that look. Steps and batches follow from the rows.
+            ``"head-first"``: a plain run that begins with a head fitted on the body as it came.
         padding_free: True to lay rows end to end inside a model that can take it, False never, ``"auto"`` where it
             pays.
         checkpointing: True to compute layers twice instead of keeping what they computed, False never, ``"auto"`` where
@@ -179,7 +187,8 @@ class FineTuner:
         self._fitted: Fitted | None = None
         self._untuned: Fitted | None = None  # a model with the head that it came with, used before any fit
 
-        self._learned_rows: TaskDataset | None = None  # of the last `fit`: not to be decided on
+        self._parts: dict[str, FineTuner] = {}  # of several tasks, those that were asked for
+        self._learned_rows: Any = None  # of the last `fit`: not to be decided on
         self._named_tests: set[str] = set()
         self._source: ModelSource
         self._store = PrefixStore()
@@ -229,8 +238,8 @@ class FineTuner:
     @together
     def fit(
         self,
-        train: TaskDataset,
-        valid: TaskDataset | None = None,
+        train: TaskDataset | MultiTask,
+        valid: TaskDataset | MultiTask | None = None,
         *,
         unlabelled: Any = None,
         minutes: float | None = None,
@@ -243,8 +252,8 @@ class FineTuner:
         """Tune a fresh copy of the model; each call starts again from the original weights, unless it resumes.
 
         Args:
-            train: labelled rows.
-            valid: labelled rows that are evaluated after each epoch and otherwise only observed.
+            train: labelled rows; of several tasks that are to share a body, a `MultiTask`.
+            valid: labelled rows that are evaluated after each epoch and otherwise only observed; of the same kind.
             unlabelled: rows without labels, of the same kind: a list of texts, or a `TaskDataset` whose labels are not
                 looked at. They get labels in at most two rounds, of which each is kept only if it is not worse; see
                 `pseudo`.
@@ -273,13 +282,13 @@ class FineTuner:
         callbacks = check_callbacks(callbacks)
         started = time.monotonic()
         raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
-        task, comm = self._chosen(train, valid, callbacks), open_comm()
+        task, comm, several = self._chosen(train, valid, callbacks), open_comm(), isinstance(train, MultiTask)
         call = Call(
-            arguments=self._arguments.of(task),
+            arguments=self._arguments if several else self._arguments.of(task),
             source=self._source,
             task=task,
-            train=train,
-            valid=valid,
+            train=cast("TaskDataset", train),  # a run asks of several what it asks of one
+            valid=cast("TaskDataset | None", valid),
             callbacks=callbacks,
             encodings=self._encodings,
             # What a run on disk computes must not depend, to the last bit, on what this process computed before.
@@ -294,6 +303,7 @@ class FineTuner:
             check_few_shot(self._arguments, task)
         if unlabelled is not None:
             check_unlabelled(task)
+        self._parts = {}
         raced = found_rate(call) if self._arguments.learning_rate == FIND else None
         if raced is not None:
             call = replace(call, arguments=replace(call.arguments, learning_rate=raced.rate))
@@ -305,7 +315,9 @@ class FineTuner:
         else:
             self._learned_rows = train
             with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
-                if self._arguments.few_shot:
+                if self._arguments.few_shot == HEAD_FIRST:
+                    self._fitted = head_first(call, run)
+                elif self._arguments.few_shot:
                     self._fitted = few_shot(call, run)
                 else:
                     self._run(prepare(call, run))
@@ -366,7 +378,7 @@ class FineTuner:
         return self
 
     @checked
-    def report(self, train: TaskDataset, valid: TaskDataset | None = None) -> TrainingReport:
+    def report(self, train: TaskDataset | MultiTask, valid: TaskDataset | MultiTask | None = None) -> TrainingReport:
         """What can be known about data before training: what its own ``report()`` finds, tokens, truncation, padding.
 
         Before ``fit`` the model is opened for it, since the length limit is the model's.
@@ -381,16 +393,29 @@ class FineTuner:
             ArtifactError: a model or a tokenizer that cannot be opened.
         """
         fitted = self._fitted_for(self._chosen(train, valid))
-        return training_report(self._arguments, fitted, train, valid, fitted.encode(train))
+        rows, others = cast("TaskDataset", train), cast("TaskDataset | None", valid)
+        return training_report(self._arguments, fitted, rows, others, fitted.encode(rows))
 
     # Use.
 
+    @overload
+    def evaluate(self, data: TaskDataset, *, task: str | None = None, batch_size: int | None = None) -> Metrics: ...
+    @overload
+    def evaluate(self, data: MultiTask, *, task: None = None, batch_size: int | None = None) -> TaskMetrics: ...
     @checked
     @together
-    def evaluate(self, data: TaskDataset, *, batch_size: int | None = None) -> Metrics:
+    def evaluate(self, data: TaskDataset | MultiTask, *, task: str | None = None, batch_size: int | None = None) -> Any:
         """Metrics over labelled rows; no batch size changes them.
 
         Before ``fit`` a model that was tuned elsewhere is judged as it came, if its head names its labels.
+
+        Args:
+            data: labelled rows.
+            task: of a model of several, whose rows these are.
+            batch_size: rows of one pass.
+
+        Returns:
+            `Metrics`; of a `MultiTask` the name of each task -> its `Metrics`, those of tasks without rows nan.
 
         Raises:
             NotFittedError: before ``fit`` or ``load``, of a model without such a head.
@@ -398,6 +423,10 @@ class FineTuner:
             LabelError: labels that the model does not know.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
+        if isinstance(data, MultiTask):
+            return self._evaluate_several(data, batch_size)
+        if self._is_of_several or task is not None:
+            return self._part_for("evaluate", task).evaluate(data, batch_size=batch_size)
         fitted = self._usable("evaluate", data)
         require_labelled(data, "evaluate", fitted.task.name)
         check_data(fitted.task, data, "evaluate")
@@ -453,6 +482,7 @@ class FineTuner:
         self,
         inputs: Any,
         *,
+        task: str | None = None,
         batch_size: int | None = None,
         generation: Generation | None = None,
         abstain_below: float | None = None,
@@ -463,6 +493,7 @@ class FineTuner:
         Args:
             inputs: a string, a tuple of two strings (a pair), or a mapping under role names; or a list of these, or a
                 `TaskDataset`, labelled or not.
+            task: of a model of several, the one that is asked.
             batch_size: rows of one pass.
             generation: how answers are generated; as the tuner was told when None.
             abstain_below: a probability; predictions that are less sure say ``abstained``, and keep their label.
@@ -477,6 +508,9 @@ class FineTuner:
             OptionError: probabilities or sets of a task that has none, or sets before `conform`.
         """
         raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
+        if self._is_of_several or task is not None:
+            more: dict[str, Any] = {"generation": generation, "abstain_below": abstain_below, "sets": sets}
+            return self._part_for("predict", task).predict(inputs, batch_size=batch_size, **more)
         fitted = self._usable("predict", inputs)
         saying = _saying_more(fitted, abstain_below=abstain_below, sets=sets)
         one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
@@ -599,9 +633,11 @@ class FineTuner:
 
     @checked
     def preview(self, data: TaskDataset, row: int = 0) -> Any:
-        """What the model reads of a row, and what of it is learned; for tasks that learn tokens of their input.
+        """What the model reads of a row, and what of it is learned.
 
-        Before ``fit`` the model is opened for it, since tokenizer and length limit are its own.
+        Of texts and sequences the tokens; of sounds a waveform and a player; of pictures how they are shown in
+        evaluation and in the first epochs of training, with labels, boxes and masks where they came to lie. Before
+        ``fit`` the model is opened for it, since tokenizer and length limit are its own.
 
         Args:
             data: labelled rows.
@@ -615,8 +651,7 @@ class FineTuner:
         if row >= len(data):
             raise DataError(f"preview: there is no row {row}, the data set has {len(data):,}")
         fitted = self._fitted_for(self._chosen(data, None))
-        said = ", ".join(str(data[row][role]) for role in data.targets)
-        return fitted.encoder.preview(fitted.task.encode(data.select([row]), fitted.encoder), said)
+        return fitted.task.preview(data, row, fitted.encoder, seed=int(fitted.settings["seed"]))
 
     @checked
     def plan(self, train: TaskDataset) -> Plan:
@@ -659,6 +694,8 @@ class FineTuner:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained folder of safetensors and JSON, read it back, and compare predictions.
 
+        Of several tasks each becomes a folder of its own, under its name, that needs none of the others.
+
         Args:
             path: a folder that does not exist, is empty, or holds a model saved by sftlib (which is replaced).
 
@@ -671,7 +708,14 @@ class FineTuner:
         def reload(folder: str | os.PathLike[str], model: Any) -> Fitted:
             return FineTuner.load(folder, model=model)._ready("save").alone()
 
-        open_comm().on_first(lambda: save(fitted, self._arguments, path, reload=reload))
+        def write(part: FineTuner, folder: str | os.PathLike[str]) -> None:
+            save(part._ready("save").alone(), part._arguments, folder, reload=reload)
+
+        if isinstance(fitted.task, Several):
+            task, parts = fitted.task, {name: partial(write, self._part(name)) for name in fitted.task.names}
+            open_comm().on_first(lambda: save_parts(path, parts, scales=task.scales, mixing=task.mixing))
+            return
+        open_comm().on_first(lambda: write(self, path))
 
     @classmethod
     @partial(checked, moved=HINTS)
@@ -691,6 +735,8 @@ class FineTuner:
         Raises:
             ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``, or that is another one.
         """
+        if model is None and is_of_several(path):
+            return cls._load_several(path)
         contents = artifact.load(path, model=model)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         with artifact.refusing(path):
@@ -701,6 +747,16 @@ class FineTuner:
             )
             tuner = cls(**{**options, **given, "adapter": contents.adapter})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
+        return tuner
+
+    @classmethod
+    def _load_several(cls, path: str | os.PathLike[str]) -> FineTuner:
+        names, scales, mixing = read_together(path)
+        parts = {name: cls.load(os.path.join(path, name)) for name in names}
+        first = parts[names[0]]
+        tuner = first.clone().set_params(task=None)
+        fitted = {name: part._ready("load") for name, part in parts.items()}
+        tuner._fitted, tuner._parts = together_again(fitted, scales=scales, mixing=mixing), parts
         return tuner
 
     def merge(self) -> FineTuner:
@@ -741,8 +797,23 @@ class FineTuner:
 
     @property
     def task(self) -> str | None:
-        """Name of the task; None as long as neither an option nor data has named one."""
-        return self._arguments.task_name if self._fitted is None else self._fitted.task.name
+        """Name of the task; None as long as neither an option nor data has named one.
+
+        Of several it is ``"multi-task"``, and can be asked for the tuner of one: ``tuner.task("topic")`` is a plain
+        tuner, with a model of its own.
+        """
+        if self._fitted is None:
+            return self._arguments.task_name
+        return TaskName.asking(MULTI_TASK, self._part) if self._is_of_several else self._fitted.task.name
+
+    def body(self) -> nn.Module:
+        """A copy of the tuned body, a model of transformers without a head: ``FineTuner(tuner.body(), tokenizer=...)``.
+
+        Raises:
+            NotFittedError: before ``fit`` or ``load``.
+            OptionError: the model is no body under a head.
+        """
+        return body_copy(self._ready("body"))
 
     @property
     def device(self) -> torch.device:
@@ -783,6 +854,55 @@ class FineTuner:
         pretrained, name = self._arguments.pretrained, self._source.name
         return f"FineTuner({', '.join([repr(replace(pretrained, name=name) if pretrained else name), *shown])})"
 
+    @property
+    def _is_of_several(self) -> bool:
+        return self._fitted is not None and isinstance(self._fitted.task, Several)
+
+    def _part(self, name: str) -> FineTuner:
+        """The tuner of one of several tasks; made once.
+
+        Raises:
+            OptionError: there is no such task.
+        """
+        fitted = self._ready("task")
+        known = fitted.task.names if isinstance(fitted.task, Several) else ()
+        if name not in known:
+            why = nearest(name, known) if known else f"this model has one task, {fitted.task.name}"
+            raise OptionError(f"task={name!r:.60}: {why}")
+        if name not in self._parts:
+            part = self.clone()
+            part._fitted = part_of(fitted, name)
+            part._learned_rows = None if self._learned_rows is None else self._learned_rows[name]
+            self._parts[name] = part
+        return self._parts[name]
+
+    def _part_for(self, use: str, task: str | None) -> FineTuner:
+        """The tuner of the task that is asked; the only one where there is one.
+
+        Raises:
+            OptionError: it is not said which, or there is no such task.
+        """
+        fitted = self._ready(use)
+        names = fitted.task.names if isinstance(fitted.task, Several) else ()
+        if task is None and len(names) > 1:
+            raise OptionError(f"{use}: this model has several tasks, {', '.join(names)}; say which: task={names[0]!r}")
+        return self._part(names[0] if task is None else task)
+
+    def _evaluate_several(self, data: MultiTask, batch_size: int | None) -> TaskMetrics:
+        fitted = self._ready("evaluate")
+        if not isinstance(fitted.task, Several):
+            raise DataError(f"evaluate: the data is of several tasks, and this model has one, {fitted.task.name}")
+        check_data(fitted.task, cast("TaskDataset", data), "evaluate")
+        names = metric_names(replace(self._arguments, keep_best=None, early_stopping=None), fitted.task)
+        return TaskMetrics(
+            {
+                name: self._part(name).evaluate(data[name], batch_size=batch_size)
+                if name in data
+                else task.metrics(names or None)
+                for name, task in fitted.task.parts.items()
+            }
+        )
+
     def _problems_of_time(self, minutes: object, unlabelled: object) -> list[Problem]:
         if minutes is None:
             return []
@@ -807,10 +927,13 @@ class FineTuner:
         self._source = open_source(arguments.model)  # may refuse, and then nothing has changed
         self._arguments, self._options = arguments, dict(options)  # as given: searches compare the very objects
         self._fitted = self._untuned = None
+        self._parts = {}
         self._encodings = self._encodings.kept_in(arguments.cache_dir)
 
-    def _chosen(self, train: TaskDataset, valid: TaskDataset | None, callbacks: Sequence[Callback] = ()) -> Task:
+    def _chosen(self, train: Any, valid: Any, callbacks: Sequence[Callback] = ()) -> Task:
         """The task for this data, as the model learns it."""
+        if isinstance(train, MultiTask):
+            return choose_tasks(self._arguments, self._source, train, valid)
         task = choose_task(self._arguments, train, valid, callbacks)
         return task.beside(self._source, self._arguments.reading(task))
 
@@ -889,3 +1012,65 @@ def origin_of(tuner: FineTuner, data: TaskDataset) -> Fitted:
     """
     task = choose_task(tuner._arguments, data, None)
     return replace(assemble(tuner._arguments, tuner._source, task), encodings=tuner._encodings)
+
+
+def learned_rows_of(tuner: FineTuner) -> Any:
+    """The rows of the last ``fit``, a `TaskDataset` or a `MultiTask`; None of a tuner that was loaded."""
+    return tuner._learned_rows
+
+
+def beginning_with(tuner: FineTuner, body: nn.Module) -> FineTuner:
+    """A clone whose runs begin with another body; what that lacks comes from where the model came from."""
+    twin = tuner.clone()
+    twin._source = AdaptedSource(tuner._source, body)
+    return twin
+
+
+def learned_around(
+    tuner: FineTuner,
+    task: Task,
+    around: Callable[[Task], Task],
+    train: TaskDataset,
+    valid: TaskDataset | None,
+    *,
+    progress: bool,
+) -> FineTuner:
+    """A clone that learned rows by a task around its own, and answers as its own does.
+
+    Args:
+        tuner: how to learn; it is not changed.
+        task: its own, which knows its labels.
+        around: gives the task that is learned instead.
+        train: rows, labelled or not.
+        valid: labelled rows that are only observed, or None.
+        progress: as in `FineTuner.fit`.
+
+    Raises:
+        OptionError: options that do not go with the data or the model.
+        ArtifactError: a model or a tokenizer that cannot be opened.
+    """
+    twin = tuner.clone()
+    own = task.beside(twin._source, twin._arguments.reading(task))
+    call = Call(
+        arguments=twin._arguments.of(own),
+        source=twin._source,
+        task=around(own),
+        train=train,
+        valid=valid,
+        callbacks=(),
+        encodings=twin._encodings,
+        store=PrefixStore(),
+        comm=open_comm(),
+        progress=progress and open_comm().rank == 0,
+    )
+    twin._run(prepare(call, RunInMemory()))
+    learned = replace(twin._ready("fit"), task=own)
+    twin._fitted, twin._learned_rows = learned.with_choices_of(valid, call.metric_names), train
+    return twin
+
+
+def noted(tuner: FineTuner, name: str, value: Any) -> FineTuner:
+    """The same tuner, with what was decided on the way to it in ``decided``."""
+    fitted = tuner._ready(name)
+    tuner._fitted = replace(fitted, decided={**fitted.decided, name: value})
+    return tuner

@@ -54,6 +54,7 @@ CURATED = {
     "__version__",
     "compare",
     "cross_validate",
+    "explain",
     "search",
 }
 HEAVY = (
@@ -89,6 +90,19 @@ def test_every_name_resolves(name: str) -> None:
     if isinstance(value, type):
         assert value.__doc__, f"{name} has no docstring"
         assert value.__name__ == name
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["from sftlib import explain", "from sftlib.explain import explain", "import sftlib.explain as explain"],
+)
+def test_explain_is_called_however_it_is_imported(statement: str) -> None:
+    names = fresh(
+        f"import json, inspect\n{statement}\n"
+        "print(json.dumps([callable(x) for x in (explain, explain.summary, explain.examples)]"
+        " + list(inspect.signature(getattr(explain, 'explain', explain)).parameters)[:2]))"
+    )
+    assert names == [True, True, True, "tuner", "inputs"]
 
 
 def test_dir_lists_them() -> None:

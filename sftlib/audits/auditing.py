@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftlib.arguments import without_recipes
 from sftlib.audits.confident import doubted, joint, margins
+from sftlib.audits.dynamics import dynamics_of
 from sftlib.audits.nearby import neighbours, outliers, twins
 from sftlib.audits.out_of_fold import folds_of, frozen_probabilities, tempered, tuned_probabilities
 from sftlib.audits.report import Audit, Issue, Near, Twins
+from sftlib.audits.shown import shown_as
 from sftlib.audits.slices import slices_of
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import DataError, OptionError
@@ -31,6 +34,7 @@ def audit(
     *,
     folds: int = 5,
     full: bool = False,
+    dynamics: bool = False,
     slices: Sequence[str] | None = None,
     is_test: bool = False,
 ) -> Audit:
@@ -45,6 +49,7 @@ def audit(
         data: labelled rows, one label each; whatever the inputs are.
         folds: that the rows are cut into.
         full: whether to fit the tuner itself for each fold: better, and as long as so many runs take.
+        dynamics: whether to fit the tuner on all rows, too, and to see how it learns each: ``found.dynamics``.
         slices: columns to slice by; all with few values when None.
         is_test: whether the rows are for testing. Issues are listed, and `TaskDataset.drop` and
             `TaskDataset.relabel` refuse to let the model change them.
@@ -72,6 +77,7 @@ def audit(
             None if isinstance(tuner, FineTuner) else f"tuner={tuner!r:.60}: expected a FineTuner, fitted or not",
             whole_number("folds", folds, at_least=2),
             true_or_false("full", full),
+            true_or_false("dynamics", dynamics),
             true_or_false("is_test", is_test),
         ]
     )
@@ -111,7 +117,15 @@ def audit(
         probabilities=found,
         label_names=names,
         fingerprint=data.fingerprint(),
+        shown=shown_as(data),
+        dynamics=dynamics_of(_plain(tuner), data, origin.task) if dynamics else None,
     )
+
+
+def _plain(tuner: FineTuner) -> FineTuner:
+    """The same options without recipes, and without what looks at validation rows, of which there are none."""
+    asked = without_recipes(tuner.get_params(deep=False))
+    return tuner.clone().set_params(**asked, early_stopping=None, keep_best=None)
 
 
 def _check_columns(data: TaskDataset, slices: object) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from sftlib.audits.dynamics import Dynamics
+from sftlib.audits.shown import TEXT, Shown
 from sftlib.audits.slices import Slice
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import DataError
@@ -104,6 +106,8 @@ class Audit:
         probabilities: (N, K) of the labels, by models that had not seen the row.
         label_names: of the columns of ``probabilities``.
         fingerprint: of the data set.
+        dynamics: how the rows were learned, where ``dynamics=True`` asked for it.
+        shown: how inputs are shown in HTML: in words, as pictures, as players.
     """
 
     issues: tuple[Issue, ...]
@@ -120,6 +124,8 @@ class Audit:
     probabilities: NDArray[np.float64] = field(repr=False)
     label_names: tuple[Label, ...] = field(repr=False)
     fingerprint: str = field(repr=False)
+    dynamics: Dynamics | None = field(repr=False, compare=False, default=None)
+    shown: Shown = field(repr=False, compare=False, default=TEXT)
 
     @property
     def accused(self) -> tuple[Issue, ...]:
@@ -192,11 +198,16 @@ class Audit:
     def __str__(self) -> str:
         table = [text_table(_HEADER, self._lines())] if self.issues else []
         more = [f"... and {len(self.issues) - _SHOWN:,} more"] if len(self.issues) > _SHOWN else []
-        return "\n".join([self._sentence(), *table, *more, *self._worse()])
+        learned = [] if self.dynamics is None else [str(self.dynamics)]
+        return "\n".join([self._sentence(), *table, *more, *self._worse(), *learned])
 
     def _repr_html_(self) -> str:
         more = "".join(f"<p>{escape(line)}</p>" for line in self._worse())
-        return html_table(_HEADER, self._lines(), caption=self._sentence()) + more
+        lines = [
+            [issue.row, _text(issue.given), _text(issue.suggested), issue.score, self.shown.html(issue.input)]
+            for issue in self.issues[:_SHOWN]
+        ]
+        return html_table(_HEADER, lines, caption=self._sentence()) + more
 
 
 _HEADER: Final[Sequence[str]] = ("row", "given", "suggested", "score", "input")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import final
 
-from sftlib.support.display import cell
+from sftlib.support.display import as_html
 
 
 @final
@@ -79,7 +79,7 @@ def beside(*drawings: str) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"<td{_aligned(value)}>{escape(cell(value))}</td>"
+    return f"<td{_aligned(value)}>{as_html(value)}</td>"
 
 
 def _aligned(value: object) -> str:

@@ -267,7 +267,7 @@ def issues(facts: Facts) -> Part | None:
     if audit is None:
         return None
     lines = [
-        [issue.row, str(issue.given), str(issue.suggested), issue.score, " ".join(str(issue.input).split())[:160]]
+        [issue.row, str(issue.given), str(issue.suggested), issue.score, audit.shown.html(issue.input)]
         for issue in audit.issues[:_ROWS]
     ]
     body = table(["row", "given", "suggested", "score", "input"], lines, wide=True) if lines else ""

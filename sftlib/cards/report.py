@@ -10,6 +10,7 @@ from sftlib.audits.report import Audit
 from sftlib.cards import parts, sounds
 from sftlib.cards.page import page
 from sftlib.cards.parts import Facts
+from sftlib.cards.pictures import worst_pictures
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.finetuner import FineTuner, fitted_of
@@ -66,6 +67,7 @@ def write_report(
         parts.curves_of(facts),
         parts.by_label(facts),
         parts.confusion(facts),
+        worst_pictures(facts),
         parts.certainty(facts),
         parts.slices(facts),
         parts.issues(facts),

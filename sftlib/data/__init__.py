@@ -2,5 +2,6 @@
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.look.report import DataReport
+from sftlib.data.several import MultiTask
 
-__all__ = ["DataReport", "TaskDataset"]
+__all__ = ["DataReport", "MultiTask", "TaskDataset"]

@@ -19,6 +19,7 @@ from sftlib.data.kinds.sequences import SequenceRole
 from sftlib.data.look.cleaning import DataPolicy, kept_rows, problems_of
 from sftlib.data.look.duplicates import Inputs
 from sftlib.data.look.report import DataReport, check_other, comparable
+from sftlib.data.look.showing import shown_rows, spread
 from sftlib.data.look.suspects import Suspects
 from sftlib.data.look.voices import shared_speakers
 from sftlib.data.plain import plain_json
@@ -42,7 +43,8 @@ from sftlib.data.splitting import (
 from sftlib.data.store import Store, build
 from sftlib.data.targets import gathered
 from sftlib.errors import DataError, OptionError
-from sftlib.support.checking import checked, choice, raise_together, real_number
+from sftlib.support.canvas import Gallery
+from sftlib.support.checking import checked, choice, raise_together, real_number, whole_number
 from sftlib.support.display import counted
 
 _LOG = logging.getLogger("sftlib")
@@ -398,6 +400,22 @@ class TaskDataset(FromFiles):
             DataError: ``other`` has other inputs.
         """
         return DataReport.of(self, other, other_name=other_name)
+
+    @checked
+    def show(self, rows: int | Sequence[int] = 8) -> Gallery:
+        """Pictures with their labels, boxes and masks drawn on: in a notebook, or ``data.show().save("rows.png")``.
+
+        Args:
+            rows: how many, spread evenly over the data; or the numbers of rows.
+
+        Raises:
+            DataError: the rows hold no pictures, or there is no such row.
+            MissingExtraError: pillow is not installed.
+        """
+        if isinstance(rows, int):
+            raise_together([whole_number("rows", rows, at_least=1)])
+            return shown_rows(self, spread(len(self), rows).tolist())
+        return shown_rows(self, _positions(rows, len(self)).tolist())
 
 
 def _without_beside(kinds: Mapping[str, RoleKind]) -> dict[str, RoleKind]:

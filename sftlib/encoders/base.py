@@ -76,16 +76,31 @@ class Inputs(ABC):
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """Which other row is seen in each row, and how much.
+
+    Attributes:
+        partners: (B,) numbers of the rows that were mixed in.
+        shares: (B,) how much of each row itself is seen, from 0 to 1; the rest is its partner.
+    """
+
+    partners: Rows
+    shares: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What was read of a few rows, not yet laid out.
 
     Attributes:
         inputs: name -> what `Encoder.lay_out` makes tensors of.
         moved: (B, 3, 3) how the picture of each row was moved on its way, or None.
+        mixed: what else is seen in each row; None where nothing is.
     """
 
     inputs: Mapping[str, Any]
     moved: NDArray[np.float64] | None = None
+    mixed: Mixed | None = None
 
 
 class Encoder(ABC):
@@ -104,6 +119,11 @@ class Encoder(ABC):
     @property
     def draws(self) -> bool:
         """Whether `load` draws anything for a row in training, so that the row is another in every epoch."""
+        return False
+
+    @property
+    def mixes(self) -> bool:
+        """Whether `load` mixes rows in training, so that a row has the targets of two."""
         return False
 
     @abstractmethod

@@ -168,6 +168,11 @@ class Filed:
         """These rows, in this order."""
         return Filed(self._values, self._identify, self._rows[rows])
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Filed]) -> Filed:
+        """The rows of all parts, in order; they are of one kind, so that one of them identifies the values of all."""
+        return cls(_Chained(parts), parts[0]._identify)
+
     def identity(self, row: int) -> bytes:
         """What identifies the content of a row."""
         return self._identify(self[row])
@@ -175,6 +180,23 @@ class Filed:
     def arrays(self) -> list[NDArray[Any]]:
         """The numbers of the rows; what they refer to is not held here."""
         return [self._rows]
+
+
+@final
+class _Chained(Sequence[Any]):
+    """The values of several columns, one after the other, each asked for where it is."""
+
+    def __init__(self, parts: Sequence[Filed]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, row: Any) -> Any:
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        before = int(self._ends[number - 1]) if number else 0
+        return self._parts[number][row - before]
 
 
 #: (N, ...) of rows of one shape, or of rows of different lengths, or of rows that refer to something.
@@ -194,6 +216,7 @@ class Encoded:
         owners: (N,) ascending, the row of the data that each is a window of; None where each is a row itself.
         notes: name -> a column of what the task needs to read the model's answer, of labelled and unlabelled rows
             alike. The model never sees it.
+        apart: (N,) whole numbers; rows of different ones never share a pass. None where all rows may.
     """
 
     def __init__(
@@ -205,6 +228,7 @@ class Encoded:
         cut: NDArray[np.integer[Any]] | None = None,
         owners: NDArray[np.int64] | None = None,
         notes: Mapping[str, Column] | None = None,
+        apart: NDArray[np.int64] | None = None,
     ) -> None:
         self.inputs = dict(inputs)
         self.targets = dict(targets)
@@ -212,6 +236,7 @@ class Encoded:
         self.cost = _usual_cost(inputs) if cost is None else cost
         self.cut = np.broadcast_to(np.int64(0), len(self.cost)) if cut is None else cut
         self.owners = np.arange(len(self.cost)) if owners is None else owners
+        self.apart = apart
         self._digest = ""
 
     def __len__(self) -> int:
@@ -243,6 +268,7 @@ class Encoded:
             cost=self.cost[rows],
             cut=self.cut[rows],
             notes=_taken(self.notes, rows),
+            apart=None if self.apart is None else self.apart[rows],
         )
 
     def of_rows(self, rows: NDArray[np.int64]) -> Encoded:
@@ -264,7 +290,9 @@ class Encoded:
     def with_targets(self, targets: Mapping[str, Column], *, cost: NDArray[np.int64] | None = None) -> Encoded:
         """The same rows with these targets, and what they cost with them; the inputs are shared."""
         cost = self.cost if cost is None else cost
-        same = Encoded(self.inputs, targets, cost=cost, cut=self.cut, owners=self.owners, notes=self.notes)
+        same = Encoded(
+            self.inputs, targets, cost=cost, cut=self.cut, owners=self.owners, notes=self.notes, apart=self.apart
+        )
         same._digest = self._digest
         return same
 

@@ -1,7 +1,8 @@
 """A model and one input, with a dial for each piece of it: 1 leaves the piece as it is, 0 takes it away.
 
 What every method of explaining needs is a function of dials, and its gradient. How a piece is taken away is a matter of
-the input: a token's vector is moved to that of the mask, a place of a picture to its mean colour.
+the input: a token's vector is moved to that of the mask, a place of a picture to its mean colour, a moment of a sound
+to silence.
 
 Letters: ``B`` settings of the dials, ``P`` pieces, ``T`` tokens, ``H`` width, ``C`` channels.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sftlib.encoders.audio.encoder import AudioEncoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.errors import OptionError
@@ -208,6 +210,41 @@ class FieldDials(Dials):
         mean = pixels.mean(dim=(2, 3), keepdim=True)
         masks = functional.interpolate(dials.view(-1, 1, *self._grid), size=tuple(pixels.shape[2:]), mode="nearest")
         yield replace(batch, inputs={**batch.inputs, "pixel_values": mean + masks * (pixels - mean)})
+
+
+@final
+class TimeDials(Dials):
+    """A dial for each stretch of a sound: what is heard there moves from the mean over time to what it is.
+
+    Of samples the mean is silence; of a spectrogram it is the sound's usual colour, without anything that changes.
+
+    Args:
+        fitted: a model that hears sounds.
+        encoded: the sound, one row.
+        pieces: stretches of equal length.
+        share: of what the model is shown that is the sound itself, before the silence that fills it up.
+    """
+
+    def __init__(self, fitted: Fitted, encoded: Encoded, pieces: int, share: float) -> None:
+        super().__init__(fitted, encoded, pieces)
+        assert isinstance(fitted.encoder, AudioEncoder)
+        self._name = fitted.encoder.name
+        heard = self.batch.inputs[self._name]  # (1, ...)
+        self._axis = 1 + fitted.encoder.axes(heard[0].float().cpu().numpy()).time
+        time = heard.shape[self._axis]
+        self._real = max(1, min(time, round(share * time)))
+        self._stretch = torch.arange(self._real, device=heard.device) * pieces // self._real  # (real,)
+
+    @contextmanager
+    def turned(self, batch: Batch, dials: Tensor) -> Iterator[Batch]:
+        heard = batch.inputs[self._name]
+        real = heard.narrow(self._axis, 0, self._real)
+        beyond = heard.narrow(self._axis, self._real, heard.shape[self._axis] - self._real)
+        mean = real.mean(dim=self._axis, keepdim=True)
+        shape = [1] * heard.dim()
+        shape[0], shape[self._axis] = len(dials), self._real
+        moved = mean + dials[:, self._stretch].view(shape) * (real - mean)
+        yield replace(batch, inputs={**batch.inputs, self._name: torch.cat([moved, beyond], dim=self._axis)})
 
 
 def nothing(encoder: Any) -> int:

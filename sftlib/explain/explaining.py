@@ -11,28 +11,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftlib.data.dataset import TaskDataset
+from sftlib.encoders.audio.encoder import AudioEncoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.errors import DataError, OptionError
-from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TokenDials
+from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TimeDials, TokenDials
 from sftlib.explain.explanation import Explanation, PictureExplanation, Word
 from sftlib.explain.faithful import faithfulness
 from sftlib.explain.methods import METHODS, IntegratedGradients, LeaveOneOut, Method
 from sftlib.explain.pieces import Piece, Places, Text, placed, sequence_of, shares, texts_of
 from sftlib.explain.questions import Question, question_of
+from sftlib.explain.sound import SoundExplanation
 from sftlib.finetuner import FineTuner, fitted_of
 from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
+from sftlib.run.settle import settled
 from sftlib.support.checking import checked, choice, raise_together, whole_number
 from sftlib.support.display import counted
+from sftlib.tasks.text.seq2seq import Seq2Seq
 
 _GRID = (8, 8)
+_FEWEST, _MOST, _SHORTEST = 4, 24, 0.05  # stretches of a sound, and seconds of one
 
 
 @checked
 def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | None = None, steps: int = 32) -> Any:
-    """Which words of a text, or places of a picture, made the model say what it says.
+    """Which words of a text, places of a picture, or moments of a sound made the model say what it says.
 
     Every word gets a score: what it adds to the target's score before softmax (of a regression: to the value). The
     scores add up to what the whole input adds, compared with the same input all of whose words are masked; what is
@@ -45,13 +51,13 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
         inputs: one input as `FineTuner.predict` takes it, a list of them, or a `TaskDataset`.
         target: the label to explain; the one that the model gives when None. Of tags the number of a word, or that and
             a tag: ``(3, "B-PER")``; the word that is surest to be part of a name when None. Of a question an answer
-            that stands in the context; the model's own when None.
-        method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures, when None) or
+            that stands in the context, of a text for a text (``seq2seq``) any text; the model's own when None.
+        method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures and sounds, when None) or
             ``"gradient"``.
         steps: of integrated gradients to begin with; doubled, up to 256, until the gap is at most 1 %.
 
     Returns:
-        An `Explanation`, or a `PictureExplanation`; a list for a list.
+        An `Explanation`, a `PictureExplanation` or a `SoundExplanation`; a list for a list.
 
     Raises:
         NotFittedError: before ``fit`` or ``load``.
@@ -79,7 +85,7 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
     )
     fitted = fitted_of(tuner, "explain").alone()
     one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
-    rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
+    rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs, use="explain")
     asked = _Asked(target, method, steps)
     found = []
     was_training = fitted.model.training
@@ -112,25 +118,39 @@ class _Asked:
         return IntegratedGradients(self.steps) if kind is IntegratedGradients else kind()
 
 
-def _explained(fitted: Fitted, row: Mapping[str, Any], asked: _Asked) -> Explanation | PictureExplanation:
-    _, encoded = fitted.read([row])
+def _explained(
+    fitted: Fitted, row: Mapping[str, Any], asked: _Asked
+) -> Explanation | PictureExplanation | SoundExplanation:
+    data, encoded = fitted.read([row])
+    if isinstance(fitted.task, Seq2Seq):
+        return _written(fitted, row, asked, data, encoded)
     if "pixel_values" in encoded.inputs:
         return _picture(fitted, encoded, asked)
+    if isinstance(fitted.encoder, AudioEncoder):
+        return _sound(fitted, encoded, asked)
     if "input_ids" not in encoded.inputs:
-        raise OptionError(
-            f"explain: inputs of {fitted.task.name} are not explained yet; texts, letters and pictures are"
-        )
+        raise OptionError(f"explain: inputs of {fitted.task.name} are not explained")
     return _text(fitted, row, encoded, asked)
 
 
+def _written(fitted: Fitted, row: Mapping[str, Any], asked: _Asked, data: TaskDataset, encoded: Encoded) -> Explanation:
+    """Of a text that is written for a text: of the model's own, or of another one."""
+    target = asked.target
+    if target is None:
+        target = settled(fitted, encoded).predict(data, encoded)[0].text
+    if not isinstance(target, str) or not target.strip():
+        raise OptionError(f"target={target!r:.60}: expected a text whose probability is explained")
+    _, with_target = fitted.read([{**row, "target": target}])
+    return _text(fitted, row, with_target, replace(asked, target=target))
+
+
 def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Asked) -> Explanation:
-    if len(encoded) != 1:
-        raise OptionError(f"explain: this input is read in {counted(len(encoded), 'window')}; give a shorter one")
+    _require_one(encoded, "window")
     column = encoded.inputs["input_ids"]
     texts = (
         [sequence_of(role, row[role], fitted.encoder) for role in fitted.task.reads]
         if isinstance(fitted.encoder, SequenceEncoder)
-        else texts_of(row, fitted.task.reads)
+        else texts_of(row, [role for role in fitted.task.reads if role in row])
     )
     assert isinstance(column, Ragged)
     pieces: list[Piece] = [piece for number, text in enumerate(texts) for piece in text.pieces(number)]
@@ -176,6 +196,33 @@ def _picture(fitted: Fitted, encoded: Encoded, asked: _Asked) -> PictureExplanat
         target=question.target,
         **facts,
     )
+
+
+def _sound(fitted: Fitted, encoded: Encoded, asked: _Asked) -> SoundExplanation:
+    _require_one(encoded, "piece")
+    assert isinstance(fitted.encoder, AudioEncoder)
+    sound = fitted.encoder.preview(encoded)
+    pieces = max(_FEWEST, min(_MOST, int(sound.seconds / _SHORTEST)))
+    shown = fitted.encoder.piece if fitted.encoder.fixed else len(sound.samples)
+    dials = TimeDials(fitted, encoded, pieces, len(sound.samples) / max(shown, 1))
+    way = asked.way(LeaveOneOut())
+    question = question_of(fitted.task, dials, asked.target, ())
+    cover = None if way.moves else _neighbours(pieces)
+    facts, scores = _shared(question, dials, np.eye(pieces), way, seed=0, cover=cover)
+    return SoundExplanation(heat=scores, sound=sound, target=question.target, **facts)
+
+
+def _neighbours(pieces: int) -> NDArray[np.float64]:
+    """(P + 1, P) windows of two stretches, each a stretch further, as those of a picture."""
+    found = np.zeros((pieces + 1, pieces))
+    for window in range(pieces + 1):
+        found[window, max(window - 1, 0) : window + 1] = 1.0
+    return found
+
+
+def _require_one(encoded: Encoded, part: str) -> None:
+    if len(encoded) != 1:
+        raise OptionError(f"explain: this input is read in {counted(len(encoded), part)}; give a shorter one")
 
 
 def _windows(way: Method) -> NDArray[np.float64] | None:

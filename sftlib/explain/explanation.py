@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BAR, _SHOWN = 24, 16
 # Blue speaks for, orange against: told apart by people who see no red or green, on light ground and on dark.
-_FOR, _AGAINST = (31, 119, 180), (230, 120, 20)
+FOR, AGAINST = (31, 119, 180), (230, 120, 20)
 ENOUGH_GAP = 0.01
 
 
@@ -141,7 +141,7 @@ class Explanation(Explained):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        plain = {name: getattr(self, name) for name in _PLAIN}
+        plain = {name: getattr(self, name) for name in PLAIN}
         return {**plain, "faithfulness": asdict(self.faithfulness), "words": [asdict(word) for word in self.words]}
 
     def to_frame(self) -> DataFrame:
@@ -201,7 +201,7 @@ class Explanation(Explained):
         shown = [word for word in self.words if word in self.top(_SHOWN)]
         axes = axes or new_axes(6, 1.2 + 0.28 * len(shown))
         scores = [word.score for word in shown]
-        colours = [tuple(part / 255 for part in (_FOR if score > 0 else _AGAINST)) for score in scores]
+        colours = [tuple(part / 255 for part in (FOR if score > 0 else AGAINST)) for score in scores]
         axes.barh(range(len(shown)), scores, color=colours, height=0.7)
         for place, score in enumerate(scores):
             axes.text(score, place, f" {score:+.2f} ", va="center", ha="left" if score >= 0 else "right", fontsize=8)
@@ -238,13 +238,13 @@ class PictureExplanation(Explained):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; without the picture itself."""
-        plain = {name: getattr(self, name) for name in _PLAIN}
+        plain = {name: getattr(self, name) for name in PLAIN}
         return {**plain, "faithfulness": asdict(self.faithfulness), "heat": self.heat.tolist()}
 
     def __str__(self) -> str:
         most = float(np.abs(self.heat).max()) or 1.0
         signs = np.rint(self.heat / most * 4).astype(int)
-        lines = ["  " + "".join(_SIGNS[sign + 4] * 2 for sign in line) for line in signs.tolist()]
+        lines = ["  " + "".join(SIGNS[sign + 4] * 2 for sign in line) for line in signs.tolist()]
         return "\n".join([self._headline(), *lines, "  + speaks for it, - against it", self._measured(), *self.notes])
 
     def _repr_html_(self) -> str:
@@ -273,7 +273,7 @@ class PictureExplanation(Explained):
         most = float(np.abs(self.heat).max()) or 1.0
         strength = np.abs(self.heat) / most
         layer = np.zeros((*self.heat.shape, 4))
-        layer[..., :3] = np.where(self.heat[..., None] > 0, np.array(_FOR), np.array(_AGAINST)) / 255
+        layer[..., :3] = np.where(self.heat[..., None] > 0, np.array(FOR), np.array(AGAINST)) / 255
         layer[..., 3] = 0.75 * strength
         axes.imshow(layer, extent=(0, width, height, 0), interpolation="nearest")
         down, across = height / self.heat.shape[0], width / self.heat.shape[1]
@@ -295,8 +295,8 @@ class PictureExplanation(Explained):
         save(self, path)
 
 
-_PLAIN = ("target", "probability", "score", "baseline", "gap", "method", "steps", "notes")
-_SIGNS = ("=", "-", "-", ".", " ", ".", "+", "+", "#")  # from most against to most for
+PLAIN = ("target", "probability", "score", "baseline", "gap", "method", "steps", "notes")
+SIGNS = ("=", "-", "-", ".", " ", ".", "+", "+", "#")  # from most against to most for
 _PAGE = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
     '<meta name="viewport" content="width=device-width"><title>{title}</title><style>'
@@ -305,7 +305,7 @@ _PAGE = (
 )
 
 
-def save(explanation: Explanation | PictureExplanation, path: str | os.PathLike[str]) -> None:
+def save(explanation: Any, path: str | os.PathLike[str]) -> None:
     """Write an explanation as its path ends."""
     target = folder_path(path)
     if target.suffix == ".html":
@@ -339,7 +339,7 @@ def _length(word: Word, most: float) -> int:
 
 def _span(word: Word, most: float) -> str:
     strength = abs(word.score) / most
-    red, green, blue = _FOR if word.score > 0 else _AGAINST
+    red, green, blue = FOR if word.score > 0 else AGAINST
     signs = ("+" if word.score > 0 else "\N{MINUS SIGN}") * (3 if strength > 2 / 3 else 2 if strength > 1 / 3 else 1)
     mark = f'<sup style="font-size:.65em">{signs}</sup>' if strength > 0.1 else ""
     style = f"background:rgba({red},{green},{blue},{0.55 * strength:.2f});border-radius:.2em;padding:.1em .15em"

@@ -217,7 +217,7 @@ def examples(tuner: FineTuner, input: Any, train: TaskDataset, *, k: int = 5) ->
     _require_rows("examples", train)
     if not len(train):
         raise DataError("examples: the data set has no rows")
-    (row,) = rows_of(fitted.task, [input])
+    (row,) = rows_of(fitted.task, [input], use="examples")
     here = features_of(fitted, fitted.read([row])[1])
     there = features_of(fitted, fitted.encode(train))
     near = _unit(there) @ _unit(here)[0]

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sftlib.encoders.batch import Batch
+from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.errors import OptionError
 from sftlib.explain.dials import Dials
 from sftlib.explain.pieces import Text
@@ -22,6 +22,7 @@ from sftlib.support.checking import nearest
 from sftlib.tasks.base import Task
 from sftlib.tasks.multi_label import MultiLabelTask
 from sftlib.tasks.text.question_answering import QuestionAnswering
+from sftlib.tasks.text.seq2seq import Seq2Seq
 from sftlib.tasks.text.token_classification import TokenClassification
 from sftlib.tasks.vector import VectorTask
 
@@ -117,6 +118,30 @@ class OfAnswer(Question):
         return (chances[:, self._first, 0] + chances[:, self._last, 1]).exp()
 
 
+@final
+class OfText(Question):
+    """A text that is written: the logarithm of its probability, summed over its tokens, each given those before it.
+
+    Its probability is the geometric mean over tokens: that of the whole is tiny for every text of some length.
+
+    Args:
+        text: as it is read off.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.target = text
+
+    def number(self, outputs: Any, batch: Batch) -> Tensor:
+        target = batch.targets["target"]  # (B, S)
+        logs = torch.log_softmax(logits(outputs).float(), dim=-1)  # (B, S, V)
+        found = logs.gather(2, target.clamp_min(0)[..., None])[..., 0]
+        return (found * (target != IGNORED)).sum(dim=1)
+
+    def chance(self, outputs: Any, batch: Batch) -> Tensor:
+        tokens = (batch.targets["target"] != IGNORED).sum(dim=1).clamp_min(1)
+        return (self.number(outputs, batch) / tokens).exp()
+
+
 def in_context(batch: Batch) -> Tensor:
     """(B, T) where the context of a question stands."""
     return batch.notes["ends"] > batch.notes["starts"]
@@ -138,8 +163,12 @@ def question_of(task: Task, dials: Dials, target: Any, texts: Sequence[Text]) ->
         return _of_tag(task, dials, target)
     if isinstance(task, QuestionAnswering):
         return _of_answer(task, dials, target, texts)
+    if isinstance(task, Seq2Seq):
+        return OfText(target)
     if not isinstance(task, VectorTask):
-        raise OptionError(f"explain: answers of {task.name} are not explained yet; labels, numbers, tags and spans are")
+        raise OptionError(
+            f"explain: answers of {task.name} are not explained yet; labels, numbers, tags, spans and seq2seq are"
+        )
     names = task.label_names
     if names is None:
         if target is not None:

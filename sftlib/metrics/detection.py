@@ -1,6 +1,7 @@
 """Object detection: COCO's average precision and recall over boxes.
 
-Letters: ``D`` detections of a picture, ``G`` its true objects, ``T`` = 10 thresholds of overlap, ``K`` labels.
+Letters: ``D`` detections of a picture, ``G`` its true objects, ``T`` = 10 thresholds of overlap, ``K`` labels, ``A``
+bands of area.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -28,6 +29,10 @@ OVERLAPS: Floats = np.linspace(0.5, 0.95, 10)
 _RECALLS: Floats = np.linspace(0.0, 1.0, 101)
 _MOST = 100  # detections of a label in a picture that count
 _SHIFTS = np.arange(len(OVERLAPS), dtype=np.uint16)
+_EVERY = np.uint16(2 ** len(OVERLAPS) - 1)  # a bit for each threshold
+_ANY, _ENDLESS = "any", 1e10
+#: Band -> least and most pixels of area, both within it; pycocotools has the same numbers, and ends at 1e10 too.
+_BANDS = {_ANY: (0.0, _ENDLESS), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, _ENDLESS)}
 
 
 @final
@@ -38,9 +43,10 @@ class _Picture:
     Attributes:
         codes: (D,) label of each detection; of each label in falling order of probability, the first hundred.
         scores: (D,) its probability.
-        right: (D,) a bit for each threshold at which it found an object.
-        void: (D,) a bit for each threshold at which it lies in a crowd, and does not count.
+        right: (D, A) a bit for each threshold at which it found an object.
+        void: (D, A) a bit for each threshold at which it does not count: it lies in a crowd, or is of another band.
         true: (G,) label of each object that counts.
+        within: (G, A) whether it counts in a band.
     """
 
     codes: NDArray[np.int32]
@@ -48,6 +54,7 @@ class _Picture:
     right: NDArray[np.uint16]
     void: NDArray[np.uint16]
     true: NDArray[np.int32]
+    within: NDArray[np.bool_]
 
 
 @final
@@ -69,7 +76,7 @@ class _Things:
 
 
 class Detection(Family):
-    """Average precision and recall of boxes, as COCO computes them (pycocotools, areas of any size).
+    """Average precision and recall of boxes, as COCO computes them (pycocotools).
 
     References are a list of objects a row, mappings with ``label``, ``box`` and perhaps ``crowd``; predictions the same
     with ``probability`` (or ``score``), or predictions with ``.objects``, whose candidates below a threshold count too.
@@ -78,13 +85,16 @@ class Detection(Family):
     A detection is right when it overlaps an object of its label, which no more probable one has found, by a threshold
     (intersection over union). Precision is taken at 101 recalls, and is the best of all that lie beyond. ``map`` is the
     mean over ten thresholds from 0.5 to 0.95 and over the labels that references have; ``map_50`` and ``map_75`` are of
-    one threshold; ``mar_100`` is the mean of recall with at most 100 detections a picture and label.
+    one threshold; ``mar_100`` is the mean of recall with at most 100 detections a picture and label. ``map_small``,
+    ``map_medium`` and ``map_large`` are ``map`` over objects of at most 32 x 32, at most 96 x 96, and more pixels, by
+    the area of their boxes in the picture: what lies in another band is neither missed nor wrong.
 
-    Kept: for each detection its label, its probability and 20 bits, and the labels of true objects.
+    Kept: for each detection its label, its probability and 20 bits for each band that is asked for, and the labels and
+    bands of true objects.
     """
 
     title = "object detection"
-    names = ("map", "map_50", "map_75", "mar_100")
+    names = ("map", "map_50", "map_75", "mar_100", "map_small", "map_medium", "map_large")
 
     def __init__(self, names: Sequence[str], *, label_names: Sequence[Label] | None, keep_rows: bool) -> None:
         self._names = tuple(names)
@@ -92,7 +102,8 @@ class Detection(Family):
         self._pictures: list[_Picture] = []
         self._kept: tuple[list[Any], list[Any]] = ([], [])
         self._keeps_rows = keep_rows
-        self._curves: tuple[Floats, Floats] | None = None  # worked out when first read, until rows come
+        self._bands = tuple(dict.fromkeys([_ANY, *map(_band_of, names)]))
+        self._curves: dict[str, tuple[Floats, Floats]] = {}  # band -> worked out when first read, until rows come
 
     @classmethod
     def accepts(cls, references: Sequence[Any], label_names: Sequence[Label] | None) -> bool:
@@ -120,11 +131,11 @@ class Detection(Family):
         index = self._index.including(
             {what: ((n, own_types(part.labels)) for n, part in enumerate(rows)) for what, rows in columns.items()}
         )
-        judged = [_judged(a, b, index) for a, b in zip(found, true, strict=True)]
+        judged = [_judged(a, b, index, self._bands) for a, b in zip(found, true, strict=True)]
         self._pictures = self._moved(index)
         self._pictures.extend(judged)
         self._index = index
-        self._curves = None
+        self._curves = {}
         if self._keeps_rows:
             self._kept[0].extend(references)
             self._kept[1].extend(predictions)
@@ -134,17 +145,21 @@ class Detection(Family):
         both._index = self._index.merged(other._index)
         both._pictures = [*self._moved(both._index), *other._moved(both._index)]
         both._kept = (self._kept[0] + other._kept[0], self._kept[1] + other._kept[1])
-        both._curves = None
+        both._curves = {}
         return both
 
     def value(self, name: str) -> float:
-        if self._curves is None:
-            self._curves = _curves(self._pictures, len(self._index))
-        return _value(name, *self._curves)
+        band = _band_of(name)
+        if band not in self._curves:
+            self._curves[band] = self._curves_of(self._pictures, band)
+        return _value(name, *self._curves[band])
 
     def resampled(self, name: str, generator: np.random.Generator) -> float:
         drawn = generator.integers(0, self.rows, self.rows)
-        return _value(name, *_curves([self._pictures[row] for row in drawn], len(self._index)))
+        return _value(name, *self._curves_of([self._pictures[row] for row in drawn], _band_of(name)))
+
+    def _curves_of(self, pictures: Sequence[_Picture], band: str) -> tuple[Floats, Floats]:
+        return _curves(pictures, len(self._index), self._bands.index(band))
 
     def pairs(self, index: NDArray[np.int64] | None = None) -> tuple[list[Any], list[Any]]:
         """References and predictions: two lists of N."""
@@ -155,7 +170,7 @@ class Detection(Family):
 
     def per_class(self) -> dict[Label, dict[str, float]]:
         """Average precision over all thresholds, at 0.5 and at 0.75, recall, and the number of true objects."""
-        precision, recall = _curves(self._pictures, len(self._index))
+        precision, recall = self._curves_of(self._pictures, _ANY)
         support = np.bincount(
             np.concatenate([picture.true for picture in self._pictures]), minlength=len(self._index)
         ).tolist()
@@ -180,7 +195,7 @@ class Detection(Family):
         if index == self._index or not self._pictures:
             return self._pictures
         codes = self._index.moved(index).astype(np.int32)
-        return [_Picture(codes[one.codes], one.scores, one.right, one.void, codes[one.true]) for one in self._pictures]
+        return [replace(one, codes=codes[one.codes], true=codes[one.true]) for one in self._pictures]
 
 
 def _candidates(prediction: Any) -> Any:
@@ -222,18 +237,23 @@ def _part(thing: Any, *names: str) -> Any:
     return None
 
 
-def _judged(found: _Things, true: _Things, index: LabelIndex) -> _Picture:
-    """Which detections are right at which thresholds."""
+def _judged(found: _Things, true: _Things, index: LabelIndex, bands: Sequence[str]) -> _Picture:
+    """Which detections are right at which thresholds, in each band."""
     codes, true_codes = index.encode(own_types(found.labels)), index.encode(own_types(true.labels))
+    within, own = (_within(things.boxes, bands) for things in (true, found))
     parts: list[tuple[NDArray[Any], ...]] = []
     for code in np.unique(codes):
         of_label = np.flatnonzero(codes == code)
         order = of_label[np.argsort(-found.scores[of_label], kind="stable")][:_MOST]
         mine = np.flatnonzero(true_codes == code)
-        mine = mine[np.argsort(true.crowd[mine], kind="stable")]  # those that count first
-        right, void = _matched(found.boxes[order], true.boxes[mine], true.crowd[mine])
+        overlaps = _overlaps(found.boxes[order], true.boxes[mine], true.crowd[mine])  # (D, G)
+        marks = [
+            _matched(overlaps, true.crowd[mine], within[mine, band], own[order, band]) for band in range(len(bands))
+        ]
+        right, void = (np.stack([mark[side] for mark in marks], axis=1) for side in (0, 1))
         parts.append((np.full(len(order), code), found.scores[order], right, void))
-    empty: tuple[NDArray[Any], ...] = (np.empty(0),) * 4
+    nothing = np.empty((0, len(bands)))
+    empty: tuple[NDArray[Any], ...] = (np.empty(0), np.empty(0), nothing, nothing)
     columns = [np.concatenate(column) for column in zip(*(parts or [empty]), strict=True)]
     return _Picture(
         columns[0].astype(np.int32),
@@ -241,33 +261,63 @@ def _judged(found: _Things, true: _Things, index: LabelIndex) -> _Picture:
         columns[2].astype(np.uint16),
         columns[3].astype(np.uint16),
         true_codes[~true.crowd].astype(np.int32),
+        within[~true.crowd],
     )
 
 
-def _matched(found: Floats, true: Floats, crowd: NDArray[np.bool_]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Two bits for each detection and threshold: whether it found an object, and whether it lies in a crowd.
+def _band_of(name: str) -> str:
+    """The band that a metric is over."""
+    last = name.rpartition("_")[2]
+    return last if last in _BANDS else _ANY
+
+
+def _within(boxes: Floats, bands: Sequence[str]) -> NDArray[np.bool_]:
+    """(N, A) whether the area of a box lies in each band."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    area = sides[:, :1] * sides[:, 1:]  # (N, 1)
+    least, most = np.array([_BANDS[band] for band in bands]).T
+    within: NDArray[np.bool_] = (area >= least) & (area <= most)
+    return within
+
+
+def _matched(
+    overlaps: Floats, crowd: NDArray[np.bool_], within: NDArray[np.bool_], own: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Two bits for each detection and threshold: whether it found an object, and whether it does not count.
+
+    A detection takes the object of its band that it overlaps most, and that no more probable one has. Where there is
+    none it may take one that does not count, a crowd as often as it likes; else it is wrong, or of another band itself.
 
     Args:
-        found: (D, 4) boxes, the most probable first.
-        true: (G, 4) boxes, crowds last.
+        overlaps: (D, G) of detections, the most probable first, with the true objects of their label.
         crowd: (G,) which are crowds.
+        within: (G,) which are of the band.
+        own: (D,) which detections are.
     """
-    right, void = np.zeros(len(found), np.uint16), np.zeros(len(found), np.uint16)
-    if not len(found) or not len(true):
+    counts = within & ~crowd
+    order = np.argsort(~counts, kind="stable")  # those that count first
+    overlaps, crowd, plain = overlaps[:, order], crowd[order], int(counts.sum())
+    right, void = np.zeros(len(own), np.uint16), np.where(own, np.uint16(0), _EVERY)
+    if not overlaps.size:
         return right, void
-    overlaps = _overlaps(found, true, crowd)  # (D, G)
-    plain = int((~crowd).sum())
     for number, threshold in enumerate(OVERLAPS):
-        free = np.ones(plain, bool)
-        for row, own in enumerate(overlaps):
-            least = min(threshold, 1 - 1e-10)
-            candidates = np.flatnonzero(free & (own[:plain] >= least))
-            if len(candidates):  # of equal overlaps the last, as pycocotools has it
-                best = candidates[len(candidates) - 1 - int(np.argmax(own[candidates][::-1]))]
-                free[best] = False
-                right[row] |= np.uint16(1 << number)
-            elif (own[plain:] >= least).any():
-                void[row] |= np.uint16(1 << number)
+        bit = np.uint16(1 << number)
+        free = np.ones(len(crowd), bool)
+        reach = overlaps >= min(threshold, 1 - 1e-10)  # (D, G)
+        for row in np.flatnonzero(reach.any(1)).tolist():
+            open_ones = reach[row] & (free | crowd)
+            first = np.flatnonzero(open_ones[:plain])
+            candidates = first if len(first) else np.flatnonzero(open_ones)
+            if not len(candidates):
+                continue
+            # Of equal overlaps the last, as pycocotools has it.
+            best = candidates[len(candidates) - 1 - int(np.argmax(overlaps[row, candidates][::-1]))]
+            free[best] = False
+            if len(first):
+                right[row] |= bit
+                void[row] &= ~bit
+            else:
+                void[row] |= bit
     return right, void
 
 
@@ -283,14 +333,15 @@ def _overlaps(found: Floats, true: Floats, crowd: NDArray[np.bool_]) -> Floats:
     return np.divide(both, whole, out=np.zeros_like(both), where=both > 0)
 
 
-def _curves(pictures: Sequence[_Picture], labels: int) -> tuple[Floats, Floats]:
-    """Average precision and recall (T, K); nan of labels that no reference has."""
+def _curves(pictures: Sequence[_Picture], labels: int, band: int) -> tuple[Floats, Floats]:
+    """Average precision and recall (T, K) in a band, told by its place; nan of labels that no reference there has."""
     precision, recall = np.full((2, len(OVERLAPS), labels), math.nan)
     codes = np.concatenate([picture.codes for picture in pictures])
     scores = np.concatenate([picture.scores for picture in pictures])
-    right = np.concatenate([picture.right for picture in pictures])
-    void = np.concatenate([picture.void for picture in pictures])
-    support = np.bincount(np.concatenate([picture.true for picture in pictures]), minlength=labels)
+    right = np.concatenate([picture.right[:, band] for picture in pictures])
+    void = np.concatenate([picture.void[:, band] for picture in pictures])
+    true = np.concatenate([picture.true[picture.within[:, band]] for picture in pictures])
+    support = np.bincount(true, minlength=labels)
     for code in np.flatnonzero(support):
         of_label = np.flatnonzero(codes == code)
         order = of_label[np.argsort(-scores[of_label], kind="stable")]
@@ -325,7 +376,7 @@ def _averages(hits: NDArray[Any], counts: NDArray[Any], support: int) -> tuple[f
 def _value(name: str, precision: Floats, recall: Floats) -> float:
     if name == "mar_100":
         return _mean(recall)
-    return _mean({"map": precision, "map_50": precision[:1], "map_75": precision[5:6]}[name])
+    return _mean({"map_50": precision[:1], "map_75": precision[5:6]}.get(name, precision))
 
 
 def _mean(values: Floats) -> float:

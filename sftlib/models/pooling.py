@@ -114,6 +114,14 @@ def _can_be_uniform(layer: Any) -> bool:
     )
 
 
+def averages(layer: Any) -> bool:
+    """Whether a layer does nothing but average, as the one that `pool` adds."""
+    if not _can_be_uniform(layer):
+        return False
+    attention = layer.attention.self
+    return not (attention.query.weight.any() or attention.key.weight.any())
+
+
 def _mean_layer(like: Any, config: Any) -> nn.Module:
     """A layer whose first token is the normed mean of all tokens that are attended to.
 

@@ -46,15 +46,17 @@ class Pyramid(nn.Module):
         )
         self.body = body
         self._stride = stride
-        self._asks = "output_hidden_states" in inspect.signature(body.forward).parameters
-        widths = [level.shape[1] for level in self._levels(torch.zeros(1, 3, 64, 64))]
+        self.options = {"stride": stride, "channels": channels}
+        widths = widths_of(body, stride)
         self.inward = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in widths])
         self.smooth = nn.Sequential(*_layer(channels), *_layer(channels))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, channels, h, w) of pictures (B, 3, H, W)."""
         found: Tensor | None = None
-        for level, inward in zip(self._maps(pixel_values), self.inward, strict=True):  # the coarsest first
+        for level, inward in zip(
+            maps_of(self.body, pixel_values, self._stride), self.inward, strict=True
+        ):  # the coarsest first
             own = inward(level)
             if found is not None:
                 own = own + functional.interpolate(found, size=own.shape[-2:], mode="bilinear", align_corners=False)
@@ -63,29 +65,45 @@ class Pyramid(nn.Module):
         places: Tensor = self.smooth(found)
         return places
 
-    def _levels(self, pixels: Tensor) -> list[Tensor]:
-        """Maps of a small picture; the body is left as it was."""
-        was_training = self.body.training
-        self.body.eval()
-        try:
-            with torch.no_grad():
-                return self._maps(pixels)
-        finally:
-            self.body.train(was_training)
 
-    def _maps(self, pixels: Tensor) -> list[Tensor]:
-        """The last map of each size that is no finer than asked for, the coarsest first."""
-        answered = self.body(pixels, output_hidden_states=True) if self._asks else self.body(pixels)
-        by_size = {tuple(level.shape[-2:]): level for level in _tensors(answered) if level.ndim == 4}
-        fit = [level for level in by_size.values() if pixels.shape[-1] // level.shape[-1] >= self._stride]
-        if not fit:
-            fit = sorted(by_size.values(), key=lambda level: level.shape[-1])[:1]
-        if not fit:
-            raise OptionError(
-                f"body={type(self.body).__name__}: it returned {type(answered).__name__} without a map of features "
-                "(B, channels, h, w), or several of them"
-            )
-        return sorted(fit, key=lambda level: level.shape[-1])
+def widths_of(body: nn.Module, stride: int) -> list[int]:
+    """How many features a place has in each map that `maps_of` finds, the coarsest first; the body is left as it was.
+
+    Raises:
+        OptionError: a body that makes no maps.
+    """
+    was_training = body.training
+    body.eval()
+    try:
+        with torch.no_grad():
+            return [level.shape[1] for level in maps_of(body, torch.zeros(1, 3, 64, 64), stride)]
+    finally:
+        body.train(was_training)
+
+
+def maps_of(body: nn.Module, pixels: Tensor, stride: int) -> list[Tensor]:
+    """The last map of each size that is no finer than asked for, the coarsest first.
+
+    Args:
+        body: as of `Pyramid`.
+        pixels: (B, 3, H, W)
+        stride: pixels of a place, as far as the body has maps so fine.
+
+    Raises:
+        OptionError: a body that makes no maps.
+    """
+    asks = "output_hidden_states" in inspect.signature(body.forward).parameters
+    answered = body(pixels, output_hidden_states=True) if asks else body(pixels)
+    by_size = {tuple(level.shape[-2:]): level for level in _tensors(answered) if level.ndim == 4}
+    fit = [level for level in by_size.values() if pixels.shape[-1] // level.shape[-1] >= stride]
+    if not fit:
+        fit = sorted(by_size.values(), key=lambda level: level.shape[-1])[:1]
+    if not fit:
+        raise OptionError(
+            f"body={type(body).__name__}: it returned {type(answered).__name__} without a map of features "
+            "(B, channels, h, w), or several of them"
+        )
+    return sorted(fit, key=lambda level: level.shape[-1])
 
 
 def _layer(channels: int) -> list[nn.Module]:
@@ -131,6 +149,16 @@ class PlaceSegmenter(nn.Module):
             torch.manual_seed(seed)
             self.pyramid = Pyramid(body, stride=stride, channels=channels)
             self.scores = nn.Conv2d(channels, labels, 1)
+
+    @property
+    def body(self) -> nn.Module:
+        """What makes the features."""
+        return self.pyramid.body
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the head was made with, beside the body; the seed decided weights that are there now."""
+        return {"labels": self.scores.out_channels, **self.pyramid.options}
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, K, h, w) scores of pictures (B, 3, H, W)."""

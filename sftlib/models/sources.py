@@ -41,6 +41,7 @@ from sftlib.models.pretrained import Pretrained
 from sftlib.models.seeds import seeded
 from sftlib.models.sizes import dropout_rates, parts_of
 from sftlib.models.ties import loosen_as_in
+from sftlib.models.tried import Tried
 from sftlib.support.checking import nearest, nearest_folder, raise_together
 from sftlib.support.checkpoints import checkpoint_hint
 
@@ -113,6 +114,11 @@ class ModelSource(ABC):
     @abstractmethod
     def tokenizer(self) -> Any:
         """The tokenizer that belongs to the model, or None."""
+
+    @property
+    def tried(self) -> Tried:
+        """What trials found of models from here; nothing, unless each of them begins with the very same weights."""
+        return Tried()
 
     def image_processor(self) -> Any:
         """The image processor that belongs to the model, or None."""
@@ -440,6 +446,12 @@ class HeldSource(ModelSource):
         self.usual_rate = origin.usual_rate
         self._asked: tuple[Head, float | None, int, bool] | None = None
         self._model: nn.Module | None = None
+        self._tokenizer: Any = None
+        self._tried = Tried()
+
+    @property
+    def tried(self) -> Tried:
+        return self._tried
 
     @property
     def config(self) -> Any:
@@ -450,7 +462,9 @@ class HeldSource(ModelSource):
         return self._origin.name
 
     def tokenizer(self) -> Any:
-        return self._origin.tokenizer()
+        if self._tokenizer is None:  # whoever opens it makes a copy
+            self._tokenizer = self._origin.tokenizer()
+        return self._tokenizer
 
     def image_processor(self) -> Any:
         return self._origin.image_processor()

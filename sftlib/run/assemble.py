@@ -41,6 +41,11 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         OptionError: the model does not fit the task or the options.
     """
     encoder = task.open(arguments.reading(task), source)
+    if encoder.mixes and not task.mixes:
+        raise OptionError(
+            f"inputs=Image(mixup=..., cutmix=...): a picture in which another one is seen has a share of two targets, "
+            f"which {task.name}{' with few_shot=' * bool(arguments.few_shot)} cannot learn from; leave them out"
+        )
     source = source.reading(encoder.vocabulary, encoder.facts.get("max_length"))
     # An adapter stands on the model as it lies elsewhere, to which no layer may be added.
     alone = arguments.adapter is None

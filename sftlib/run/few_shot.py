@@ -41,6 +41,9 @@ from sftlib.support.display import counted
 from sftlib.tasks.contrast import Contrast
 from sftlib.tasks.single_label import OneLabelTask
 
+#: The way in which a fitted head is only where a plain run begins; see `sftlib.run.head_first`.
+HEAD_FIRST = "head-first"
+
 _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _USUAL_STRENGTH = 30.0
 _SMALL = 20_000  # rows times labels up to which the strength is chosen by trying
@@ -94,6 +97,13 @@ def check_few_shot(arguments: Arguments, task: object) -> None:
             " leave few_shot= out"
         )
     asked = [name for name in ("keep_best", "early_stopping") if getattr(arguments, name) is not None]
+    if arguments.few_shot == HEAD_FIRST:
+        asked = []
+        if arguments.adapter is not None:
+            raise OptionError(
+                f"few_shot={HEAD_FIRST!r} and adapter=: an adapter begins at nothing and leaves the body as it is; "
+                "leave one of them out"
+            )
     if asked:
         raise OptionError(
             f"few_shot={arguments.few_shot!r} and {', '.join(asked)}: its head is fitted when the steps are over, so "
@@ -101,6 +111,19 @@ def check_few_shot(arguments: Arguments, task: object) -> None:
         )
     if arguments.quantize is not None:
         raise OptionError(f"few_shot={arguments.few_shot!r}: weights in fewer bits do not learn; leave quantize= out")
+
+
+def with_head(call: Call) -> Fitted:
+    """The body as it came, under a head that is fitted on what it makes of the training rows.
+
+    Raises:
+        OptionError: a model without an output layer that can be told.
+    """
+    plain = _Learner.of(call).plain()
+    train = plain.encode(call.train)
+    plain = settled(plain, train)
+    features = _features(plain, call.train, train)
+    return _finished(replace(call, valid=None), plain, train, features, np.asarray(train.targets["target"]), {})
 
 
 def few_shot(call: Call, run: Run) -> Fitted:

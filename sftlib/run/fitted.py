@@ -93,9 +93,7 @@ class Fitted:
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[TaskDataset, Encoded]:
         """Inputs under role names as a data set, and its columns; those of inputs that come once are not kept."""
-        roles = dict.fromkeys(role for row in rows for role in row)  # of a row beside another there may be fewer
-        columns = {role: [row.get(role) for row in rows] for role in roles}
-        data = TaskDataset(columns, task=self.task.name)
+        data = self.task.data_of(rows)
         return data, self._checked(self.task.encode(data, self.encoder))
 
     def examples(self) -> Encoded:

@@ -11,12 +11,13 @@ from sftlib.errors import DataError
 from sftlib.tasks.base import Task
 
 
-def rows_of(task: Task, inputs: object) -> list[dict[str, Any]]:
+def rows_of(task: Task, inputs: object, *, use: str = "predict") -> list[dict[str, Any]]:
     """Every input as a row under role names.
 
     Args:
         task: whose inputs they are.
         inputs: a data set, or any iterable of what the task takes for an input.
+        use: what they are wanted for, to begin messages with.
 
     Raises:
         DataError: the first of them that is no input, with its row; or something that holds no inputs at all.
@@ -25,11 +26,11 @@ def rows_of(task: Task, inputs: object) -> list[dict[str, Any]]:
         return [task.inputs_of({role: row[role] for role in inputs.inputs}) for row in inputs]
     if hasattr(inputs, "columns"):
         raise DataError(
-            f"predict: found a {type(inputs).__name__}; say which column is which: TaskDataset(frame, text=...)"
+            f"{use}: found a {type(inputs).__name__}; say which column is which: TaskDataset(frame, text=...)"
         )
     if isinstance(inputs, bytes | Set) or not isinstance(inputs, Iterable):
         raise DataError(
-            f"predict: found {brief(inputs)} of type {type(inputs).__name__}, expected an input, a list of inputs, "
+            f"{use}: found {brief(inputs)} of type {type(inputs).__name__}, expected an input, a list of inputs, "
             "or a TaskDataset"
         )
     rows = []

@@ -21,7 +21,6 @@ from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, trai
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
-from sftlib.run.inputs import rows_of
 from sftlib.run.minutes import Deadline, Planned
 from sftlib.run.on_disk import Run
 from sftlib.run.settle import holding_frozen
@@ -171,9 +170,10 @@ def prepare(call: Call, run: Run) -> Fitting:
     train = with_supervision(call.task, whole)
 
     # How rows go through the model; what fits into a pass depends on that.
-    fitted = replace(with_checkpointing(arguments, fitted, train), samples=rows_of(call.task, call.train[:3]))
-    fitted = usable(fitted, train, own_module=isinstance(arguments.model, nn.Module))
-    fitted, frozen = (fitted, "") if arguments.freeze is None else holding_frozen(fitted, train, call.store)
+    fitted = replace(with_checkpointing(arguments, fitted, train), samples=call.task.samples(call.train))
+    tried = call.source.tried
+    fitted = usable(fitted, train, own_module=isinstance(arguments.model, nn.Module), tried=tried)
+    fitted, frozen = (fitted, "") if arguments.freeze is None else holding_frozen(fitted, train, call.store, tried)
     plan = plan_of(arguments, call.task, train)
     forward = fitted.recalling()
     feed = fitted.feed(train, training_budget(arguments, fitted), plan=plan, knows=fitted.knowing(forward))

@@ -29,8 +29,9 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief, listed_rows
 from sftlib.data.splitting import key
 from sftlib.errors import DataError, OptionError
-from sftlib.run.few_shot import few_shot, halves
+from sftlib.run.few_shot import HEAD_FIRST, few_shot, halves
 from sftlib.run.fitted import Fitted
+from sftlib.run.head_first import head_first
 from sftlib.run.on_disk import Run, RunInMemory
 from sftlib.run.open_run import open_run, require_empty
 from sftlib.run.prepare import Call, prepare
@@ -246,6 +247,8 @@ Open = Callable[[int], Run]
 
 def learned(call: Call, run: Run) -> Fitted:
     """One model, by the recipe that was asked for."""
+    if call.arguments.few_shot == HEAD_FIRST:
+        return head_first(call, run)
     if call.arguments.few_shot:
         return few_shot(call, run)
     fitting = prepare(call, run)
@@ -364,7 +367,8 @@ class _Rounds:
         labels = [answers[place].label for place in taken]
         data = _joined(train, rows, labels)
         # What was asked of few rows is not asked again of many: the guard of rounds looks at the whole of it.
-        recipe = "contrast" if self._call.arguments.few_shot else None
+        asked = self._call.arguments.few_shot
+        recipe = asked if asked == HEAD_FIRST else "contrast" if asked else None
         arguments = replace(self._call.arguments, few_shot=recipe)
         with opened(number) as run:
             found = learned(replace(self._call, train=data, arguments=arguments, progress=False), run)

@@ -8,23 +8,25 @@ from sftlib.encoders.encoded import Encoded
 from sftlib.errors import OptionError
 from sftlib.models.attempts import attempt
 from sftlib.models.seeds import seeded
+from sftlib.models.tried import Tried
 from sftlib.run.fitted import Fitted
 from sftlib.run.settle import settled
 
 
-def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Fitted:
+def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool, tried: Tried | None = None) -> Fitted:
     """The same, settled and seen to work: a model that cannot be called is to be told before the first step.
 
     Args:
         fitted: the model.
         encoded: training rows.
         own_module: the model was passed in as an object: it also has to prove that its loss has a gradient.
+        tried: what was found of models that began as this one.
 
     Raises:
         OptionError: what the model does on a row of the data, or does not.
     """
     # A user's own module may raise anything.
-    tried = attempt(lambda: _looked_at(fitted, encoded, own_module), kinds=(Exception,))
+    tried = attempt(lambda: _looked_at(fitted, encoded, own_module, tried), kinds=(Exception,))
     if tried.value is None:
         raise OptionError(
             f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: {tried.reason}"
@@ -37,9 +39,9 @@ def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool) -> Fitted:
     return found
 
 
-def _looked_at(fitted: Fitted, encoded: Encoded, own_module: bool) -> tuple[Fitted, bool]:
+def _looked_at(fitted: Fitted, encoded: Encoded, own_module: bool, tried: Tried | None) -> tuple[Fitted, bool]:
     """The same, settled, and whether its loss has a gradient."""
-    fitted = settled(fitted, encoded)
+    fitted = settled(fitted, encoded, tried)
     if not own_module:
         return fitted, True
     forward, batch = fitted.forward(), fitted.feed(encoded).of(np.array([encoded.cost.argmax()]))

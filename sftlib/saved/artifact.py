@@ -3,6 +3,7 @@
 ::
 
     config.json model.safetensors, and files of the encoder, as transformers lays them out
+    head.json in place of the first, for a head of our own on a body of transformers
     adapter_config.json adapter_model.safetensors in place of the first two, for an adapter: as peft lays them out
     sftlib.json                                   task and labels, limits of inputs, options, metrics
     README.md                                     a model card; the one file that people may edit
@@ -31,8 +32,10 @@ from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import SavedAdapter, adapt, adapter_weights, base_digest, without_adapter
 from sftlib.models.adapters.config import SETTINGS
 from sftlib.models.adapters.folder import ADAPTER_FILES, read_adapter, write_adapter
-from sftlib.models.files.folder import describe_model, fill_model, is_transformers_model, write_model
-from sftlib.models.files.strict import MODEL_FILES, told
+from sftlib.models.files.folder import Described, describe_model, fill_model, is_transformers_model, write_model
+from sftlib.models.files.headed import DescribedHead, describe_head, write_head
+from sftlib.models.files.strict import HEAD, MODEL_FILES, told
+from sftlib.models.own_heads import headed
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.sources import open_source
 from sftlib.saved.record import read_record
@@ -79,6 +82,21 @@ class Contents:
         return self.settings.get("adapter") is not None
 
 
+def require_place(path: str | os.PathLike[str]) -> Path:
+    """A folder that may be written, by what lies there now.
+
+    Raises:
+        ArtifactError: it holds something else than a model saved by sftlib.
+    """
+    target = folder_path(path)
+    if target.exists() and not _is_replaceable(target):
+        raise ArtifactError(
+            f"{os.fspath(path)!r} is {_what_is(target)}, not a model saved by sftlib, and nothing else is replaced: "
+            "choose another folder"
+        )
+    return target
+
+
 @contextmanager
 def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a folder beside its place; it moves there when the context ends without an error.
@@ -93,18 +111,15 @@ def writing(contents: Contents, path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         ArtifactError: ``path`` holds something else, or cannot be written.
     """
-    target = folder_path(path)
-    if target.exists() and not _is_replaceable(target):
-        raise ArtifactError(
-            f"{os.fspath(path)!r} is {_what_is(target)}, not a model saved by sftlib, and nothing else is replaced: "
-            "choose another folder"
-        )
+    target = require_place(path)
     try:
         with storage.written_whole(target) as folder:
             if contents.has_adapter:
                 write_adapter(contents.model, folder)
             else:
                 write_model(contents.model, folder, contents.task.attached)
+                if (own := headed(contents.model)) is not None:
+                    write_head(own, folder)
             contents.encoder.save(folder)
             storage.write_json(folder / _RECORD, _record(contents))
             (folder / _CARD).write_text(_card(contents), encoding="utf-8")
@@ -150,7 +165,7 @@ def load(
         task = find_task(record["task"]).from_config(record["task_config"])
         if is_adapter:
             return _load_adapter(folder, record, task, model)
-        described = describe_model(folder, task.head) if model is None and record["self_contained"] else None
+        described = _described(folder, task) if model is None and record["self_contained"] else None
         encoder = task.inputs.read(folder, record["inputs"])
         attach = partial(task.attach, encoder=encoder, seed=record["settings"]["seed"])
         if isinstance(model, nn.Module):
@@ -164,6 +179,13 @@ def load(
             raise ValueError("its model is not of a transformers class: pass an instance to fill as model=")
         _require_agreement(encoder, loaded)
         return Contents(task, loaded, encoder, record["settings"], record["metrics"])
+
+
+def _described(folder: Path, task: Task) -> Described | DescribedHead:
+    """The model of a self-contained folder, before it is built."""
+    if (folder / HEAD).is_file():
+        return describe_head(folder, task.head.outputs)
+    return describe_model(folder, task.head)
 
 
 def _load_adapter(folder: Path, record: dict[str, Any], task: Task, model: Any) -> Contents:
@@ -226,7 +248,12 @@ def to_fill(contents: Contents) -> nn.Module | None:
     """What a folder needs to build the model again: nothing, an instance to fill, or the base of an adapter."""
     if contents.has_adapter:
         return without_adapter(contents.model) if contents.base is None else contents.base
-    return None if is_transformers_model(contents.model) else copy.deepcopy(contents.model)
+    return None if _is_self_contained(contents.model) else copy.deepcopy(contents.model)
+
+
+def _is_self_contained(model: nn.Module) -> bool:
+    """Whether its folder says all that it takes to build it."""
+    return is_transformers_model(model) or headed(model) is not None
 
 
 def require_same(before: Sequence[Any], after: Sequence[Any]) -> None:
@@ -279,7 +306,7 @@ def _record(contents: Contents) -> dict[str, Any]:
     return {
         "task": contents.task.name,
         "task_config": contents.task.config(),
-        "self_contained": is_transformers_model(contents.model) and not contents.has_adapter,
+        "self_contained": _is_self_contained(contents.model) and not contents.has_adapter,
         "inputs": contents.encoder.facts,
         "settings": contents.settings,
         "metrics": contents.metrics,
@@ -288,11 +315,22 @@ def _record(contents: Contents) -> dict[str, Any]:
 
 
 _CARD_OF_A_MODEL = ("transformers", "", "The folder also opens with transformers.")
+_CARD_OF_A_HEAD = ("sftlib", "", "Its head is of sftlib: the folder opens with nothing else.")
+_CARD_OF_A_MODULE = ("sftlib", ", model=an_instance", "The model is of a class of your own, of which it fills one.")
 _CARD_OF_AN_ADAPTER = (
     "peft",
     ', model="the base model"',
     "The folder holds an adapter alone; it also opens with peft: `PeftModel.from_pretrained(base, folder)`.",
 )
+
+
+def _words_of(contents: Contents) -> tuple[str, str, str]:
+    """The library, what `load` needs beside the folder, and what else opens it, for the card."""
+    if contents.has_adapter:
+        return _CARD_OF_AN_ADAPTER
+    if is_transformers_model(contents.model):
+        return _CARD_OF_A_MODEL
+    return _CARD_OF_A_MODULE if headed(contents.model) is None else _CARD_OF_A_HEAD
 
 
 def _card(contents: Contents) -> str:
@@ -309,7 +347,7 @@ def _card(contents: Contents) -> str:
     measured = (
         f"## Measured on validation data\n\n```\n{text_table(['metric', 'value'], scores)}\n```\n\n" if scores else ""
     )
-    library, base, use = _CARD_OF_AN_ADAPTER if contents.has_adapter else _CARD_OF_A_MODEL
+    library, base, use = _words_of(contents)
     return (
         f"---\nlibrary_name: {library}\ntags:\n- sftlib\n- {contents.task.name}\n---\n\n"
         f"# {contents.task.name}, tuned from {contents.settings['model']}\n\n"

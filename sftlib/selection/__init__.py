@@ -10,8 +10,11 @@
     options.py           what a search may try: lists, and `Range`
     rungs.py             halving: short complete runs first, and who leaves
     search.py            `search`
+    race.py              all its candidates, rung by rung
+    found.py             what it found
     heads.py             scikit-learn's heads on features of a frozen body
     compare.py           `compare`
+    transfer.py          `transfer`
     tables.py            how results are shown
 
 Everything stands beside `FineTuner`, on its public methods.
@@ -23,5 +26,16 @@ from sftlib.selection.compare import Comparison, compare
 from sftlib.selection.cross_validation import CrossValidation, cross_validate
 from sftlib.selection.options import Range
 from sftlib.selection.search import Found, search
+from sftlib.selection.transfer import Transfer, transfer
 
-__all__ = ["Comparison", "CrossValidation", "Found", "Range", "compare", "cross_validate", "search"]
+__all__ = [
+    "Comparison",
+    "CrossValidation",
+    "Found",
+    "Range",
+    "Transfer",
+    "compare",
+    "cross_validate",
+    "search",
+    "transfer",
+]

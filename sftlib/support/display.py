@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import final
+
+
+@final
+@dataclass(frozen=True)
+class Html:
+    """A cell that is markup already, such as a picture.
+
+    Attributes:
+        markup: put into tables of HTML as it is.
+    """
+
+    markup: str
+
+    def __str__(self) -> str:
+        return self.markup
 
 
 def cell(value: object) -> str:
@@ -57,12 +74,12 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, caption: str = "") -> str:
-    """The same as an HTML table; every value is escaped."""
+    """The same as an HTML table; every value is escaped, but for `Html`."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:{"right" if isinstance(value, int | float) else "left"}">{escape(cell(value))}</td>'
+            f'<td style="text-align:{"right" if isinstance(value, int | float) else "left"}">{as_html(value)}</td>'
             for value in row
         )
         + "</tr>"
@@ -70,3 +87,13 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, capti
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def as_html(value: object) -> str:
+    """One value as a cell holds it: escaped, unless it is markup.
+
+    Example:
+        >>> as_html("a < b"), as_html(Html("<b>!</b>"))
+        ('a &lt; b', '<b>!</b>')
+    """
+    return value.markup if isinstance(value, Html) else escape(cell(value))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.base import Draws, Encoder, Inputs
+from sftlib.encoders.base import Draws, Encoder, Inputs, Mixed
 from sftlib.encoders.batch import IGNORED, Batch, laid_out
 from sftlib.encoders.encoded import Column, Encoded, Filed
 from sftlib.encoders.text.inputs import Text
@@ -91,6 +91,8 @@ class Task(Checked, ABC):
         nothing_left: why of a row nothing may be left to learn, and what to do; for messages.
         shows_more: whether the model sees more than ``Encoded.inputs`` holds: what `draw` changes from step to step, or
             further inputs. Nothing can then be known of a row beforehand, and anything may come.
+        shares_body: whether its head may stand beside others on one body, each row being learned by itself.
+        mixes: whether it learns from rows in which another one is seen too; `mix` then says what their targets are.
         family: the family of its metrics, or None to have it found by their names.
         renamed: entries of folders of version 0.1 -> the field that has the value now.
         attached: names of the children that `attach` gives to a model of transformers.
@@ -104,6 +106,8 @@ class Task(Checked, ABC):
     couples_rows: ClassVar[bool] = False
     every_row_counts: ClassVar[bool] = False
     shows_more: ClassVar[bool] = False
+    shares_body: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     nothing_left: ClassVar[str] = (
         "the answer begins beyond it, or the row does not end with one; raise max_length, shorten the inputs, drop "
         "what follows the last answer, or drop these rows"
@@ -232,7 +236,6 @@ class Task(Checked, ABC):
         """The head, as transformers describes it."""
         return Head(auto_class=self.auto_class)
 
-    @final
     def build(self, source: ModelSource, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         """A fresh model with this task's head; see `ModelSource.build`."""
         model = source.build(self.head, dropout=dropout, seed=seed, pooled=pooled)
@@ -382,7 +385,8 @@ class Task(Checked, ABC):
             targets=laid_out(_at_hand(encoded.targets), rows, IGNORED),
             notes=laid_out(encoded.notes, rows, 0),
         )
-        return self.place(batch, encoded, encoder, loaded.moved)
+        placed = self.place(batch, encoded, encoder, loaded.moved)
+        return placed if loaded.mixed is None else self.mix(placed, encoded, loaded.mixed)
 
     def place(self, batch: Batch, encoded: Encoded, encoder: Any, moved: NDArray[np.float64] | None) -> Batch:
         """Put into a batch what the encoder does not know of: inputs made of targets, or targets moved along.
@@ -394,6 +398,16 @@ class Task(Checked, ABC):
             moved: (B, 3, 3) how the picture of each row was moved, or None.
         """
         return batch
+
+    def mix(self, batch: Batch, encoded: Encoded, mixed: Mixed) -> Batch:
+        """Put into a batch what rows are in which another one is seen too; of tasks that say that they mix.
+
+        Args:
+            batch: as it was laid out.
+            encoded: the data set.
+            mixed: the other rows, and how much of each row is its own.
+        """
+        raise NotImplementedError(f"{self.name} says that it mixes, and not how")
 
     def counts(self, encoded: Encoded, rows: NDArray[np.int64]) -> Mapping[str, float]:
         """Counts of a whole effective batch, for a loss of several denominators; it reads them in ``batch.of_step``.
@@ -410,6 +424,10 @@ class Task(Checked, ABC):
     def plan(self, encoded: Encoded, *, batch_size: int, seed: int) -> Plan | None:
         """Which rows make up which step; None for all rows shuffled anew in every epoch."""
         return None
+
+    def units(self, data: TaskDataset) -> float:
+        """What the counts of `loss` add up to over these labelled rows: rows, unless a task counts something else."""
+        return float(len(data))
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         """(M,) Numbers of the rows whose supervision was cut off with their end; none where a row has one target."""
@@ -507,6 +525,30 @@ class Task(Checked, ABC):
     def is_one(self, given: object) -> bool:
         """Whether ``predict`` was given a single input of several parts, other than a mapping, rather than several."""
         return False
+
+    def data_of(self, rows: Sequence[Mapping[str, Any]]) -> TaskDataset:
+        """Inputs under role names as a data set."""
+        roles = dict.fromkeys(role for row in rows for role in row)  # of a row beside another there may be fewer
+        return TaskDataset({role: [row.get(role) for row in rows] for role in roles}, task=self.name)
+
+    def samples(self, data: TaskDataset) -> Sequence[Mapping[str, Any]]:
+        """The inputs of a few of these rows, for checks after saving."""
+        return [self.inputs_of({role: row[role] for role in data.inputs}) for row in data[:3]]
+
+    def preview(self, data: TaskDataset, row: int, encoder: Encoder, *, seed: int) -> Any:
+        """What the model is shown of a row, and what of it is learned, for people to look at.
+
+        Args:
+            data: labelled rows.
+            row: number of the one to look at.
+            encoder: of the kind that `inputs` opens.
+            seed: of what is drawn for the row.
+
+        Raises:
+            OptionError: there is nothing to look at yet.
+        """
+        said = ", ".join(str(data[row][role]) for role in data.targets)
+        return encoder.preview(self.encode(data.select([row]), encoder), said)
 
     def said(self, train: TaskDataset, valid: TaskDataset | None) -> Sequence[str]:
         """What there is to say of the rows before the first step that is of this task alone."""

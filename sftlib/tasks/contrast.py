@@ -8,7 +8,6 @@ Letters: ``B`` rows of an effective batch, ``b`` of a micro-batch, ``H`` feature
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,23 +17,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Encoder
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
-from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
 from sftlib.models.open_head import open_head
 from sftlib.models.outputs import logits
-from sftlib.models.sources import Head
-from sftlib.tasks.base import LossSum, Task
+from sftlib.tasks.around import Around
+from sftlib.tasks.base import LossSum
 from sftlib.tasks.plan import Plan
 from sftlib.tasks.single_label import OneLabelTask
 
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Contrast(Task):
+class Contrast(Around):
     """The squared error of each pair's cosine, which should be 1 where the labels are equal and 0 where they differ.
 
     It couples rows, so ``batch_size`` is part of what is learned.
@@ -43,68 +40,15 @@ class Contrast(Task):
         inner: the task with labels, which says what rows are and how they are read.
     """
 
-    usual_metrics = ()
+    taken = ("name", "auto_class", "inputs", "shows_more", "every_row_counts")
     couples_rows = True
 
     inner: OneLabelTask
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        of_inner = ("name", "auto_class", "inputs", "shows_more", "every_row_counts")
-        vars(self).update({name: getattr(self.inner, name) for name in of_inner})
-        vars(self).update(learned=self.inner.learned)
-
-    # Rows and inputs: the inner task's.
-
-    @property
-    def head(self) -> Head:
-        return self.inner.head
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return self.inner.reads
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        return self.inner.markers
-
-    def check_model(self, model: nn.Module, name: str) -> None:
-        self.inner.check_model(model, name)
-
-    def check_rows(self, data: TaskDataset) -> None:
-        self.inner.check_rows(data)
-
-    def write_options(self, encoder: Any) -> Mapping[str, Any]:
-        return self.inner.write_options(encoder)
-
-    def write(self, data: TaskDataset, encoder: Any, writer: Writer) -> None:
-        self.inner.write(data, encoder, writer)
-
-    def encode(self, data: TaskDataset, encoder: Any, columns: Encoded | None = None) -> Encoded:
-        return self.inner.encode(data, encoder, columns)
-
-    def place(self, batch: Batch, encoded: Encoded, encoder: Any, moved: NDArray[np.float64] | None) -> Batch:
-        return self.inner.place(batch, encoded, encoder, moved)
-
-    def draw(self, inputs: Mapping[str, Tensor], encoder: Any, *, seed: int, step: int | None) -> Mapping[str, Tensor]:
-        return self.inner.draw(inputs, encoder, seed=seed, step=step)
-
-    def references(self, data: TaskDataset) -> Sequence[Any]:
-        return self.inner.references(data)
-
-    def inputs_of(self, example: object) -> dict[str, Any]:
-        return self.inner.inputs_of(example)
-
-    def examples(self) -> Sequence[object]:
-        return self.inner.examples()
-
     # The model.
 
-    def attach(self, model: nn.Module, encoder: Any, *, seed: int) -> Collection[str]:
-        return self.inner.attach(model, encoder, seed=seed)
-
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
-        self.inner.prepare(model, encoder)
+        super().prepare(model, encoder)
         outputs = self.head.outputs
         if outputs is None or not open_head(model, outputs):
             raise OptionError(

@@ -114,6 +114,9 @@ class MultiLabelTask(VectorTask):
         total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
         return LossSum(total, scores.new_tensor(target.numel()))
 
+    def units(self, data: TaskDataset) -> float:
+        return float(len(data) * len(self._label_names))
+
     @final
     def decode(self, outputs: Any, batch: Batch) -> list[MultiLabel]:
         rows = torch.sigmoid(self.scores(outputs, batch)).tolist()  # (B, K)

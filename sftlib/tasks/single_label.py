@@ -118,18 +118,21 @@ class SingleLabel:
     def loss(self, scores: Tensor, target: Tensor) -> LossSum:
         """Weighted, smoothed cross-entropy as torch defines it: the weighted mean, before its division.
 
-        The count is the sum of the weights of the rows' labels; the number of rows without weights.
+        The count is the sum of the weights of the rows' labels; the number of rows without weights. A row that is
+        partly of one label and partly of another counts for each by its share.
 
         Args:
             scores: (B, K)
-            target: (B,)
+            target: (B,), or (B, K) the share of each label.
         """
         weights = as_tensor(self.weights, scores)
+        target = target.to(scores.dtype) if target.is_floating_point() else target
         total = functional.cross_entropy(
             scores, target, weight=weights, label_smoothing=self.smoothing, reduction="sum"
         )
-        count = scores.new_tensor(len(target)) if weights is None else weights[target].sum()
-        return LossSum(total, count)
+        if weights is None:
+            return LossSum(total, scores.new_tensor(len(target)))
+        return LossSum(total, (target * weights).sum() if target.is_floating_point() else weights[target].sum())
 
     def decode(self, scores: Tensor) -> list[Classification]:
         """The label of each row.
@@ -182,6 +185,16 @@ class OneLabelTask(VectorTask):
     @final
     def targets(self, data: TaskDataset) -> NDArray[np.int64]:
         return self._labels.numbers(data)
+
+    @final
+    def units(self, data: TaskDataset) -> float:
+        weights = self._labels.weights
+        return float(len(data) if weights is None else sum(weights[number] for number in self.targets(data).tolist()))
+
+    @final
+    def shares(self, target: Tensor) -> Tensor:
+        """(B, K) 1 for the label of each row."""
+        return functional.one_hot(target, len(self.known.label_names)).to(torch.float32)
 
     @final
     def loss(self, outputs: Any, batch: Batch) -> LossSum:

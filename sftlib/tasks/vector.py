@@ -24,10 +24,15 @@ class VectorTask(Task):
     """Something in; ``K`` numbers out."""
 
     auto_class = "AutoModelForSequenceClassification"
+    shares_body = True
 
     @abstractmethod
     def targets(self, data: TaskDataset) -> NDArray[Any]:
         """(N, ...) what the loss compares outputs with."""
+
+    def shares(self, target: Tensor) -> Tensor:
+        """(B, ...) targets that may be added up, where a row is partly one and partly another: as they are."""
+        return target
 
     def check_form(self, data: TaskDataset) -> None:
         """Refuse rows that come in another form than those the model was made for."""

@@ -112,7 +112,16 @@ class Feed:
         return replace(batch, of_step=self._task.counts(self.encoded, rows))
 
     def _cut(self, step: int) -> Sequence[Rows]:
-        return self.budget.cut(self._comm.share(self._planned.rows(step), self.encoded.cost), self.encoded.cost)
+        return self._parts(self._comm.share(self._planned.rows(step), self.encoded.cost))
+
+    def _parts(self, rows: Rows) -> list[Rows]:
+        """These rows within the budget; those that are to be apart are."""
+        return [part for alike in self._alike(rows) for part in self.budget.cut(alike, self.encoded.cost)]
+
+    def _alike(self, rows: Rows) -> list[Rows]:
+        """The rows that may share a pass, in their order."""
+        apart = self.encoded.apart
+        return [rows] if apart is None else [rows[apart[rows] == number] for number in np.unique(apart[rows])]
 
     # Evaluation.
 
@@ -122,7 +131,7 @@ class Feed:
 
     def passes(self, rows: Rows) -> Iterator[tuple[Rows, Batch]]:
         """These rows as they are, cut within the budget."""
-        parts = self.budget.cut(rows, self.encoded.cost)
+        parts = self._parts(rows)
         batches = self._making(lambda part: self._as_it_is(parts[part[1]]))([(0, n) for n in range(len(parts))])
         for part, batch in zip(parts, batches, strict=True):
             yield part, batch.to(self._device)
@@ -131,10 +140,10 @@ class Feed:
         """One batch of these rows as they are."""
         return self._as_it_is(rows).to(self._device)
 
-    def probe(self) -> Batch:
-        """A few rows of different cost, the largest among them."""
-        by_cost = np.argsort(self.encoded.cost, kind="stable")
-        return self.of(np.unique(by_cost[[0, len(by_cost) // 2, -1]]))
+    def probes(self) -> list[Batch]:
+        """A few rows of different cost, the largest among them; a batch of each kind that has to be apart."""
+        by_cost = self._alike(np.argsort(self.encoded.cost, kind="stable"))
+        return [self.of(np.unique(rows[[0, len(rows) // 2, -1]])) for rows in by_cost]
 
     def _making(self, make: Callable[[Part], Batch]) -> Making[Part, Batch]:
         return Ahead(make) if self._encoder.slow else WhenAsked(make)

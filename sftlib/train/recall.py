@@ -32,18 +32,18 @@ Make = Callable[[Layout], Forward]
 Kept = tuple[list[int], Tensor, Tensor | None]  # vectors of each row, the vectors, and what is pooled
 
 
-def freeze_layout(make: Make, layout: Layout, batch: Batch) -> Frozen:
+def freeze_layout(make: Make, layout: Layout, batches: Sequence[Batch]) -> Frozen:
     """The layout in which everything that is constant runs in evaluation mode.
 
     Args:
         make: a forward pass in a layout.
         layout: how rows lie.
-        batch: a few rows.
+        batches: a few rows of each kind that goes its own way through the model.
     """
     forward = make(layout)
     forward.model.eval()
     with forward.prepared():
-        return Frozen(layout, constant_parts(forward.model, lambda: forward(batch)))
+        return Frozen(layout, constant_parts(forward.model, lambda: [forward(batch) for batch in batches]))
 
 
 def try_recall(make: Make, frozen: Frozen, batch: Batch, unread: Batch, encoder: Encoder) -> Recalling | str:

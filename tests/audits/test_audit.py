@@ -9,13 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sftlib import FineTuner, TaskDataset, audit
+from sftlib import Audio, FineTuner, Image, TaskDataset, audit
 from sftlib.audits.confident import confident_labels, doubted, joint, margins, thresholds
 from sftlib.audits.nearby import neighbours, outliers, twins
 from sftlib.audits.out_of_fold import folds_of
+from sftlib.audits.shown import AsPicture, IfReadable
 from sftlib.audits.slices import slices_of, wilson
 from sftlib.errors import DataError, OptionError
-from sftlib.testing import SENTENCES, pictures, tiny_image_model, tiny_image_processor, tiny_model, tiny_tokenizer
+from sftlib.testing import (
+    SENTENCES,
+    pictures,
+    tiny_audio_model,
+    tiny_feature_extractor,
+    tiny_image_model,
+    tiny_image_processor,
+    tiny_model,
+    tiny_tokenizer,
+    waves,
+)
 
 WORDS = " ".join(SENTENCES).lower().replace(",", "").replace(".", "").split()
 
@@ -201,3 +212,53 @@ def test_mistakes_are_told(
     with pytest.raises(error) as raised:
         call(tuner)
     assert said in str(raised.value)
+
+
+def test_pictures_and_sounds_are_shown(tuner: FineTuner) -> None:
+    drawn = TaskDataset(pictures(40, classes=2))
+    seeing = FineTuner(tiny_image_model("vit"), inputs=Image(processor=tiny_image_processor("vit")))
+    heard = TaskDataset(waves(24, classes=2, seconds=0.1))
+    hearing = FineTuner(tiny_audio_model("wav2vec2"), inputs=Audio(processor=tiny_feature_extractor("wav2vec2")))
+    for judge, data, tag in ((seeing, drawn, "<img alt="), (hearing, heard, "<audio controls")):
+        labels = list(data.column("label"))
+        labels[3] = next(name for name in data.label_names or () if name != labels[3])
+        (role,) = data.inputs
+        found = audit(judge, TaskDataset({role: data.column(role), "label": labels}))
+        assert found.issues
+        page = found._repr_html_()
+        assert page.count(tag) == min(len(found.issues), 10)
+        assert 'src="data:' in page
+        assert "array(" not in page
+    written = audit(tuner, told_apart(120, FLIPS))
+    assert "<img" not in written._repr_html_()
+    assert "gone.png" in IfReadable(AsPicture()).html("gone.png").markup
+
+
+def test_rows_that_are_never_believed_stand_out(tuner: FineTuner) -> None:
+    data = told_apart(120, FLIPS)
+    found = audit(tuner.clone().set_params(max_steps=None, epochs=6, batch_size=16), data, dynamics=True)
+    seen = found.dynamics
+    assert seen is not None
+    assert seen.times == 6
+    assert len(set(seen.lowest[: len(FLIPS)]) & set(FLIPS)) >= 8
+    assert set(seen.kinds) <= {"easy", "hard", "ambiguous"}
+    assert "6 times each" in str(found)
+    assert audit(tuner, data).dynamics is None
+
+
+def test_what_is_seen_is_what_the_loss_is_made_of() -> None:
+    """At rate 0 every pass shows the scores that the model has of the row."""
+    data = told_apart(24)
+    still = FineTuner(
+        tiny_model(dropout=0.0), tokenizer=tiny_tokenizer(), learning_rate=0.0, epochs=2, batch_size=7, seed=3
+    )
+    seen = audit(still, data, dynamics=True).dynamics
+    assert seen is not None
+    still.fit(data, progress=False)
+    chances = np.array([list(one.probabilities.values()) for one in still.predict(data)])
+    names = list(still.label_names or ())
+    given = np.array([names.index(label) for label in data.column("label")])
+    rows = np.arange(len(data))
+    np.testing.assert_allclose(seen.confidence, chances[rows, given], atol=1e-5)
+    np.testing.assert_allclose(seen.variability, 0.0, atol=1e-5)
+    np.testing.assert_allclose(seen.margin, np.log(chances[rows, given] / chances[rows, 1 - given]), atol=1e-4)

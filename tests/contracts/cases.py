@@ -493,7 +493,8 @@ def _of_queries(task: Task, batch: Batch) -> Found:
 
 
 def _boxes(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
-    return average_precisions(references, [prediction.candidates for prediction in predictions])
+    found = average_precisions(references, [prediction.candidates for prediction in predictions])
+    return {name: found[name] for name in Detection.usual_metrics}
 
 
 _SCENES = scenes(32, classes=2, size=32, seed=0)

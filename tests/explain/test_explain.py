@@ -12,14 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sftlib import Audio, FineTuner, TaskDataset
+from sftlib import FineTuner, TaskDataset
 from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.explain import PictureExplanation, examples, explain, summary
 from sftlib.explain.pieces import Text, shares, words_of
 from sftlib.testing import (
     SENTENCES,
-    tiny_audio_model,
-    tiny_feature_extractor,
     tiny_image_model,
     tiny_image_processor,
     tiny_model,
@@ -325,25 +323,34 @@ def test_letters_of_a_sequence() -> None:
         assert set(best) <= set(range(4, 10))
 
 
-def test_what_is_not_explained_yet_says_so() -> None:
-    rows = TaskDataset({"source": ["a joy", "a pain"] * 4, "target": ["yes", "no"] * 4})
+def test_texts_that_are_written() -> None:
+    rows = TaskDataset({"source": [f"a joy {n}" for n in range(4)] * 2, "target": ["yes", "no"] * 4})
     tuner = FineTuner(
-        tiny_model("t5", auto_class="AutoModelForSeq2SeqLM"), tokenizer=tiny_tokenizer("t5"), max_steps=1
+        tiny_model("t5", auto_class="AutoModelForSeq2SeqLM"), tokenizer=tiny_tokenizer("t5"), max_steps=2
     ).fit(rows, progress=False)
-    with pytest.raises(OptionError, match="seq2seq are not explained yet"):
+    why = explain(tuner, "a joy to watch", target="yes")
+    assert [word.text for word in why.words] == ["a", "joy", "to", "watch"]
+    assert why.target == "yes"
+    asked = TaskDataset({"source": ["a joy to watch"], "target": ["yes"]})
+    judged = tuner.judge(asked)  # the loss is minus what is explained, over the tokens
+    assert why.score == pytest.approx(-judged.loss_sum, rel=1e-4)
+    assert why.probability == pytest.approx(float(np.exp(-judged.loss_sum / judged.count)), rel=1e-4)
+    assert abs(sum(why.scores) - (why.score - why.baseline)) <= max(0.01, why.gap * 1.01) * abs(
+        why.score - why.baseline
+    )
+    own = explain(tuner, "a joy to watch", target=tuner.predict("a joy to watch").text or "no", method="leave-one-out")
+    assert len(own.words) == 4
+    with pytest.raises(OptionError, match="expected a text"):
+        explain(tuner, "a joy", target=3)
+
+
+def test_what_is_not_explained_yet_says_so() -> None:
+    rows = TaskDataset({"prompt": ["a joy", "a pain"] * 4, "completion": ["yes", "no"] * 4})
+    tuner = FineTuner(
+        tiny_model("gpt2", auto_class="AutoModelForCausalLM"), tokenizer=tiny_tokenizer("gpt2"), max_steps=1
+    ).fit(rows, progress=False)
+    with pytest.raises(OptionError, match="causal-lm are not explained yet"):
         explain(tuner, "a joy")
-    sounds = TaskDataset(
-        [
-            {"audio": {"array": np.sin(np.arange(8000) * (0.1 + n % 2)), "sampling_rate": 16000}, "label": n % 2}
-            for n in range(4)
-        ]
-    )
-    hearing = FineTuner(
-        tiny_audio_model("wav2vec2"), inputs=Audio(processor=tiny_feature_extractor("wav2vec2")), max_steps=1
-    )
-    hearing.fit(sounds, progress=False)
-    with pytest.raises(OptionError, match="audio-classification are not explained yet"):
-        explain(hearing, sounds)
 
 
 def test_what_the_model_never_read_is_said() -> None:

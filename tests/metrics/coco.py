@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 
 def average_precisions(references: Sequence[Any], found: Sequence[Any]) -> dict[str, float]:
-    """``map``, ``map_50``, ``map_75`` and ``mar_100`` of true and found objects of pictures."""
+    """All that `sftlib.metrics.Detection` computes, of true and found objects of pictures; nan where COCO says -1."""
     labels = sorted(
         {thing["label"] for row in references for thing in row} | {_of(f, "label") for r in found for f in r}
     )
@@ -58,9 +59,8 @@ def average_precisions(references: Sequence[Any], found: Sequence[Any]) -> dict[
         judged.evaluate()
         judged.accumulate()
         judged.summarize()
-    return {
-        name: float(judged.stats[place]) for name, place in (("map", 0), ("map_50", 1), ("map_75", 2), ("mar_100", 8))
-    }
+    places = {"map": 0, "map_50": 1, "map_75": 2, "map_small": 3, "map_medium": 4, "map_large": 5, "mar_100": 8}
+    return {name: math.nan if (value := float(judged.stats[place])) == -1 else value for name, place in places.items()}
 
 
 def _of(thing: Any, name: str) -> Any:

@@ -13,6 +13,7 @@ from sftlib.metrics import Metrics
 from tests.metrics.coco import average_precisions
 
 NAMES = ["map", "map_50", "map_75", "mar_100"]
+BANDS = ["map_small", "map_medium", "map_large"]
 LABELS = ("cat", "dog", "cow")
 
 
@@ -41,18 +42,44 @@ def guesses(numbers: np.random.Generator, true: list[dict[str, Any]], *, rounded
     return found
 
 
-@pytest.mark.parametrize("seed", range(60))
+SEEDS = [*range(60), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(60, 1000))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_it_agrees_with_pycocotools(seed: int) -> None:
+    """In pictures of three sizes, so that boxes of all bands come, and some whose area is just the edge of one."""
     numbers = np.random.default_rng(seed)
     true = [objects(numbers, 6, crowds=seed % 3 == 0) for _ in range(12)]
     if not any(not thing.get("crowd") for row in true for thing in row):
         pytest.skip("nothing is there")
     found = [guesses(numbers, row, rounded=seed % 2 == 0) for row in true]
-    metrics = Metrics(NAMES)
+    for row in (*true, *found):
+        scale = float(numbers.choice([1.0, 4.0, 8.0]))
+        for number, thing in enumerate(row):
+            left, upper, right, lower = (edge * scale for edge in thing["box"])
+            on_edge = seed % 5 == 0 and number % 2
+            side = float(numbers.choice([32, 96]))
+            left, upper = (round(left), round(upper)) if on_edge else (left, upper)
+            right, lower = (left + side, upper + side) if on_edge else (right, lower)
+            thing["box"] = (left, upper, right, lower)
+    metrics = Metrics([*NAMES, *BANDS])
     for start in range(0, len(true), 5):
         metrics.update(found[start : start + 5], true[start : start + 5])
     expected = average_precisions(true, found)
-    assert dict(metrics) == pytest.approx(expected, abs=1e-9)
+    assert dict(metrics) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_bands_are_computed_where_they_are_asked_for() -> None:
+    """And they do not change what is computed without them."""
+    numbers = np.random.default_rng(3)
+    true = [objects(numbers, 6, crowds=True) for _ in range(12)]
+    found = [guesses(numbers, row, rounded=False) for row in true]
+    plain, more = Metrics(NAMES).update(found, true), Metrics([*BANDS, *NAMES]).update(found, true)
+    assert {name: more[name] for name in NAMES} == dict(plain)
+    parts = Metrics(BANDS).update(found[:4], true[:4]) + Metrics(BANDS).update(found[4:], true[4:])
+    assert dict(parts) == pytest.approx({name: more[name] for name in BANDS}, nan_ok=True)
+    low, high = more.interval("map_small")
+    assert low <= more["map_small"] <= high
 
 
 def test_more_than_a_hundred_guesses_do_not_count() -> None:
@@ -60,7 +87,8 @@ def test_more_than_a_hundred_guesses_do_not_count() -> None:
     true = [[thing for thing in objects(numbers, 6) if thing["label"] == "cat"] for _ in range(4)]
     found = [[one for _ in range(40) for one in guesses(numbers, row, rounded=False)] for row in true]
     assert max(map(len, found)) > 100
-    assert dict(Metrics(NAMES).update(found, true)) == pytest.approx(average_precisions(true, found), abs=1e-9)
+    expected = average_precisions(true, found)
+    assert dict(Metrics([*NAMES, *BANDS]).update(found, true)) == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
 def test_parts_add_up() -> None:

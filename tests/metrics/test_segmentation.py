@@ -14,7 +14,10 @@ from sftlib.metrics import Metrics
 NAMES = ["miou", "pixel_accuracy", "mean_accuracy", "dice"]
 
 
-@pytest.mark.parametrize("seed", range(100))
+SEEDS = [*range(100), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 1000))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_it_agrees_with_scikit_learn(seed: int) -> None:
     numbers = np.random.default_rng(seed)
     classes = int(numbers.integers(2, 8))

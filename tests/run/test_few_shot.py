@@ -216,7 +216,7 @@ def test_batches_are_balanced_and_show_labels_twice_where_they_are_many() -> Non
 @pytest.mark.parametrize(
     ("options", "data", "expected"),
     [
-        ({"few_shot": "contrastive"}, None, "expected True, False or 'contrast'"),
+        ({"few_shot": "contrastive"}, None, "expected True, False, 'contrast' or 'head-first'"),
         ({"few_shot": 3}, None, "few_shot=3"),
         ({"few_shot": True}, numbers(), "needs one label a row"),
         ({"few_shot": True, "keep_best": "accuracy"}, reviews(), "keep_best"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from sftlib import EarlyStopping, FineTuner, TaskDataset, cross_validate
 from sftlib.errors import CheckpointError, OptionError
+from sftlib.models.sources import HeldSource
+from sftlib.models.tried import Tried
+from sftlib.run import settle
+from sftlib.testing import tiny_folder
 from tests.selection.helpers import numbers, reviews, tuner
 
 
@@ -57,6 +63,34 @@ def test_frozen_layers_computed_once_change_nothing() -> None:
         alone = tuner(freeze="backbone").fit(data.select(train), progress=False).judge(data.select(held_out))
         assert [one.label for one in alone.predictions] == [shared.predictions[row].label for row in held_out]
         assert alone.metrics["loss"] == pytest.approx(shared.folds[number]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("freeze", [None, "backbone", 1])
+def test_what_was_tried_of_a_model_is_tried_once_for_all_folds(freeze: object, tmp_path: Path) -> None:
+    """The folds are parts of rows that were tried whole; a model that is tried anew for each gives the same."""
+    data, folder = reviews(40), tiny_folder(tmp_path / "model", dropout=0.0)
+    options = {"freeze": freeze, "epochs": 2, "batch_size": 8, "learning_rate": 3e-3}
+    tried = {"layout": 0, "frozen": 0}
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any, **keywords: Any) -> Any:
+            tried[name] += 1
+            return function(*args, **keywords)
+
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settle, "fitting_layout", counting("layout", settle.fitting_layout))
+        patch.setattr(settle, "try_recall", counting("frozen", settle.try_recall))
+        once = cross_validate(FineTuner(folder, **options), data, folds=4, progress=False)
+    largest_first = 1 if freeze is not None else 4  # without a common run a fold may have larger rows than those before
+    assert 1 <= tried["layout"] <= largest_first
+    assert tried["frozen"] == (0 if freeze is None else 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeldSource, "tried", property(lambda _: Tried()))
+        anew = cross_validate(FineTuner(folder, **options), data, folds=4, progress=False)
+    assert once.predictions == anew.predictions
+    assert once.metrics.to_dict() == anew.metrics.to_dict()
 
 
 def test_a_repetition_has_other_folds_and_the_interval_counts_a_row_once() -> None:

@@ -685,8 +685,8 @@ MUTATIONS = (
         "18",
         "with weights of classes, rows are counted",
         "tasks/single_label.py",
-        "scores.new_tensor(len(target)) if weights is None else weights[target].sum()",
-        "scores.new_tensor(len(target))",
+        "if target.is_floating_point() else weights[target].sum())",
+        "if target.is_floating_point() else scores.new_tensor(len(target)))",
         f"{DATA} tests/tasks/test_losses.py -k '18 or losses'",
     ),
     Mutation(

@@ -313,10 +313,10 @@ class AudioEncoder(Encoder):
         found = self.features(samples[: self.piece])
         for step in self.augment:
             if isinstance(step, FeatureAugmentation):
-                found = step.of_features(found, draw, axes=self._axes(found))
+                found = step.of_features(found, draw, axes=self.axes(found))
         return found
 
-    def _axes(self, found: NDArray[np.float32]) -> Axes:
+    def axes(self, found: NDArray[np.float32]) -> Axes:
         """Whisper's kind has bands first and then time; all others the other way round."""
         if found.ndim == 1:
             return Axes(0, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -21,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sftlib.data.kinds.media import ImageRole
-from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Rows
+from sftlib.data.pixels import decode
+from sftlib.encoders.base import Call, Draws, Encoder, Loaded, Mixed, Rows
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.encoded import Encoded, Filed
 from sftlib.encoders.image.augment import BILINEAR, Augmentation, Moved, Pixels, augmented
-from sftlib.encoders.image.decode import decode
+from sftlib.encoders.image.mixing import Mixing, chosen, partner
 from sftlib.encoders.image.places import scaling
 from sftlib.encoders.writer import Writer
 from sftlib.errors import OptionError
@@ -48,6 +50,7 @@ class ImageEncoder(Encoder):
         processor: of transformers, without torchvision.
         augment: steps, in order; none to show every picture as it is in evaluation.
         yields: whether nobody asked for these steps, so that they may be left out.
+        mixings: ways of putting two pictures into one, of which each picture is shown one; none to show it alone.
 
     Raises:
         OptionError: the processor makes something else than pictures of one size.
@@ -57,18 +60,30 @@ class ImageEncoder(Encoder):
     hands = "pixel_values (rows, channels, height, width)"
     slow = True
 
-    def __init__(self, processor: Any, augment: Sequence[Augmentation] = (), *, yields: bool = False) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        augment: Sequence[Augmentation] = (),
+        *,
+        yields: bool = False,
+        mixings: Sequence[Mixing] = (),
+    ) -> None:
         self.processor = processor
         self.augment = tuple(augment)
+        self.mixings = tuple(mixings)
         self._yields = yields
         self.size = self._size()
 
     @property
     def draws(self) -> bool:
-        return bool(self.augment)
+        return bool(self.augment or self.mixings)
+
+    @property
+    def mixes(self) -> bool:
+        return bool(self.mixings)
 
     def still(self) -> ImageEncoder:
-        return ImageEncoder(self.processor) if self._yields else self
+        return ImageEncoder(self.processor) if self._yields and not self.mixings else self
 
     # What has to agree with the model.
 
@@ -119,19 +134,45 @@ class ImageEncoder(Encoder):
         found, moved = {}, []
         for side, (name, pictures) in enumerate(encoded.inputs.items()):
             assert isinstance(pictures, Filed)
-            decoded = [decode(pictures[int(row)]) for row in rows]
-            if draws is None or not self.augment:
-                found[name] = np.concatenate([self._processed(pixels) for pixels in decoded])
-                moved += [self._moves(decoded, [np.eye(3)] * len(rows))] if self.shows_all else []
-                continue
-            each = [draws(int(row) + side * len(encoded)) for row in rows]  # the second picture of a row has its own
-            shown = self._shown(decoded, each)
-            whole = [
-                self._processed(new.pixels, fits=self._fits(old, new)) for old, new in zip(decoded, shown, strict=True)
-            ]
-            found[name] = np.concatenate(whole)
-            moved.append(self._moves([picture.pixels for picture in shown], [picture.moved for picture in shown]))
-        return Loaded(found, moved[0] if moved else None)
+            # The second picture of a row has draws of its own.
+            each = None if draws is None else [draws(int(row) + side * len(encoded)) for row in rows]
+            found[name], moves = self._read([pictures[int(row)] for row in rows], each)
+            moved += [] if moves is None else [moves]
+        whole = Loaded(found, moved[0] if moved else None)
+        return whole if draws is None or not self.mixings else self._mixed(encoded, rows, draws, whole)
+
+    def _read(
+        self, pictures: Sequence[Any], draws: Sequence[Draw] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+        """(B, 3, H, W) pictures as the model sees them, and (B, 3, 3) how they were moved, where that is known."""
+        decoded = [decode(picture) for picture in pictures]
+        if draws is None or not self.augment:
+            moves = self._moves(decoded, [np.eye(3)] * len(decoded)) if self.shows_all else None
+            return np.concatenate([self._processed(pixels) for pixels in decoded]), moves
+        shown = self._shown(decoded, draws)
+        whole = [
+            self._processed(new.pixels, fits=self._fits(old, new)) for old, new in zip(decoded, shown, strict=True)
+        ]
+        moves = self._moves([picture.pixels for picture in shown], [picture.moved for picture in shown])
+        return np.concatenate(whole), moves
+
+    def _mixed(self, encoded: Encoded, rows: Rows, draws: Draws, loaded: Loaded) -> Loaded:
+        """The same, with a partner in every picture."""
+        (name, own), *_ = loaded.inputs.items()
+        pictures, each = encoded.inputs[name], [draws(int(row)) for row in rows]
+        assert isinstance(pictures, Filed)
+        partners = np.array([partner(int(row), len(encoded), draw) for row, draw in zip(rows, each, strict=True)])
+        seen = dict(zip(rows.tolist(), own, strict=True))  # a partner that is here already is not read again
+        missing = [row for row in np.unique(partners).tolist() if row not in seen]
+        if missing:
+            others = self._read([pictures[row] for row in missing], [draws(row) for row in missing])[0]
+            seen.update(zip(missing, others, strict=True))
+        both = [
+            chosen(self.mixings, draw)(one, seen[other], draw)
+            for one, other, draw in zip(own, partners.tolist(), each, strict=True)
+        ]
+        mixed = Mixed(partners, np.array([share for _, share in both]))
+        return replace(loaded, inputs={**loaded.inputs, name: np.stack([values for values, _ in both])}, mixed=mixed)
 
     def _moves(self, shown: Sequence[Pixels], moved: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         """(B, 3, 3) how pictures are moved on their way, where the processor shows them from edge to edge."""
@@ -188,6 +229,17 @@ class ImageEncoder(Encoder):
         found = self.processor.preprocess([pixels], return_tensors="np", input_data_format="channels_last", **taken)
         return np.asarray(found[PIXELS], np.float32)
 
+    def pixels(self, values: Tensor) -> Pixels:
+        """(H, W, 3) uint8 a picture as the model sees it, as people see it: whatever was made of black is black again.
+
+        Args:
+            values: (3, H, W) of `lay_out`.
+        """
+        black, white = (self._processed(np.full((*self.size, 3), level, np.uint8))[0, :, :1, :1] for level in (0, 255))
+        reach = np.where(white == black, 1.0, white - black)  # (3, 1, 1)
+        shown = 255 * (values.float().cpu().numpy() - black) / reach
+        return np.ascontiguousarray(np.rint(np.clip(shown, 0, 255)).astype(np.uint8).transpose(1, 2, 0))
+
     def lay_out(self, loaded: Loaded) -> dict[str, Tensor]:
         """``pixel_values`` (B, 3, H, W) float32, and ``pixel_values_pair`` of rows with two pictures."""
         return {name: torch.as_tensor(found) for name, found in loaded.inputs.items()}
@@ -227,7 +279,8 @@ class ImageEncoder(Encoder):
         from sftlib.encoders.image.inputs import Image
 
         augment = "auto" if self._yields else self.augment
-        return {"inputs": Image(processor=self.processor, augment=augment)}
+        alphas = {way.use: way.alpha for way in self.mixings}
+        return {"inputs": Image(processor=self.processor, augment=augment, **alphas)}
 
     def is_one(self, given: object) -> bool:
         picture = hasattr(given, "getbands")  # as pillow's images have

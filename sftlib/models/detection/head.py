@@ -65,6 +65,16 @@ class PlaceDetector(nn.Module):
         nn.init.constant_(self.heat.bias, -math.log((1 - _RARE) / _RARE))  # type: ignore[arg-type]
         nn.init.constant_(self.edges.bias, _SMALL)  # type: ignore[arg-type]
 
+    @property
+    def body(self) -> nn.Module:
+        """What makes the features."""
+        return self.pyramid.body
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the head was made with, beside the body; the seed decided weights that are there now."""
+        return {"labels": self.heat.out_channels, **self.pyramid.options}
+
     def forward(self, pixel_values: Tensor) -> PlaceAnswer:
         """What is where in pictures (B, 3, H, W)."""
         places = self.pyramid(pixel_values)

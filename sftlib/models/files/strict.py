@@ -30,7 +30,9 @@ from sftlib.models.structure import hooked
 from sftlib.support import storage
 
 #: Files that a model of transformers writes.
-MODEL_FILES = frozenset({"config.json", "model.safetensors", "attached.safetensors", "generation_config.json"})
+MODEL_FILES = frozenset(
+    {"config.json", "head.json", "model.safetensors", "attached.safetensors", "generation_config.json"}
+)
 #: Files that its tokenizers write.
 TOKENIZER_FILES = frozenset(
     """tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
@@ -46,6 +48,7 @@ IMAGE_FILES = frozenset({"preprocessor_config.json"})
 AUDIO_FILES = frozenset({"preprocessor_config.json"})
 
 GENERATION = "generation_config.json"
+HEAD = "head.json"
 _TOKENIZER = "tokenizer_config.json"
 _SETTINGS_BYTES = 2**24  # of a config; a vocabulary lies in files of its own
 _LARGEST_SETTING = 2**24  # of a feature extractor: samples of a quarter of an hour
@@ -114,12 +117,35 @@ def read_config(folder: Path, stored: Mapping[str, Stored]) -> dict[str, Any]:
     if not isinstance(config.get("model_type"), str) or config["model_type"] not in transformers.CONFIG_MAPPING:
         raise ValueError(f"{CONFIG} has model_type {config.get('model_type')!r:.80}, which transformers does not know")
     _check_class(CONFIG, config.get("tokenizer_class"))
+    check_numbers(config, stored, CONFIG)
+    return config
+
+
+def check_numbers(config: Mapping[str, Any], stored: Mapping[str, Stored], name: str) -> None:
+    """Refuse a config whose numbers are far beyond the weights that are there.
+
+    Args:
+        config: read from a file.
+        stored: what the weights' file declares.
+        name: of the file, for messages.
+
+    Raises:
+        ValueError: naming the first.
+    """
     elements = sum(_count(weight.shape) for weight in stored.values())
     for place, value in _entries(config):
         most = max(len(stored), _MOST_REPEATS) if _REPEATED.search(place) else max(elements, _LARGEST_NUMBER)
         if isinstance(value, int) and abs(value) > most:
-            raise ValueError(f"{CONFIG} has {place}={value!r:.40}, far more than {len(stored):,} stored weights allow")
-    return config
+            raise ValueError(f"{name} has {place}={value!r:.40}, far more than {len(stored):,} stored weights allow")
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """The entries of a file of settings, none of which asks for more than data.
+
+    Raises:
+        ValueError: naming the one that does.
+    """
+    return _settings(path)
 
 
 def read_generation(folder: Path) -> dict[str, Any] | None:

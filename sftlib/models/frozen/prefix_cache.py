@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -209,6 +209,10 @@ class Recalling(Around):
         self.form = form
         self.shelf = shelf
         self._known_by: Sequence[bytes] = ()  # of the rows of the next call; other calls know nothing of their rows
+
+    def of(self, model: nn.Module) -> Recalling:
+        """The same for another model that is built alike, knowing nothing yet."""
+        return Recalling(self.inner, replace(self.prefix, model=model), self.form, Shelf())
 
     def arguments(
         self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
+from sftlib.data.look.showing import boxes_of
+from sftlib.data.pixels import Pixels, decode
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.image.places import moved_boxes
@@ -26,7 +28,10 @@ from sftlib.models.detection.places import edges_around, heat_sums, peaks
 from sftlib.models.detection.sets import Answer, Recipe, Sums, Truth, recipe_of
 from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
+from sftlib.support.canvas import Box as DrawnBox
+from sftlib.support.canvas import Drawn, drawn
 from sftlib.support.checking import checked_fields, is_number, real_number
+from sftlib.support.display import counted
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.image.placed import Moves, PlacedTask
@@ -74,6 +79,17 @@ class Detected:
     def objects(self) -> tuple[DetectedObject, ...]:
         """Those whose probability exceeds the threshold, the most probable first."""
         return self.above(self.threshold)
+
+    def draw(self, picture: Any, *, threshold: float | None = None) -> Drawn:
+        """The objects on their picture: a notebook shows it, ``.save("found.png")`` writes it.
+
+        Args:
+            picture: that the prediction is of, as `predict` took it.
+            threshold: that a probability must exceed to be drawn; the prediction's own when None.
+        """
+        found = self.above(self.threshold if threshold is None else threshold)
+        names = sorted({thing.label for thing in self.candidates}, key=lambda name: (str(type(name)), name))
+        return drawn(decode(picture), caption=counted(len(found), "object"), boxes=boxes_of(found, names))
 
     def above(self, threshold: float) -> tuple[DetectedObject, ...]:
         """Those whose probability exceeds another threshold."""
@@ -234,6 +250,15 @@ class Detection(PlacedTask):
         labels[torch.from_numpy(np.isnan(found).any(-1))] = IGNORED  # moved out of the picture, or so far
         placed = torch.from_numpy(np.nan_to_num(found).astype(np.float32))
         return replace(batch, targets={**batch.targets, "labels": labels, "edges": placed})
+
+    def drawn(self, pixels: Pixels, batch: Batch, when: str) -> Drawn:
+        (truth,), (height, width), names = _truths(batch), pixels.shape[:2], self.known.label_names
+        edges = (truth.edges * torch.tensor([width, height, width, height])).tolist()
+        codes = truth.labels.tolist()
+        boxes = [DrawnBox((*box,), str(names[code]), code) for box, code in zip(edges, codes, strict=True)]
+        lost = int(batch.targets["count"][0]) - len(boxes)
+        gone = f", {lost} of them moved out of sight" if lost else ""
+        return drawn(pixels, caption=f"{when}: {counted(len(boxes) + lost, 'object')}{gone}", boxes=boxes)
 
     def counts(self, encoded: Encoded, rows: NDArray[np.int64]) -> Mapping[str, float]:
         counts = encoded.targets["count"]

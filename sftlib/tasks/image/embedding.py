@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
+from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.image.inputs import Image
+from sftlib.support.canvas import Gallery, drawn
 from sftlib.support.checking import checked_fields
 from sftlib.tasks.identities import IdentityTask
-from sftlib.tasks.image.pictures import example_pictures, picture_of
+from sftlib.tasks.image.pictures import example_pictures, picture_of, views
 
 
 @final
@@ -45,6 +47,12 @@ class ImageEmbedding(IdentityTask):
     name = "image-embedding"
     inputs = Image
     media = "image"
+
+    def preview(self, data: TaskDataset, row: int, encoder: Any, *, seed: int) -> Gallery:
+        said = f"{'same' if 'same' in data.roles else 'label'} {data[row]['same' if 'same' in data.roles else 'label']}"
+        return views(
+            self, data, row, encoder, lambda pixels, _, when: drawn(pixels, caption=f"{when}: {said}"), seed=seed
+        )
 
     def one(self, example: object) -> Any:
         return picture_of(example)

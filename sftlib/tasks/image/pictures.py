@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
+from sftlib.encoders.base import Mixed
+from sftlib.encoders.batch import Batch
+from sftlib.encoders.draws import Draw
+from sftlib.encoders.encoded import Encoded
+from sftlib.encoders.image.augment import Pixels
+from sftlib.encoders.image.encoder import PIXELS, ImageEncoder
 from sftlib.encoders.image.inputs import Image
 from sftlib.errors import DataError, OptionError
 from sftlib.models.files.folder import is_transformers_model
 from sftlib.models.heads import random_like, with_outputs
 from sftlib.models.outputs import logits
+from sftlib.support.canvas import Drawn, Gallery, drawn
 from sftlib.support.values import Problem
+from sftlib.tasks.base import Label, Task
 from sftlib.tasks.vector import VectorTask
 
 
@@ -31,6 +42,7 @@ class PictureTask(VectorTask):
 
     inputs = Image
     auto_class = "AutoModelForImageClassification"
+    mixes = True
 
     output_layer: str | None = None
 
@@ -60,9 +72,24 @@ class PictureTask(VectorTask):
         return () if name is None else [own for own, _ in model.named_parameters() if own.startswith(f"{name}.")]
 
     @final
+    def mix(self, batch: Batch, encoded: Encoded, mixed: Mixed) -> Batch:
+        targets = encoded.targets["target"]
+        assert isinstance(targets, np.ndarray)
+        own, others = (self.shares(torch.from_numpy(targets[rows])) for rows in (batch.rows.numpy(), mixed.partners))
+        share = torch.from_numpy(mixed.shares).to(own.dtype)[:, None]  # (B, 1)
+        return replace(batch, targets={**batch.targets, "target": share * own + (1 - share) * others})
+
+    @final
     @property
     def reads(self) -> tuple[str, ...]:
         return ("image",)
+
+    @final
+    def preview(self, data: TaskDataset, row: int, encoder: Any, *, seed: int) -> Gallery:
+        return views(self, data, row, encoder, self._drawn, seed=seed)
+
+    def _drawn(self, pixels: Pixels, batch: Batch, when: str) -> Drawn:
+        return drawn(pixels, caption=f"{when}: {told(batch.targets['target'][0], self.label_names)}")
 
     @final
     def inputs_of(self, example: object) -> dict[str, Any]:
@@ -98,3 +125,51 @@ def example_pictures() -> list[object]:
     colours = np.stack([across * 4, down * 6, across + down], axis=-1).astype(np.uint8)
     noise = np.random.Generator(np.random.Philox(key=0)).integers(0, 256, (33, 21, 3), dtype=np.uint8)
     return [np.full((24, 24, 3), 127, np.uint8), colours, noise]
+
+
+#: Draws targets on a picture: pixels, the batch of that one row, and when it is seen so.
+Drawing = Callable[[Pixels, Batch, str], Drawn]
+
+_EPOCHS = 5  # of training that a preview shows
+
+
+def views(task: Task, data: TaskDataset, row: int, encoder: ImageEncoder, drawing: Drawing, *, seed: int) -> Gallery:
+    """How a row is shown in evaluation, and in the first epochs of training where that differs.
+
+    Args:
+        task: lays it out.
+        data: all rows, since what is drawn for one depends on its number.
+        row: its number.
+        encoder: reads it.
+        drawing: draws what is learned on it.
+        seed: of the run.
+    """
+    encoded, rows = task.encode(data, encoder), np.array([row])
+    looks = {"in evaluation": None}
+    looks |= {f"epoch {epoch + 1}": partial(Draw, seed, epoch) for epoch in range(_EPOCHS if encoder.draws else 0)}
+    shown = []
+    for when, draws in looks.items():
+        batch = task.collate(encoded, rows, encoder, draws)
+        shown += [
+            drawing(encoder.pixels(values[0]), batch, when)
+            for name, values in batch.inputs.items()
+            if name.startswith(PIXELS)
+        ]
+    return Gallery(shown)
+
+
+def told(target: Tensor, names: Sequence[Label] | None) -> str:
+    """A target in words.
+
+    Example:
+        >>> told(torch.tensor(1), ["ant", "bee"]), told(torch.tensor([0.25, 0.75]), ["ant", "bee"])
+        ('bee', 'ant 0.25, bee 0.75')
+        >>> told(torch.tensor([1.5]), None)
+        '1.5'
+    """
+    if names is None:
+        return f"{float(target[0]):.4g}"
+    if target.ndim == 0:
+        return str(names[int(target)])
+    shares = [(name, share) for name, share in zip(names, target.tolist(), strict=True) if share > 0]
+    return ", ".join(f"{name}" if share == 1 else f"{name} {share:.2f}" for name, share in shares) or "no label"

@@ -10,16 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftlib.data.dataset import TaskDataset
 from sftlib.data.pictures import size_of
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded, Filed
+from sftlib.encoders.image.augment import Pixels
 from sftlib.encoders.image.encoder import PIXELS, ImageEncoder
 from sftlib.encoders.image.inputs import Image
 from sftlib.encoders.image.places import scaling, size_before
 from sftlib.errors import OptionError
 from sftlib.models.sources import ModelSource
+from sftlib.support.canvas import Drawn, Gallery
 from sftlib.tasks.base import Task
-from sftlib.tasks.image.pictures import example_pictures, picture_of
+from sftlib.tasks.image.pictures import example_pictures, picture_of, views
 
 Moves = NDArray[np.float64]
 
@@ -61,6 +64,20 @@ class PlacedTask(Task):
             encoded: the data set, labelled.
             size: height and width of what the model sees.
             moved: (B, 3, 3) how the picture of each row was moved.
+        """
+
+    @final
+    def preview(self, data: TaskDataset, row: int, encoder: Any, *, seed: int) -> Gallery:
+        return views(self, data, row, encoder, self.drawn, seed=seed)
+
+    @abstractmethod
+    def drawn(self, pixels: Pixels, batch: Batch, when: str) -> Drawn:
+        """Targets drawn on what the model sees.
+
+        Args:
+            pixels: (H, W, 3) uint8.
+            batch: of this row alone.
+            when: it is seen so, for the caption.
         """
 
     @final

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.kinds.masks import NO_CLASS, MaskRole
+from sftlib.data.pixels import Pixels, decode
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Filed
 from sftlib.encoders.image.places import moved_mask
@@ -26,6 +27,8 @@ from sftlib.errors import LabelError, OptionError
 from sftlib.metrics import Segmentation
 from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
+from sftlib.support.canvas import Drawn, drawn
+from sftlib.support.canvas import Plane as DrawnPlane
 from sftlib.support.checking import checked_fields, share
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
@@ -73,6 +76,21 @@ class Segmented:
         numbers, counts = np.unique(self.mask, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return {self.label_names[int(numbers[i])]: int(counts[i]) for i in order}
+
+    def draw(self, picture: Any = None) -> Drawn:
+        """The labels as colours, over their picture: a notebook shows it, ``.save("found.png")`` writes it.
+
+        Args:
+            picture: that the prediction is of, as `predict` took it; None for the colours alone.
+        """
+        height, width = self.mask.shape
+        pixels = np.full((height, width, 3), 255, np.uint8) if picture is None else decode(picture)
+        largest = next(iter(self.areas))
+        caption = f"{largest}: {self.areas[largest] / self.mask.size:.1%} of the picture"
+        return drawn(pixels, caption=caption, mask=DrawnPlane(self.mask, self.label_names))
+
+    def _repr_png_(self) -> bytes:
+        return self.draw().png()
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -181,6 +199,12 @@ class SemanticSegmentation(PlacedTask):
         target = np.stack([moved_mask(masks[row], matrix, size, beyond=NO_CLASS) for row, matrix in rows])
         target = np.where(target == NO_CLASS, IGNORED, target.astype(np.int64))  # (B, H, W)
         return replace(batch, targets={**batch.targets, "mask": torch.from_numpy(target)})
+
+    def drawn(self, pixels: Pixels, batch: Batch, when: str) -> Drawn:
+        target = batch.targets["mask"][0].numpy()
+        share = float((target != IGNORED).mean())
+        caption = f"{when}: {share:.0%} of the pixels count"
+        return drawn(pixels, caption=caption, mask=DrawnPlane(target, self.known.label_names))
 
     def unsupervised(self, encoded: Encoded) -> NDArray[np.int64]:
         return np.empty(0, np.int64)

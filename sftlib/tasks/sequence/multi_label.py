@@ -85,6 +85,7 @@ class MultiLabelSequenceClassification(LetterTask):
 
     name = "multi-label-sequence-classification"
     usual_metrics = ("roc_auc", "average_precision", "f1_macro", "hamming")
+    shares_body = False  # targets with gaps: how many count is known of each row alone
 
     target_weights: TargetWeights = None
     learned: Learned | None = None

@@ -129,6 +129,7 @@ class QuestionAnswering(Task):
     usual_metrics = ("exact_match", "f1")
     auto_class = "AutoModelForQuestionAnswering"
     family = Answers
+    shares_body = True
 
     stride: int | None = None
     max_answer_length: int = 30  # as the scripts of SQuAD have it

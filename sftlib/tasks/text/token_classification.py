@@ -137,6 +137,7 @@ class TokenClassification(Task):
     usual_metrics = ("f1", "precision", "recall", "accuracy")
     auto_class = "AutoModelForTokenClassification"
     family = Spans
+    shares_body = True
 
     class_weights: ClassWeights = None
     label_smoothing: float = 0.0
@@ -268,6 +269,12 @@ class TokenClassification(Task):
             scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
         return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
+
+    def units(self, data: TaskDataset) -> float:
+        weights = self.known.class_weights
+        if weights is None:
+            return float(sum(map(len, data.view("tags"))))
+        return float(sum(weights[number] for number in self._numbers(data).tolist()))
 
     def decode(self, outputs: Any, batch: Batch) -> list[_Piece]:
         words = batch.notes["words"].bool()  # (B, T)

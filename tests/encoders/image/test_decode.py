@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sftlib.encoders.image.decode import decode
+from sftlib.data.pixels import decode
 from sftlib.errors import DataError
 from tests.pictures import BROKEN, RED, WHITE, animated, half_clear, image, pixels, png_of, saved, turned
 
