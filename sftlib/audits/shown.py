@@ -62,7 +62,7 @@ class AsSound(Shown):
 
     def html(self, value: Any) -> Html:
         samples = heard(value, _RATE)[: _SECONDS * _RATE]
-        return Html(SoundPreview(samples, _RATE, samples.shape).player())
+        return Html(SoundPreview(samples, _RATE, samples.shape).player)
 
 
 @final

@@ -83,4 +83,4 @@ def _drawn(facts: Facts, row: int) -> str:
         samples = preview.samples[: round(_SECONDS * rate)]
         marks = tuple(tuple(mark for mark in line if mark[0] < _SECONDS) for line in preview.marks)
         preview = SoundPreview(samples, rate, (), marks=marks)
-    return f"{preview.drawing()}{preview.player()}"
+    return f"{preview.drawing()}{preview.player}"

@@ -66,7 +66,7 @@ class SoundExplanation(Explained):
         behind = "".join(_field(place * width, width, value) for place, value in enumerate(self._strength().tolist()))
         said = escape(self._headline())
         notes = "".join(f"<br><b>{escape(note)}</b>" for note in (self._measured(), *self.notes))
-        return f"<div>{said}<br>{self.sound.waveform(behind)}<br>{self.sound.player()}{notes}</div>"
+        return f"<div>{said}<br>{self.sound.waveform(behind)}<br>{self.sound.player}{notes}</div>"
 
     def plot(self, *, axes: Axes | None = None) -> Axes:
         """The waveform over time: blue speaks for, orange against, and signs say the same (extra ``plot``)."""

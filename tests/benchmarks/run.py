@@ -26,8 +26,6 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "predicting": ("speed", "predicting"),
     "frozen": ("frozen", "frozen"),
     "folds": ("frozen", "folds"),
-    "sounds": ("sounds", "training"),
-    "sounds-frozen": ("sounds", "frozen"),
     "starting": ("processes", "starting"),
     "memory": ("processes", "memory"),
     "datapath": ("path", "datapath"),

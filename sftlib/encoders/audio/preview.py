@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sftlib.data.sounds import Samples
 
 _WIDTH, _WAVE, _BANDS, _LINE = 600, 70, 80, 15  # of the drawing, in pixels
-_ALONE = 80  # height of a waveform by itself
+_HEIGHT = 80  # of the waveform alone
 _MARKS = " .:-=+*#%@"  # from soft to loud
 _WINDOW, _FLOOR = 0.025, 70.0  # seconds that a spectrum is taken of; decibels below the loudest that are shown
 _COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # from soft to loud
@@ -77,10 +77,11 @@ class SoundPreview:
     def _repr_html_(self) -> str:
         facts = f"{self.seconds:.2f} s at {self.rate:,} Hz{self._read}"
         said = f"<b>{escape(self.label)}</b><br>" if self.label else ""
-        return f"<figure>{self.drawing()}<br>{self.player()}<figcaption>{said}{facts}</figcaption></figure>"
+        return f"<figure>{self.drawing()}<br>{self.player}<figcaption>{said}{facts}</figcaption></figure>"
 
+    @property
     def player(self) -> str:
-        """A player that holds the sound itself, in 16 bits."""
+        """HTML: a player that holds the sound itself, in 16 bits."""
         stream = io.BytesIO()
         with wave.open(stream, "wb") as file:
             file.setnchannels(1)
@@ -96,7 +97,7 @@ class SoundPreview:
         below = _LINE if len(self.marks) > 1 else 0
         bottom = above + _WAVE + _BANDS
         parts = [
-            f'<path d="{self._waveform(above + _WAVE / 2)}" stroke="currentColor" fill="none"/>',
+            f'<path d="{self._path(above + _WAVE / 2, _WAVE)}" stroke="currentColor" fill="none"/>',
             f'<image x="0" y="{above + _WAVE}" width="{_WIDTH}" height="{_BANDS}" preserveAspectRatio="none" '
             f'href="data:image/png;base64,{base64.b64encode(_png(self._spectrogram())).decode()}"/>',
         ]
@@ -123,9 +124,9 @@ class SoundPreview:
             behind: shapes that are drawn first.
         """
         return (
-            f'<svg width="{_WIDTH}" height="{_ALONE}" viewBox="0 0 {_WIDTH} {_ALONE}" style="max-width:100%" '
+            f'<svg width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width:100%" '
             f'role="img" aria-label="waveform">{behind}'
-            f'<path d="{self._waveform(_ALONE / 2)}" stroke="currentColor" fill="none"/></svg>'
+            f'<path d="{self._path(_HEIGHT / 2, _HEIGHT)}" stroke="currentColor" fill="none"/></svg>'
         )
 
     def _at(self, second: float) -> float:
@@ -140,10 +141,10 @@ class SoundPreview:
             for place in places.tolist()
         ]
 
-    def _waveform(self, middle: float) -> str:
-        """From the lowest to the highest sample of every stretch of time."""
+    def _path(self, middle: float, height: float) -> str:
+        """From the lowest to the highest sample of every stretch of time, around a line."""
         parts = [part for part in np.array_split(self.samples, min(_WIDTH, max(1, len(self.samples)))) if len(part)]
-        wide, tall = _WIDTH / max(1, len(parts)), _WAVE / 2
+        wide, tall = _WIDTH / max(1, len(parts)), height / 2
         return "".join(
             f"M{(x + 0.5) * wide:.1f} {middle - tall * float(part.max()):.1f}"
             f"V{middle - tall * float(part.min()) + 0.5:.1f}"
