@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sftlib.encoders.encoded import Column, Filed, Ragged
+from sftlib.models.device import sent
 
 #: Stands where a target is none: beyond a row's end, and on what is not to be learned.
 IGNORED = -100
@@ -34,6 +36,7 @@ class Batch:
         of_step: counts of the whole effective batch, by the names that `Task.counts` gave them, for losses of several
             denominators.
         known_by: what identifies the content of each row; only where outputs of frozen layers are kept.
+        before: the batch that this one was before it moved to a device; None of one that never moved.
     """
 
     rows: Tensor
@@ -43,19 +46,39 @@ class Batch:
     notes: Mapping[str, Tensor] = field(default_factory=dict)
     of_step: Mapping[str, float] = field(default_factory=dict)
     known_by: tuple[bytes, ...] = ()
+    before: Batch | None = None
+
+    @property
+    def at_hand(self) -> Batch:
+        """The same where the host reads it without waiting for a device."""
+        return self if self.before is None else self.before
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """The same on a device, which need not have it yet when this returns."""
         if device.type == "cpu":
             return self
+        moved = partial(sent, device=device)
         return replace(
             self,
-            rows=self.rows.to(device),
-            cost=self.cost.to(device),
-            inputs={name: value.to(device) for name, value in self.inputs.items()},
-            targets={name: value.to(device) for name, value in self.targets.items()},
-            notes={name: value.to(device) for name, value in self.notes.items()},
+            rows=moved(self.rows),
+            cost=moved(self.cost),
+            inputs={name: moved(value) for name, value in self.inputs.items()},
+            targets={name: moved(value) for name, value in self.targets.items()},
+            notes={name: moved(value) for name, value in self.notes.items()},
+            before=self.at_hand,
         )
+
+
+def places(chosen: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """Where a mask that the host has is true, as indices on a device.
+
+    Choosing by a mask that lies on a device would have the host wait for it, to learn how much is chosen.
+
+    Example:
+        >>> [part.tolist() for part in places(torch.tensor([[True, False], [True, True]]), torch.device("cpu"))]
+        [[0, 1, 1], [0, 0, 1]]
+    """
+    return tuple(sent(part, device) for part in chosen.nonzero(as_tuple=True))
 
 
 def laid_out(columns: Mapping[str, Column], rows: NDArray[np.int64], fill: float) -> dict[str, Tensor]:

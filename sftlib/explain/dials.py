@@ -92,15 +92,16 @@ class Dials(ABC):
         def so_often(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: value.expand(count, *value.shape[1:]) for name, value in columns.items()}
 
+        one, device = self.batch.at_hand, self.batch.rows.device
         batch = replace(
-            self.batch,
-            rows=self.batch.rows.expand(count),
-            cost=self.batch.cost.expand(count),
-            inputs=so_often(self.batch.inputs),
-            targets=so_often(self.batch.targets),
-            notes=so_often(self.batch.notes),
-        )
-        dials = dials.to(self.batch.rows.device, torch.float32)
+            one,
+            rows=one.rows.expand(count),
+            cost=one.cost.expand(count),
+            inputs=so_often(one.inputs),
+            targets=so_often(one.targets),
+            notes=so_often(one.notes),
+        ).to(device)
+        dials = dials.to(device, torch.float32)
         with self._forward.prepared(), self.turned(batch, dials) as seen:
             return self._forward(seen), seen
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sftlib.errors import OptionError
+
+#: Where Python reads what is computed.
+HOST = torch.device("cpu")
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
@@ -29,6 +33,15 @@ def resolve_device(name: str | torch.device) -> torch.device:
     if device.type == "meta":
         raise OptionError(f"device={str(name)!r}: nothing can be computed there; expected {_present()}")
     return device
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """What the host has, on a device; without waiting for what the device still computes.
+
+    The other way the host always waits: it would read what is not there yet. (Apple's devices are waited for, since
+    they copy from the host's own memory, which may be given to another tensor meanwhile.)
+    """
+    return values.to(device, non_blocking=device.type != "mps")
 
 
 def _present() -> str:

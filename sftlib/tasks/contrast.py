@@ -86,7 +86,7 @@ class Contrast(Around):
         wanted = (target[:, None] == target[None, :]).to(found.dtype)
         first, second = torch.triu_indices(len(found), len(found), offset=1, device=found.device)
         apart = (found @ found.T - wanted)[first, second]
-        return LossSum(apart.square().sum(), found.new_tensor(len(first)))
+        return LossSum(apart.square().sum(), found.new_full((), len(first)))
 
     def decode(self, outputs: Any, batch: Batch) -> list[NDArray[np.float32]]:
         return list(self.features(outputs).float().cpu().numpy())

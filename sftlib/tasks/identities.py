@@ -372,7 +372,7 @@ class IdentityTask(Task):
         if self._objective == "contrastive":
             return contrastive(outputs.embeddings, target, scale=self._scale)
         if outputs.cosines is None:  # learned from pairs, evaluated on identities
-            return LossSum(outputs.embeddings.sum() * 0, outputs.embeddings.new_tensor(0))
+            return LossSum(outputs.embeddings.sum() * 0, outputs.embeddings.new_full((), 0))
         known = target != _UNKNOWN
         turned = arc_margin if self._objective == "arcface" else cosine_margin
         scores = turned(outputs.cosines[known], target[known], self._margin) * self._scale
@@ -383,7 +383,7 @@ class IdentityTask(Task):
         """As elsewhere, but that a loss which couples the rows of a step says nothing of rows by themselves."""
         outputs = model(batch)
         if self.couples_rows and "same" not in batch.targets:
-            nothing = outputs.embeddings.new_tensor(0)
+            nothing = outputs.embeddings.new_full((), 0)
             return LossSum(nothing, nothing), self.decode(outputs, batch)
         return self.loss(outputs, batch), self.decode(outputs, batch)
 
@@ -505,7 +505,7 @@ def _of_verdicts(first: Tensor, second: Tensor, same: Tensor, margin: float) -> 
     """Of a pair that is the same 1 - cosine, of another one how far its cosine lies above the margin, summed."""
     cosines = (first * second).sum(dim=1)
     wrong = torch.where(same > 0.5, 1 - cosines, functional.relu(cosines - margin))
-    return LossSum(wrong.sum(), cosines.new_tensor(len(cosines)))
+    return LossSum(wrong.sum(), cosines.new_full((), len(cosines)))
 
 
 @final

@@ -112,7 +112,7 @@ class MultiLabelTask(VectorTask):
         scores = self.scores(outputs, batch)
         target = batch.targets["target"].to(scores.dtype)  # (B, K) both
         total = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
-        return LossSum(total, scores.new_tensor(target.numel()))
+        return LossSum(total, scores.new_full((), target.numel()))
 
     def units(self, data: TaskDataset) -> float:
         return float(len(data) * len(self._label_names))

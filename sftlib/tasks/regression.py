@@ -79,7 +79,7 @@ class RegressionTask(VectorTask):
             total = functional.mse_loss(scores, target, reduction="sum")
         else:
             total = functional.huber_loss(scores, target, reduction="sum", delta=self.huber_delta)
-        return LossSum(total, scores.new_tensor(len(target)))
+        return LossSum(total, scores.new_full((), len(target)))
 
     @final
     def decode(self, outputs: Any, batch: Batch) -> list[Regression]:

@@ -131,7 +131,7 @@ class SingleLabel:
             scores, target, weight=weights, label_smoothing=self.smoothing, reduction="sum"
         )
         if weights is None:
-            return LossSum(total, scores.new_tensor(len(target)))
+            return LossSum(total, scores.new_full((), len(target)))
         return LossSum(total, (target * weights).sum() if target.is_floating_point() else weights[target].sum())
 
     def decode(self, scores: Tensor) -> list[Classification]:

@@ -16,6 +16,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
 from sftlib.errors import OptionError
+from sftlib.models.device import sent
 from sftlib.models.outputs import logits
 from sftlib.tasks.base import Task
 
@@ -80,4 +81,4 @@ class VectorTask(Task):
 
 def as_tensor(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:
     """Weights as a tensor of the type and device of ``like``."""
-    return None if weights is None else torch.tensor(weights, dtype=like.dtype, device=like.device)
+    return None if weights is None else sent(torch.tensor(weights, dtype=like.dtype), like.device)

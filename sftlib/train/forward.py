@@ -101,8 +101,8 @@ class Forward:
         # Models that call dropout inside their own functions draw from torch's generator: seeded by what this pass
         # works on, they repeat themselves after a resume, though not under another layout.
         seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
-        seed(((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.rows[0])) % 2**63)
-        more = self.layout.arguments(self._masks, batch.inputs, batch.known_by)
+        seed(((self._seed * 1_000_003 + step) * 1_000_003 + int(batch.at_hand.rows[0])) % 2**63)
+        more = self.layout.arguments(self._masks, batch.at_hand.inputs, batch.known_by, device=self.device)
         flat = (more["sequences"].rows, more["sequences"].positions) if "sequences" in more else None
         with self._masks.laid_out(step, batch.rows, flat), self.layout.watching(self._masks):
             return self._pass(self._draw(batch.inputs, seed=self._seed, step=step), more)
@@ -113,7 +113,7 @@ class Forward:
 
     def __call__(self, batch: Batch) -> Any:
         """A pass without dropout, when the model is in evaluation mode."""
-        more = self.layout.arguments(self._masks, batch.inputs, batch.known_by)
+        more = self.layout.arguments(self._masks, batch.at_hand.inputs, batch.known_by, device=self.device)
         return self._pass(self._draw(batch.inputs, seed=self._seed, step=None), more)
 
     def _pass(self, inputs: Mapping[str, Tensor], more: Mapping[str, Any]) -> Any:

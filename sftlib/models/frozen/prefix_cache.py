@@ -20,6 +20,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from sftlib.models.device import HOST
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.frozen.prefix_store import Place, Shelf
 from sftlib.models.layouts.layout import Around, Layout
@@ -215,10 +216,15 @@ class Recalling(Around):
         return Recalling(self.inner, replace(self.prefix, model=model), self.form, Shelf())
 
     def arguments(
-        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+        self,
+        masks: DropoutMasks,
+        inputs: Mapping[str, Tensor],
+        known_by: Sequence[bytes] = (),
+        *,
+        device: torch.device = HOST,
     ) -> dict[str, Any]:
         self._known_by = known_by
-        return self.inner.arguments(masks, inputs, known_by)
+        return self.inner.arguments(masks, inputs, known_by, device=device)
 
     @contextmanager
     def installed(self, model: nn.Module) -> Iterator[None]:

@@ -275,8 +275,16 @@ def _no_mask(*_: Any, **__: Any) -> None:
     """Rows laid end to end need no mask of transformers."""
 
 
+def _padding_mask(*args: Any, attention_mask: Tensor | None = None, **more: Any) -> Tensor | None:
+    """The mask of transformers; on a processor none where nothing is padded. Elsewhere the host would wait for that."""
+    if attention_mask is not None and attention_mask.device.type != "cpu":
+        more["allow_is_bidirectional_skip"] = False
+    mask: Tensor | None = eager_mask(*args, attention_mask=attention_mask, **more)
+    return mask
+
+
 AttentionInterface.register(PADDED, attend_padded)
-AttentionMaskInterface.register(PADDED, eager_mask)
+AttentionMaskInterface.register(PADDED, _padding_mask)
 AttentionInterface.register(FLAT, attend_flat)
 AttentionMaskInterface.register(FLAT, _no_mask)
 

@@ -165,8 +165,8 @@ def agrees(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int)
 
     fp32 may be computed in TF32 on the device, hence its wide bound: a wrong mask or factor is off by far more.
     """
-    lengths = torch.tensor([5, 1, 130, 19], device=device)
-    sequences = Sequences(lengths, int(lengths.max()))
+    lengths = torch.tensor([5, 1, 130, 19])
+    sequences = Sequences(lengths, int(lengths.max()), device)
     generator = torch.Generator().manual_seed(0)
     count = int(lengths.sum())
     for heads, causal, window in ((2, False, None), (2, False, 7), (1, True, None), (1, True, 7)):

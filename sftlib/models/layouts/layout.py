@@ -17,9 +17,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
 from sftlib.models.attempts import attempt
+from sftlib.models.device import HOST
 from sftlib.models.dropout import DropoutMasks, FunctionDropout
 from sftlib.models.language.encoder_decoder import is_encoder_decoder
 from sftlib.models.layouts import bert as encoder
@@ -52,14 +54,20 @@ class Layout(ABC):
         yield
 
     def arguments(
-        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+        self,
+        masks: DropoutMasks,
+        inputs: Mapping[str, Tensor],
+        known_by: Sequence[bytes] = (),
+        *,
+        device: torch.device = HOST,
     ) -> dict[str, Any]:
         """More keywords for the model.
 
         Args:
             masks: of this run.
-            inputs: name -> (B, ...), as laid out.
+            inputs: name -> (B, ...), as laid out, where the host reads them without waiting.
             known_by: what identifies the content of each row, where that is known.
+            device: where the model lies.
         """
         return {}
 
@@ -88,9 +96,14 @@ class Around(Layout):
         self.inner = inner
 
     def arguments(
-        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+        self,
+        masks: DropoutMasks,
+        inputs: Mapping[str, Tensor],
+        known_by: Sequence[bytes] = (),
+        *,
+        device: torch.device = HOST,
     ) -> dict[str, Any]:
-        return self.inner.arguments(masks, inputs, known_by)
+        return self.inner.arguments(masks, inputs, known_by, device=device)
 
     def watching(self, masks: DropoutMasks) -> AbstractContextManager[object]:
         return self.inner.watching(masks)
@@ -150,7 +163,12 @@ class Padded(Layout):
             yield
 
     def arguments(
-        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+        self,
+        masks: DropoutMasks,
+        inputs: Mapping[str, Tensor],
+        known_by: Sequence[bytes] = (),
+        *,
+        device: torch.device = HOST,
     ) -> dict[str, Any]:
         return {"dropout_masks": masks}
 
@@ -168,10 +186,15 @@ class EndToEnd(Layout):
     flat = True
 
     def arguments(
-        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+        self,
+        masks: DropoutMasks,
+        inputs: Mapping[str, Tensor],
+        known_by: Sequence[bytes] = (),
+        *,
+        device: torch.device = HOST,
     ) -> dict[str, Any]:
         mask = inputs["attention_mask"]  # (B, T)
-        return {"dropout_masks": masks, "sequences": Sequences(mask.sum(dim=1), mask.shape[1])}
+        return {"dropout_masks": masks, "sequences": Sequences(mask.sum(dim=1), mask.shape[1], device)}
 
     def lifted(self, model: nn.Module) -> AbstractContextManager[object]:
         return attention(model, own_attention(model))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sftlib.models.device import HOST
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.layouts.layout import Around, Layout
 from sftlib.models.structure import hooked
@@ -73,11 +74,16 @@ class RowByRow(Around):
             yield
 
     def arguments(
-        self, masks: DropoutMasks, inputs: Mapping[str, Tensor], known_by: Sequence[bytes] = ()
+        self,
+        masks: DropoutMasks,
+        inputs: Mapping[str, Tensor],
+        known_by: Sequence[bytes] = (),
+        *,
+        device: torch.device = HOST,
     ) -> dict[str, Any]:
         mask = inputs.get("attention_mask")
         self._samples = None if mask is None else mask.sum(dim=1)
-        return self.inner.arguments(masks, inputs, known_by)
+        return self.inner.arguments(masks, inputs, known_by, device=device)
 
     def works(self, masks: DropoutMasks) -> bool:
         return self.inner.works(masks)

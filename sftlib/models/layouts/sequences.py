@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sftlib.models.device import sent
+
 _COST_OF_A_GROUP = 2**12  # what its calls cost, in scores of a dozen heads; more groups are less padding
 _LARGEST_GROUP = 2**21  # G * L * L at most, since the weights of a group are held for the backward pass
 
@@ -26,9 +28,10 @@ class Group:
     """Neighbouring rows of like length, which attend side by side.
 
     Args:
-        lengths: (G,) tokens of each row.
+        lengths: (G,) tokens of each row, on the host.
         start: first token in the flat order.
         first: first row.
+        device: of what is spread.
 
     Attributes:
         start: as given.
@@ -39,18 +42,20 @@ class Group:
         padding: (G, L) True beyond a row's end; None when all rows are equally long.
     """
 
-    def __init__(self, lengths: Tensor, start: int, first: int) -> None:
+    def __init__(self, lengths: Tensor, start: int, first: int, device: torch.device) -> None:
         self.start = start
         self.first = first
         self.rows = len(lengths)
         self.longest = int(lengths.max())
-        places = torch.arange(self.longest, device=lengths.device)
+        places = torch.arange(self.longest)
         inside = places < lengths[:, None]  # (G, L)
         begins = torch.cumsum(lengths, 0) - lengths
-        self._token = torch.where(inside, begins[:, None] + places, 0)  # (G, L); padding repeats token 0
-        self._place = inside.flatten().nonzero()[:, 0]  # (n,) where in (G * L) each token lies
-        self.stop = start + len(self._place)
-        self.padding = None if len(self._place) == inside.numel() else ~inside
+        token = torch.where(inside, begins[:, None] + places, 0)  # padding repeats token 0
+        place = inside.flatten().nonzero()[:, 0]
+        self._token = sent(token, device)  # (G, L)
+        self._place = sent(place, device)  # (n,) where in (G * L) each token lies
+        self.stop = start + len(place)
+        self.padding = None if len(place) == inside.numel() else sent(~inside, device)
         self._indices: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._made: dict[object, Tensor] = {}
 
@@ -90,8 +95,10 @@ class Sequences:
     """The rows of a batch laid end to end.
 
     Args:
-        lengths: (B,) tokens of each row.
+        lengths: (B,) tokens of each row, on the host: how many there are decides on shapes, and asking a device for
+            them would have the host wait for it in every pass.
         longest: T, width of the padded batch.
+        device: where the tokens lie.
 
     Attributes:
         longest: T
@@ -105,19 +112,20 @@ class Sequences:
         ([0, 1, 3], [0, 1, 0], [0, 2])
     """
 
-    def __init__(self, lengths: Tensor, longest: int) -> None:
-        inside = torch.arange(longest, device=lengths.device) < lengths[:, None]  # (B, T)
+    def __init__(self, lengths: Tensor, longest: int, device: torch.device | None = None) -> None:
+        inside = torch.arange(longest) < lengths[:, None]  # (B, T)
         self.longest = longest
-        self.tokens = inside.flatten().nonzero()[:, 0]
+        self._device = lengths.device if device is None else device
+        self.tokens = sent(inside.flatten().nonzero()[:, 0], self._device)
         self.positions = self.tokens % longest
-        self.starts = torch.cumsum(lengths, 0) - lengths
+        self.starts = sent(torch.cumsum(lengths, 0) - lengths, self._device)
         self._lengths = lengths
         self._made: dict[object, Any] = {}
 
     @functools.cached_property
     def bounds(self) -> Tensor:
         """(B + 1,) int32: where rows begin, and where the last ends; as kernels of varying length want it."""
-        return functional.pad(torch.cumsum(self._lengths, 0), (1, 0)).to(torch.int32)
+        return sent(self._ends.to(torch.int32), self._device)
 
     @functools.cached_property
     def rows(self) -> Tensor:
@@ -127,7 +135,11 @@ class Sequences:
     @property
     def spans(self) -> list[tuple[int, int]]:
         """First token of each row, and one beyond its last."""
-        return list(itertools.pairwise(self.bounds.tolist()))
+        return list(itertools.pairwise(self._ends.tolist()))
+
+    @property
+    def _ends(self) -> Tensor:
+        return functional.pad(torch.cumsum(self._lengths, 0), (1, 0))
 
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         """What all layers share, made when the first asks."""
@@ -143,12 +155,12 @@ class Sequences:
     @functools.cached_property
     def groups(self) -> list[Group]:
         """Rows that attend together, in order; made when a layer first asks, since a recalled body never does."""
-        return _groups(self._lengths)
+        return _groups(self._lengths, self._device)
 
 
-def _groups(lengths: Tensor) -> list[Group]:
+def _groups(lengths: Tensor, device: torch.device) -> list[Group]:
     """Cut rows, in their order, into the groups whose attention costs least: scores to compute, and calls to make."""
-    sizes = lengths.cpu().numpy().astype(np.int64)
+    sizes = lengths.numpy().astype(np.int64)
     least = np.full(len(sizes) + 1, np.inf)  # cost of the first so many rows
     cut = np.zeros(len(sizes) + 1, dtype=np.int64)  # where their last group begins
     least[0] = 0.0
@@ -164,4 +176,4 @@ def _groups(lengths: Tensor) -> list[Group]:
         edges.append(int(cut[edges[-1]]))
     starts = np.concatenate([[0], np.cumsum(sizes)])
     rows = itertools.pairwise(edges[::-1])
-    return [Group(lengths[first:stop], int(starts[first]), first) for first, stop in rows]
+    return [Group(lengths[first:stop], int(starts[first]), first, device) for first, stop in rows]

@@ -111,7 +111,7 @@ class ByTokens(Way):
     def loss(self, outputs: Tensor, batch: Batch) -> LossSum:
         target = batch.targets["target"]  # (B, S)
         if not target.shape[1]:
-            return LossSum(outputs.sum() * 0.0, outputs.new_tensor(0.0))
+            return LossSum(outputs.sum() * 0.0, outputs.new_full((), 0.0))
         written = target != IGNORED
         total = functional.cross_entropy(outputs[written], target[written], reduction="sum")
         return LossSum(total, written.sum().to(total.dtype))

@@ -278,7 +278,7 @@ class Detection(PlacedTask):
         objects = batch.targets["count"].sum().to(scores.dtype)
         step = batch.of_step.get("objects")
         if step == 0:
-            objects = scores.new_tensor(len(truths) / batch.of_step["pictures"])
+            objects = scores.new_full((), len(truths) / batch.of_step["pictures"])
         if scores.ndim == 4:
             sums = heat_sums(scores, outputs.boxes, truths)
             return LossSum(sums.classes + sums.boxes, objects)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
@@ -20,6 +21,7 @@ from sftlib.encoders.batch import Batch
 from sftlib.errors import DataError
 from sftlib.metrics import Metrics, TargetNumbers
 from sftlib.metrics import Regression as RegressionMetrics
+from sftlib.models.device import sent
 from sftlib.models.output_scale import exactly, make_plain, scale_output
 from sftlib.models.sources import Head
 from sftlib.support.checking import above_zero, checked_fields, is_number, true_or_false
@@ -189,7 +191,7 @@ class SequenceRegression(LetterTask):
         """Summed errors in deviations; the count is the number of targets that are there, or of their weights."""
         scores = self.scores(outputs, batch)  # (B, T)
         target, counts = counted(batch.targets["target"], self.known.weights, scores)
-        deviations = scores.new_tensor(self.known.deviations)
+        deviations = sent(torch.tensor(self.known.deviations, dtype=scores.dtype), scores.device)
         scores, target = scores / deviations, target / deviations
         if self.huber_delta is None:
             errors = functional.mse_loss(scores, target, reduction="none")

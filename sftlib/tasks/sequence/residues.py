@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.encoders.batch import IGNORED, Batch
+from sftlib.encoders.batch import IGNORED, Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.encoders.sequence.inputs import Sequence as SequenceInputs
@@ -222,13 +222,13 @@ class ResidueClassification(Task):
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Weighted, smoothed cross-entropy over letters; the count is the sum of the weights of their labels."""
         target = batch.targets["labels"]  # (B, T)
-        learned = target != IGNORED
+        learned = places(batch.at_hand.targets["labels"] != IGNORED, target.device)
         scores, target = self._scores(outputs, batch)[learned], target[learned]  # (L, K), (L,)
         weights = as_tensor(self.known.class_weights, scores)
         total = functional.cross_entropy(
             scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
-        return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
+        return LossSum(total, scores.new_full((), len(target)) if weights is None else weights[target].sum())
 
     def decode(self, outputs: Any, batch: Batch) -> list[list[list[float]]]:
         own = batch.notes["letters"].bool()  # (B, T)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import DataError
+from sftlib.models.device import sent
 from sftlib.support.checking import is_number, nearest, raise_together
 from sftlib.support.values import Problem
 
@@ -85,7 +86,7 @@ def with_marks(table: NDArray[np.float64]) -> NDArray[np.float32]:
 def counted(marked: Tensor, weights: Sequence[float] | None, like: Tensor) -> tuple[Tensor, Tensor]:
     """Targets (N, T), and how much each counts (N, T): its weight, 0 for gaps."""
     target, there = marked.to(like.dtype).unbind(dim=1)
-    return target, there if weights is None else there * torch.tensor(weights, dtype=like.dtype, device=like.device)
+    return target, there if weights is None else there * sent(torch.tensor(weights, dtype=like.dtype), like.device)
 
 
 def by_name(names: Sequence[Any], rows: Any) -> list[dict[Any, float]]:

@@ -23,7 +23,7 @@ from sftlib.data.kinds.messages import MessagesRole
 from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
 from sftlib.data.kinds.values import RowKind
 from sftlib.data.problems import brief, listed_rows
-from sftlib.encoders.batch import IGNORED, Batch
+from sftlib.encoders.batch import IGNORED, Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.text.chat import plain_template, template_of
 from sftlib.encoders.text.dialogues import TRAIN_ON, Dialogues, Row
@@ -260,7 +260,7 @@ class CausalLM(WritingTask):
             total, _ = outputs.loss(states, targets, smoothing=self.label_smoothing)
         else:
             total = functional.cross_entropy(states, targets, label_smoothing=self.label_smoothing, reduction="sum")
-        return LossSum(total, total.new_tensor(len(targets)))
+        return LossSum(total, total.new_full((), len(targets)))
 
     def decode(self, outputs: Any, batch: Batch) -> list[Answer]:
         return self._judged(outputs, batch)[1]
@@ -270,7 +270,7 @@ class CausalLM(WritingTask):
         states, targets, rows = _positions(outputs, batch)
         if isinstance(outputs, Hidden) and not self.label_smoothing:
             losses, right = outputs.judged(states, targets)
-            loss = LossSum(losses.sum(), losses.new_tensor(len(losses)))
+            loss = LossSum(losses.sum(), losses.new_full((), len(losses)))
         else:
             loss = self.loss(outputs, batch)
             right = (
@@ -375,9 +375,9 @@ def _supervised(row: Row) -> NDArray[np.bool_]:
 def _positions(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """(S, ...) what the model says at each position before a supervised one, (S,) the tokens there, (S,) their rows."""
     targets = batch.targets["tokens"][:, 1:]  # (B, T - 1)
-    learned = targets != IGNORED
+    learned = places(batch.at_hand.targets["tokens"][:, 1:] != IGNORED, targets.device)
     said = outputs.states if isinstance(outputs, Hidden) else logits(outputs)
-    return said[:, :-1][learned], targets[learned], learned.nonzero()[:, 0]
+    return said[:, :-1][learned], targets[learned], learned[0]
 
 
 def _last_answer(turns: Sequence[Mapping[str, Any]]) -> str:

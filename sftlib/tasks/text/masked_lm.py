@@ -20,6 +20,7 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import DataError, OptionError
 from sftlib.metrics import LanguageModel
 from sftlib.models.counters import fractions, mix, mix_numbers
+from sftlib.models.device import sent
 from sftlib.models.language.places import scores_at
 from sftlib.models.sources import Head
 from sftlib.support.checking import checked_fields, share
@@ -135,7 +136,7 @@ class MaskedLM(Task):
     ) -> Mapping[str, Tensor]:
         """The same rows with gaps, and what stood there."""
         ids, tokenizer = inputs["input_ids"], encoder.tokenizer
-        present, control = inputs["attention_mask"].bool(), torch.tensor(tokenizer.all_special_ids, device=ids.device)
+        present, control = inputs["attention_mask"].bool(), sent(torch.tensor(tokenizer.all_special_ids), ids.device)
         places = torch.arange(ids.shape[1], device=ids.device)  # (T,)
         rows = (mix(ids + (places << 32)) * present).sum(dim=1, keepdim=True)  # (B, 1), equal for equal rows
         drawn = mix_numbers(0, 0) if step is None else mix_numbers(seed, step + 1)
@@ -161,7 +162,7 @@ class MaskedLM(Task):
 
     def loss(self, outputs: GapScores, batch: Batch) -> LossSum:
         total = functional.cross_entropy(outputs.logits, outputs.true, reduction="sum")
-        return LossSum(total, outputs.logits.new_tensor(len(outputs.true)))
+        return LossSum(total, outputs.logits.new_full((), len(outputs.true)))
 
     def decode(self, outputs: GapScores, batch: Batch) -> list[FilledGaps]:
         losses = functional.cross_entropy(outputs.logits, outputs.true, reduction="none")  # (M,)

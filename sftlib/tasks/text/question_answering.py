@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import Batch
+from sftlib.encoders.batch import Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of, ranges
 from sftlib.encoders.text.tokenizer import Frame, TextEncoder
 from sftlib.encoders.text.windows import Windows, cut_windows, framed, settled_stride, window_room
@@ -264,10 +264,10 @@ class QuestionAnswering(Task):
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """The mean of both ends' cross-entropy over context and "no answer"; the count is the number of windows."""
         scores, _ = self._scores(outputs, batch)
-        learned = ~batch.targets["lost"]
+        learned = places(~batch.at_hand.targets["lost"], scores.device)
         target = torch.stack([batch.targets["start"], batch.targets["end"]], dim=-1)  # (B, 2)
         chosen = torch.log_softmax(scores, dim=1).gather(1, target[:, None]).squeeze(1)  # (B, 2)
-        return LossSum(-chosen[learned].sum() / 2, scores.new_tensor(int(learned.sum())))
+        return LossSum(-chosen[learned].sum() / 2, scores.new_full((), len(learned[0])))
 
     def decode(self, outputs: Any, batch: Batch) -> list[_Piece]:
         scores, context = self._scores(outputs, batch)

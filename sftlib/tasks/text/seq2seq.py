@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import IGNORED, Batch
+from sftlib.encoders.batch import IGNORED, Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.encoders.writer import Writer
@@ -157,10 +157,10 @@ class Seq2Seq(WritingTask):
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         target = batch.targets["target"]  # (B, S)
-        written = target != IGNORED
+        written = places(batch.at_hand.targets["target"] != IGNORED, target.device)
         scores = self._scores(outputs, batch)[written]  # (N, V)
         total = functional.cross_entropy(scores, target[written], label_smoothing=self.label_smoothing, reduction="sum")
-        return LossSum(total, written.sum().to(scores.dtype))
+        return LossSum(total, scores.new_full((), len(written[0])))
 
     def _scores(self, outputs: Any, batch: Batch) -> Tensor:
         """(B, S, V) scores of the model.

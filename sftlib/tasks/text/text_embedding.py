@@ -230,7 +230,7 @@ class TextEmbedding(Task):
 
     def loss(self, outputs: Tensor, batch: Batch) -> LossSum:
         sides = self._sides(outputs, batch)
-        return LossSum(self._sum(sides, batch), outputs.new_tensor(len(sides[0])))
+        return LossSum(self._sum(sides, batch), outputs.new_full((), len(sides[0])))
 
     def _in_batch(self, sides: Sequence[Tensor], batch: Batch) -> Tensor:
         text, *others = sides
@@ -265,7 +265,7 @@ class TextEmbedding(Task):
         if self._loss != "in-batch":
             return self.loss(outputs, batch), decoded
         text, pair = self._sides(outputs, batch)[:2]
-        return LossSum((1 - (text * pair).sum(dim=1)).sum(), outputs.new_tensor(len(text))), decoded
+        return LossSum((1 - (text * pair).sum(dim=1)).sum(), outputs.new_full((), len(text))), decoded
 
     def references(self, data: TaskDataset) -> Sequence[Any]:
         found: Sequence[Any] = data.column("score" if self._loss == "cosine" else "text_pair")

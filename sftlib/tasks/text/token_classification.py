@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
-from sftlib.encoders.batch import IGNORED, Batch
+from sftlib.encoders.batch import IGNORED, Batch, places
 from sftlib.encoders.encoded import Encoded, Ragged, offsets_of
 from sftlib.encoders.text.tokenizer import Frame, TextEncoder, WordChunk
 from sftlib.encoders.text.windows import Windows, cut_windows, framed, settled_stride, window_room
@@ -262,13 +262,13 @@ class TokenClassification(Task):
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         """Weighted, smoothed cross-entropy over words; the count is the sum of the weights of their tags."""
         target = batch.targets["tags"]  # (B, T)
-        learned = target != IGNORED
+        learned = places(batch.at_hand.targets["tags"] != IGNORED, target.device)
         scores, target = self._scores(outputs, batch)[learned], target[learned]  # (W, K), (W,)
         weights = as_tensor(self.known.class_weights, scores)
         total = functional.cross_entropy(
             scores, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
-        return LossSum(total, scores.new_tensor(len(target)) if weights is None else weights[target].sum())
+        return LossSum(total, scores.new_full((), len(target)) if weights is None else weights[target].sum())
 
     def units(self, data: TaskDataset) -> float:
         weights = self.known.class_weights
