@@ -283,6 +283,8 @@ class FineTuner:
         started = time.monotonic()
         raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
         task, comm, several = self._chosen(train, valid, callbacks), open_comm(), isinstance(train, MultiTask)
+        if minutes is not None:
+            comm.require_alone("fit(minutes=...)")  # clocks of several processes differ, and with them the steps
         call = Call(
             arguments=self._arguments if several else self._arguments.of(task),
             source=self._source,

@@ -62,7 +62,7 @@ TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the 
 
 # The heavy packages, and the only files that may import them at all.
 BOUNDARIES: dict[str, tuple[str, ...]] = {
-    "torch.distributed": ("train/comm.py",),
+    "torch.distributed": ("train/channel.py",),
     "transformers": ("models/", "encoders/", "testing/"),
 }
 # Slow or optional packages: imported inside the function that uses them, in these places...
@@ -168,8 +168,8 @@ def test_imports_obey_the_layers(file: str) -> None:
         ("tasks/text/classification.py", "def f():\n    from transformers import AutoModel", "may import transformers"),
         ("train/loop.py", "from sftlib.tasks.base import Task", None),
         ("train/loop.py", "from sftlib.tasks.text.classification import x", "train knows"),
-        ("train/loop.py", "import torch.distributed as dist", "only train/comm.py"),
-        ("train/loop.py", "from torch import distributed", "only train/comm.py"),
+        ("train/loop.py", "import torch.distributed as dist", "only train/channel.py"),
+        ("train/loop.py", "from torch import distributed", "only train/channel.py"),
         ("train/loop.py", "from sftlib import FineTuner", "front door|train may import"),
         ("train/loop.py", "from sftlib.testing import tiny_model", "train may import"),
         ("finetuner.py", "from sftlib.selection.search import search", "finetuner may import"),

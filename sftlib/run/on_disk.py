@@ -84,6 +84,10 @@ class Run(ABC):
         """
 
     @abstractmethod
+    def saves(self, step: int) -> bool:
+        """Whether the run is saved after a step, whatever happens in it; the ends of epochs are not counted."""
+
+    @abstractmethod
     def threads(self) -> AbstractContextManager[None]:
         """The context in which anything is computed that counts: with as many threads as when the run began."""
 
@@ -117,6 +121,9 @@ class RunInMemory(Run):
         members: Sequence[Callback],
     ) -> Sequence[Callback]:
         return ()
+
+    def saves(self, step: int) -> bool:
+        return False
 
     def threads(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -189,6 +196,10 @@ class RunOnDisk(Run):
             return arguments
         resolved = self._before["resolved"]
         given = dict(self._options)
+        if given["device"] not in ("auto", resolved["device"]):
+            moved = f"begun on {resolved['device']} and goes on on {given['device']}"
+            self.lines = [*self.lines, f"{moved}: sums are added up in another order from here"]
+            given["device"] = self._before["options"]["device"]
         for name in (*_RESOLVED, "micro_batch_size"):
             if given[name] == "auto" or (name in _RESOLVED and given[name] == resolved[name]):
                 given[name] = self._before["options"][name]
@@ -245,6 +256,9 @@ class RunOnDisk(Run):
         )
         self._state = None if self._state is None else {"run": self._before}  # the saver has the rest
         return [self._saver]
+
+    def saves(self, step: int) -> bool:
+        return self._save_every is not None and step % self._save_every == 0
 
     @contextmanager
     def threads(self) -> Iterator[None]:

@@ -188,7 +188,7 @@ def prepare(call: Call, run: Run) -> Fitting:
     reporters = shown if call.comm.rank == 0 else []
     members = [*watchers(arguments), *call.callbacks, *([] if call.deadline is None else [call.deadline])]
     savers = run.begin(training, fitted, feed, members)
-    callbacks = Callbacks([*members, *reporters, *call.comm.watchers(), *savers])
+    callbacks = Callbacks([*members, *reporters, *call.comm.watchers(run.saves), *savers])
     loop = _loop(call, fitted, forward, feed, plan, valid, callbacks)
     return Fitting(
         call, run, fitted=fitted, train=train, valid=valid, training=training, loop=loop, reporters=reporters

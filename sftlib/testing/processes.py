@@ -23,7 +23,8 @@ from torch import Tensor
 
 from sftlib.errors import OptionError, ProcessError
 from sftlib.support.checking import checked, raise_together, whole_number
-from sftlib.train.comm import Alone, Channel, Comm, Many, found_by
+from sftlib.train.channel import Channel
+from sftlib.train.comm import Alone, Comm, Many, found_by
 
 R = TypeVar("R")
 

@@ -1,4 +1,4 @@
-"""Several processes that train one model: what they say to each other, and the only import of `torch.distributed`.
+"""Several processes that train one model: what they say to each other, over a `sftlib.train.channel.Channel`.
 
 ``torchrun --nproc-per-node 4 script.py`` starts the same program four times. Each process computes its share of the
 rows of every effective batch; sums of losses, counts and gradients are added up over all; the loop divides, once, and
@@ -11,24 +11,25 @@ One process is the null object `Alone`: it shares nothing out and adds nothing u
 from __future__ import annotations
 
 import functools
+import heapq
 import itertools
-import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, final
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, final
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sftlib.errors import OptionError, ProcessError
 from sftlib.tasks.base import LossSum
 from sftlib.train.callbacks import Callback
+from sftlib.train.channel import Channel, Torchrun, launched, lost
 from sftlib.train.state import Training
 from sftlib.train.wire import dump, load
 
@@ -36,8 +37,9 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ILL = 2.0**20  # what a process says that is not well; more than all together say otherwise
 _BUCKET = 2**23  # gradients that are added up together
+_ON_THE_WAY = 2  # of these, while the next is packed
+_PIECES = 8  # passes whose predictions are handed over together
 _SAID = 1000  # bytes of an error that the other processes hear of
 _TOLD = "The other processes of this run were told, and ended too."
 
@@ -63,8 +65,11 @@ class Comm(ABC):
         """
 
     @abstractmethod
-    def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[float, float]:
-        """Loss and count summed over all micro-batches and processes, in double precision; gradients in place."""
+    def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss and count summed over all micro-batches and processes, in double precision; gradients in place.
+
+        The two numbers are scalars that need not be there yet: who reads them waits for the device.
+        """
 
     @abstractmethod
     def exchange(self, items: Iterable[T]) -> Iterator[T]:
@@ -84,8 +89,23 @@ class Comm(ABC):
         """Call a function in the first process while the others wait; its error ends all."""
 
     @abstractmethod
-    def watchers(self) -> Sequence[Callback]:
-        """Callbacks that keep the processes together; they come after a user's own."""
+    def ask(self, question: Callable[[], bool]) -> Callable[[], bool]:
+        """Have all processes answer a question in every step, beside what they exchange anyway.
+
+        Args:
+            question: of this process; one for a run.
+
+        Returns:
+            A function that tells whether any said yes, when it was last asked.
+        """
+
+    @abstractmethod
+    def watchers(self, saves: Callable[[int], bool]) -> Sequence[Callback]:
+        """Callbacks that keep the processes together; they come after a user's own, and before whoever saves.
+
+        Args:
+            saves: whether the run is saved after a step, whatever happens in it.
+        """
 
     @abstractmethod
     def require_alone(self, use: str) -> None:
@@ -117,7 +137,7 @@ class Alone(Comm):
     def share(self, rows: NDArray[np.int64], costs: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows
 
-    def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[float, float]:
+    def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         return _total([part.total for part in sums]), _total([part.count for part in sums])
 
     def exchange(self, items: Iterable[T]) -> Iterator[T]:
@@ -129,7 +149,13 @@ class Alone(Comm):
     def on_first(self, function: Callable[[], object]) -> None:
         function()
 
-    def watchers(self) -> Sequence[Callback]:
+    def collect(self, values: Tensor) -> list[Tensor]:
+        return [values.detach()]
+
+    def ask(self, question: Callable[[], bool]) -> Callable[[], bool]:
+        return question
+
+    def watchers(self, saves: Callable[[int], bool]) -> Sequence[Callback]:
         return ()
 
     def require_alone(self, use: str) -> None:
@@ -141,52 +167,28 @@ class Alone(Comm):
         """There is nobody to tell."""
 
 
-class Channel(ABC):
-    """What carries numbers between the processes of a run, as one of them holds it.
+class Status(NamedTuple):
+    """What all processes have said together, in one short exchange.
 
     Attributes:
-        rank: number of this process, from 0.
-        size: how many there are.
+        ill: how many cannot go on.
+        flag: how many said yes to what was asked there.
+        left: how many have ended the run after the step before, and say so while the others are at work already.
+        answer: how many said yes to the question of every step.
+        total: the summed loss.
+        count: what it is a sum over.
     """
 
-    rank: int
-    size: int
-
-    @abstractmethod
-    def add(self, values: Tensor) -> None:
-        """Replace the values by their sum over all processes.
-
-        Raises:
-            RuntimeError: a process is gone.
-        """
-
-    @abstractmethod
-    def gather(self, values: Tensor) -> list[Tensor]:
-        """The values of all processes, as many in each, in the order of their numbers.
-
-        Raises:
-            RuntimeError: a process is gone.
-        """
+    ill: float = 0.0
+    flag: float = 0.0
+    left: float = 0.0
+    answer: float = 0.0
+    total: float = 0.0
+    count: float = 0.0
 
 
-@final
-class Torchrun(Channel):
-    """Between the processes that ``torchrun`` started: gloo carries what lies in memory, NCCL what lies on a GPU."""
-
-    def __init__(self) -> None:
-        if not dist.is_initialized():
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # "cuda" means this one from now on
-            dist.init_process_group()
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-
-    def add(self, values: Tensor) -> None:
-        dist.all_reduce(values)
-
-    def gather(self, values: Tensor) -> list[Tensor]:
-        parts = [torch.empty_like(values) for _ in range(self.size)]
-        dist.all_gather(parts, values)
-        return parts
+class EndedElsewhere(Exception):  # noqa: N818 - no error
+    """Another process has ended the run after the step before; what this one has computed since is not wanted."""
 
 
 @final
@@ -194,7 +196,8 @@ class Many(Comm):
     """Several processes.
 
     Before anything is exchanged, all say whether they are well: so an error, wherever it happens, meets the others at
-    their next exchange, and none waits for ever.
+    their next exchange, and none waits for ever. In a step that is one exchange of a few numbers, `Status`, with all
+    that is said in a step beside the gradients: the sums, whether a process was sent a signal, whether one has ended.
 
     Args:
         channel: carries what they exchange.
@@ -203,48 +206,83 @@ class Many(Comm):
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.rank, self.size = channel.rank, channel.size
+        self._question: Callable[[], bool] = lambda: False
+        self._answer = False
 
     def share(self, rows: NDArray[np.int64], costs: NDArray[np.int64]) -> NDArray[np.int64]:
-        return rows[np.argsort(-costs[rows], kind="stable")][self.rank :: self.size]
+        """Those of the rows that this process computes: dealt out, the largest first, to who has the least so far."""
+        ordered = rows[np.argsort(-costs[rows], kind="stable")]
+        loads = [(0, rank) for rank in range(self.size)]
+        own = []
+        for place, cost in enumerate(costs[ordered].tolist()):
+            load, rank = loads[0]
+            heapq.heapreplace(loads, (load + max(cost, 1), rank))
+            if rank == self.rank:
+                own.append(place)
+        return ordered[own]
 
-    def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[float, float]:
-        own = [_total([part.total for part in sums]), _total([part.count for part in sums])]
-        has = [parameter.grad is not None for parameter in parameters]
-        values = torch.tensor([*own, *has], dtype=torch.float64)
-        self._agree(None)
-        self._reduce(values)
-        for bucket in _buckets([p for p, having in zip(parameters, values[2:].tolist(), strict=True) if having]):
-            self._add_gradients(bucket)
-        return float(values[0]), float(values[1])
+    def add_up(self, sums: Sequence[LossSum], parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        total, count = (_total([part[i] for part in sums]) for i in range(2))
+        said = self._agree(total=float(total), count=float(count), answer=self._question())
+        self._answer = said.answer > 0
+        on_the_way: deque[_Travelling] = deque()
+        for bucket in _buckets(parameters):
+            on_the_way.append(self._send(bucket))
+            if len(on_the_way) > _ON_THE_WAY:
+                self._arrive(on_the_way.popleft())
+        for travelling in on_the_way:
+            self._arrive(travelling)
+        return torch.tensor(said.total, dtype=torch.float64), torch.tensor(said.count, dtype=torch.float64)
 
-    def _add_gradients(self, parameters: Sequence[Tensor]) -> None:
+    def _send(self, parameters: Sequence[Tensor]) -> _Travelling:
+        """Begin to add up gradients; behind them is said which of them this process has."""
+        has = parameters[0].new_tensor([parameter.grad is not None for parameter in parameters])
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self._reduce(flat)
-        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
-            parameter.grad = gradient.copy_(part.view(gradient.shape))
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), has])
+        with lost():
+            return _Travelling(parameters, flat, self._channel.begin(flat))
+
+    def _arrive(self, travelling: _Travelling) -> None:
+        """Put sums in the place of gradients; a parameter that has none in any process keeps none."""
+        parameters, flat, wait = travelling
+        with lost():
+            wait()
+        *parts, has = torch.split(flat, [*(parameter.numel() for parameter in parameters), len(parameters)])
+        lacking = any(parameter.grad is None for parameter in parameters)
+        having = has.tolist() if lacking else [1.0] * len(parameters)
+        for parameter, part, found in zip(parameters, parts, having, strict=True):
+            if found:
+                gradient = torch.empty_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = gradient.copy_(part.view(parameter.shape))
 
     def exchange(self, items: Iterable[T]) -> Iterator[T]:
         waiting = iter(items)
         while True:
-            own = [list(itertools.islice(waiting, 1))]
-            found = [item for part in self._gather(dump(own)) for one in load(part) for item in one]
+            own = list(itertools.islice(waiting, _PIECES))
+            found = [item for part in self._gather(dump(own)) for item in load(part)]
             if not found:
                 return
             yield from found
 
     def any(self, flag: bool) -> bool:
-        return self._agree(None, flag)
+        return self._agree(flag=flag).flag > 0
+
+    def ask(self, question: Callable[[], bool]) -> Callable[[], bool]:
+        self._question = question
+        return lambda: self._answer
+
+    def leave(self) -> None:
+        """Tell the others, who have begun the next step, that this process ended the run after the one before."""
+        self._agree(left=True)
 
     def on_first(self, function: Callable[[], object]) -> None:
-        self._agree(None)
+        self._agree()
         if self.rank == 0:
             function()
-        self._agree(None)
+        self._agree()
 
-    def watchers(self) -> Sequence[Callback]:
-        return (_StopTogether(self),)
+    def watchers(self, saves: Callable[[int], bool]) -> Sequence[Callback]:
+        return (_StopTogether(self, lambda step: self._answer or saves(step)),)
 
     def require_alone(self, use: str) -> None:
         raise OptionError(f"{use} takes one process, and this is one of {self.size}: call it without torchrun")
@@ -253,80 +291,94 @@ class Many(Comm):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._agree(None)
+            self._agree()
         elif not isinstance(error, ProcessError) and _TOLD not in getattr(error, "__notes__", ()):
             error.add_note(_TOLD)
             self._agree(f"process {self.rank} of {self.size} ended with {type(error).__name__}: {error}")
 
-    def _agree(self, failure: str | None, flag: bool = False) -> bool:
-        """Say whether this process is well, and hear of the others; in the same number, whether a flag is set in any.
+    def _agree(self, failure: str | None = None, **own: float) -> Status:
+        """Say whether this process is well, and what `Status` has room for; hear of the others.
 
         Raises:
             ProcessError: this one is well and another is not.
+            EndedElsewhere: another one has ended the run.
         """
-        said_by_all = torch.tensor([float(flag) if failure is None else _ILL])
-        self._reduce(said_by_all)
-        if said_by_all < _ILL:
-            return bool(said_by_all)
-        said = [part.decode(errors="ignore") for part in self._carry((failure or "").encode()[:_SAID]) if part]
-        if failure is None:
-            raise ProcessError("; ".join(said))
-        return flag
+        said = torch.tensor(Status(ill=float(failure is not None))._replace(**own), dtype=torch.float64)
+        self._reduce(said)
+        status = Status(*said.tolist())
+        if status.ill:
+            told = [part.decode(errors="ignore") for part in self._carry((failure or "").encode()[:_SAID]) if part]
+            if failure is None:
+                raise ProcessError("; ".join(told))
+        elif status.left and not own.get("left"):
+            raise EndedElsewhere
+        return status
 
     def _gather(self, own: bytes) -> list[bytes]:
-        self._agree(None)
+        self._agree()
         return self._carry(own)
 
     def _carry(self, own: bytes) -> list[bytes]:
         """The bytes of every process, in the order of their numbers."""
-        with _lost():
+        with lost():
             sizes = self._channel.gather(torch.tensor([len(own)]))
         longest = max(int(size) for size in sizes)
         if not longest:
             return [b""] * self.size
         padded = torch.frombuffer(bytearray(own.ljust(longest, b"\0")), dtype=torch.uint8)
-        with _lost():
+        with lost():
             parts = self._channel.gather(padded)
         return [part.numpy().tobytes()[: int(size)] for part, size in zip(parts, sizes, strict=True)]
 
     def _reduce(self, values: Tensor) -> None:
-        with _lost():
+        with lost():
             self._channel.add(values)
+
+
+class _Travelling(NamedTuple):
+    """Gradients on their way: of which parameters, what will be their sum, and how to wait for it."""
+
+    parameters: Sequence[Tensor]
+    flat: Tensor
+    wait: Callable[[], object]
 
 
 @final
 class _StopTogether(Callback):
-    """A run that one process ends early ends in all after the same step."""
+    """A run that one process ends early ends in all after the same step.
 
-    def __init__(self, comm: Comm) -> None:
+    At the end of an epoch, and where the run is saved, all tell each other. After any other step only a process that
+    wants to end says so: the others hear it in the next step, which they leave out.
+
+    Args:
+        comm: the processes.
+        saves: whether the run is saved after a step.
+    """
+
+    def __init__(self, comm: Many, saves: Callable[[int], bool]) -> None:
         self._comm = comm
+        self._saves = saves
 
     def on_step_end(self, training: Training, record: Mapping[str, Any]) -> None:
-        if not self._comm.any(training.stop_reason is not None):
-            return  # as after nearly every step: reasons are long, and one number is short
-        reasons = [reason for reason in self._comm.exchange([training.stop_reason]) if reason is not None]
-        training.stop_reason = reasons[0] if reasons else None
+        if training.ends_epoch:
+            return
+        if self._saves(training.step):
+            self._settle(training)
+        elif training.stop_reason is not None:
+            self._comm.leave()
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
-        self.on_step_end(training, {})
+        self._settle(training)
 
-
-class _lost:  # noqa: N801 - a context, named as it reads
-    """Turn what the library raises when a process is gone into an error that says so."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, RuntimeError) and not isinstance(error, ProcessError):
-            raise ProcessError(f"another process of this run is gone: {error!s:.300}") from error
+    def _settle(self, training: Training) -> None:
+        """Hear of the reasons of all, and take the first."""
+        if self._comm.any(training.stop_reason is not None):
+            reasons = [reason for reason in self._comm.exchange([training.stop_reason]) if reason is not None]
+            training.stop_reason = reasons[0]
 
 
 def _launched() -> Comm:
-    launched = dist.is_available() and dist.is_torchelastic_launched()
-    return Many(Torchrun()) if launched and int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+    return Many(Torchrun()) if launched() else Alone()
 
 
 _OPENING: ContextVar[Callable[[], Comm]] = ContextVar("how the processes of a run are found", default=_launched)
@@ -368,9 +420,12 @@ def together(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _total(parts: Sequence[Tensor]) -> float:
-    """The sum of scalars, added in double precision; where the loop waits for the device."""
-    return float(torch.stack(list(parts)).sum(dtype=torch.float64)) if parts else 0.0
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    """The sum of scalars, added in double precision, where they lie."""
+    if not parts:
+        return torch.zeros((), dtype=torch.float64)
+    found = torch.stack(list(parts))
+    return (found.cpu() if found.device.type == "mps" else found).sum(dtype=torch.float64)  # Apple's have no float64
 
 
 def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:

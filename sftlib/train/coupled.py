@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sftlib.encoders.batch import Batch
+from sftlib.models.device import sent
 from sftlib.tasks.base import LossSum, Task
 from sftlib.train.backward import backward_of
 from sftlib.train.comm import Comm
@@ -67,15 +68,16 @@ class Coupled:
             Whether this process reports it; (b, S, D) the gradient, of a loss that is scaled as the precision asks; the
             loss.
         """
-        numbers = torch.cat([batch.rows[: len(batch.cost)] for batch in batches]) if batches else torch.empty(0)
-        mine = torch.cat(list(parts)) if parts else torch.empty(0)
+        numbers = torch.cat([batch.at_hand.rows[: len(batch.cost)] for batch in batches]) if batches else torch.empty(0)
+        mine = torch.cat(list(parts)) if parts else torch.empty(0, device=self._forward.device)
         everyone = self._comm.collect(mine)
         rows = torch.cat([part for part in self._comm.collect(numbers) if len(part)]).long()
         order = torch.argsort(rows)
-        leaf = torch.cat([part for part in everyone if len(part)])[order].requires_grad_()
-        total, count = self._task.loss(self._task.from_rows(leaf), self._feed.whole(rows[order].cpu().numpy()))
+        there = sent(order, mine.device)
+        leaf = torch.cat([part for part in everyone if len(part)])[there].requires_grad_()
+        total, count = self._task.loss(self._task.from_rows(leaf), self._feed.whole(rows[order].numpy()))
         (gradient,) = torch.autograd.grad(self._forward.precision.scale(total), leaf)
         first = sum(len(part) for part in everyone[: self._comm.rank])
-        back = torch.empty_like(gradient).index_copy_(0, order, gradient)  # in the order of the processes again
+        back = torch.empty_like(gradient).index_copy_(0, there, gradient)  # in the order of the processes again
         own = back[first : first + len(mine)]
         return self._comm.rank == 0, own, LossSum(total.detach(), count.detach())

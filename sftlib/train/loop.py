@@ -10,7 +10,7 @@
             total.backward()
         comm.add_up(sums, gradients)                         # over all processes; nothing to do where there is one
         gradients /= sum of counts                           # the only division
-        norm = clip(gradients)
+        norm = norm of gradients                             # then clipped to it; here the host waits for the device
         if loss and norm are finite: optimizer.step()        # otherwise the weights stay as they are
         callbacks.on_step_end()
         at the end of an epoch: evaluate(); callbacks.on_epoch_end()
@@ -30,12 +30,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sftlib.models.device import sent
 from sftlib.models.memory import is_out_of_memory
 from sftlib.tasks.base import LossSum
 from sftlib.tasks.plan import Plan
 from sftlib.train.backward import Backward
 from sftlib.train.callbacks import Callback
-from sftlib.train.comm import Comm
+from sftlib.train.comm import Comm, EndedElsewhere
 from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
 from sftlib.train.schedules import Schedule
@@ -96,13 +97,22 @@ class Loop:
                 model.train()
 
             # Forward and backward: sums only.
-            sums = self._accumulate(step, optimizer)
-            total, count = self.comm.add_up(sums, parameters)
-            loss = total / count if count else 0.0
+            try:
+                sums = self._accumulate(step, optimizer)
+                summed, counted = self.comm.add_up(sums, parameters)
+            except EndedElsewhere:  # after the step before: here the same
+                optimizer.zero_grad()
+                self._end_epoch(training, epoch=self.plan.epoch(step - 1) + 1)
+                break
 
             # The only division.
-            divide_gradients(parameters, count * self.forward.precision.divisor())
-            grad_norm = clip_gradients(parameters, self.max_grad_norm)
+            divide_gradients(parameters, counted * self.forward.precision.divisor())
+            norm = norm_of_gradients(parameters)
+
+            # The only time that the host waits for the device.
+            total, count, grad_norm = on_host(summed, counted, norm)
+            clip_gradients(parameters, norm, grad_norm, self.max_grad_norm)
+            loss = total / count if count else 0.0
 
             # The gate: nothing that is not finite reaches the weights.
             rate = self.learning_rate * self.schedule.factor(step)
@@ -157,21 +167,33 @@ class Loop:
         self.callbacks.on_epoch_end(training, metrics)
 
 
-def divide_gradients(parameters: Iterable[Tensor], count: float) -> None:
-    """Divide every gradient by ``count`` in place; a count of 0 leaves them."""
+def divide_gradients(parameters: Iterable[Tensor], count: Tensor) -> None:
+    """Divide every gradient by a number in place, where it lies; a count of 0 leaves them."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if count and gradients:
-        torch._foreach_div_(gradients, count)
+    if gradients:
+        finest = max({gradient.dtype for gradient in gradients}, key=lambda dtype: dtype.itemsize)
+        torch._foreach_div_(gradients, sent(torch.where(count == 0, 1.0, count).to(finest), gradients[0].device))
 
 
-def clip_gradients(parameters: Iterable[Tensor], most: float) -> float:
+def norm_of_gradients(parameters: Iterable[Tensor]) -> Tensor:
+    """The norm of all gradients as one vector, where they lie."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def clip_gradients(parameters: Iterable[Tensor], norm: Tensor, known: float, most: float) -> None:
     """Scale gradients down in place to a norm, as torch does; of smaller ones none is touched.
 
-    Returns:
-        The norm before.
+    Args:
+        parameters: with gradients.
+        norm: of them, where they lie.
+        known: the same number, on the host.
+        most: the norm.
     """
-    having = [p for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in having if p.grad is not None])
-    if most / (norm + 1e-6) < 1.0:  # torch's own factor, to the bit
-        nn.utils.clip_grads_with_norm_(having, most, norm)
-    return float(norm)
+    if most / (torch.tensor(known, dtype=norm.dtype) + 1e-6) < 1.0:  # torch's own factor, to the bit
+        nn.utils.clip_grads_with_norm_([p for p in parameters if p.grad is not None], most, norm)
+
+
+def on_host(*numbers: Tensor) -> list[float]:
+    """Scalars that lie on a device, all read at once."""
+    found: list[float] = torch.stack([number.to(numbers[0].device).double() for number in numbers]).tolist()
+    return found

@@ -59,6 +59,7 @@ class Saver(Callback):
         self._save_every = save_every
         self._signals = signals
         self._comm = comm
+        self._is_signalled = comm.ask(lambda: signals.received is not None)
         self._resumed = resumed
         self._tell = tell
         self._optimizer: torch.optim.Optimizer | None = None
@@ -128,15 +129,12 @@ class Saver(Callback):
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
         ended = training.step == training.steps or training.stop_reason is not None
         wanted = self._save_every is None or training.step % self._save_every == 0
-        if self._is_signalled() or ended or wanted:
+        if self._comm.any(self._signals.received is not None) or ended or wanted:
             self._save(training)
             self._heed(training)
 
     def _ends_epoch(self, training: Training) -> bool:
         return training.ends_epoch or training.stop_reason is not None
-
-    def _is_signalled(self) -> bool:
-        return self._comm.any(self._signals.received is not None)
 
     def _heed(self, training: Training) -> None:
         """End as a signal asks to, now that the step is saved."""
