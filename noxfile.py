@@ -154,6 +154,21 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Run what must hold on a card, ``-- --bench`` with its figures: under ten minutes; skips where there is none.
+
+    On a machine without a network and without nox the same is ``python -m tests.gpu``.
+    """
+    install(session, "tests")
+    asked = "import torch; print(torch.cuda.is_available())"
+    found = session.run("python", "-c", asked, silent=True, env=QUIET)
+    if "True" not in str(found) and "--anyway" not in session.posargs:
+        session.skip("this machine has no CUDA card; -- --anyway runs what the processor can show")
+    rest = [argument for argument in session.posargs if argument != "--anyway"]
+    session.run("python", "-m", "tests.gpu", *rest, env=QUIET)
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest version of every requirement's range."""
     extras = PROJECT["project"]["optional-dependencies"]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+import torch
+
 from tests.benchmarks.figures import FOLDER, Asked, Figures, load, save
 from tests.benchmarks.report import write_page
 
@@ -36,6 +38,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "pronunciation": ("pronunciation", "pronunciation"),
     "domains": ("domains", "domains"),
     "instruction": ("instruction", "instruction"),
+    "gpu": ("card", "gpu"),
 }
 
 
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     folder = given.figures or (Path(".cache/quick-figures") if given.quick else FOLDER)
     asked = Asked(given.quick, tuple(given.seeds), folder)
-    for name in given.sections or SECTIONS:
+    for name in given.sections or [name for name in SECTIONS if name != "gpu" or torch.cuda.is_available()]:
         print(name, flush=True)
         start = time.perf_counter()
         path = save(name, measure(name, asked), folder)

@@ -81,7 +81,6 @@ from sftlib.testing import (
     tiny_tokenizer,
     waves,
 )
-from tests.metrics.coco import average_precisions
 
 Columns = Mapping[str, list[Any]]
 
@@ -493,6 +492,8 @@ def _of_queries(task: Task, batch: Batch) -> Found:
 
 
 def _boxes(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    from tests.metrics.coco import average_precisions
+
     found = average_precisions(references, [prediction.candidates for prediction in predictions])
     return {name: found[name] for name in Detection.usual_metrics}
 

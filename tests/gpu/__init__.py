@@ -1,0 +1,1 @@
+"""What must hold on a card, and how far it can be shown without one."""
