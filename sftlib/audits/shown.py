@@ -12,9 +12,9 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.kinds.media import ImageRole
 from sftlib.data.kinds.sounds import AudioRole
 from sftlib.data.pictures import pillow
+from sftlib.data.pixels import decode as seen
 from sftlib.encoders.audio.decode import decode as heard
 from sftlib.encoders.audio.preview import SoundPreview
-from sftlib.encoders.image.decode import decode as seen
 from sftlib.errors import DataError
 from sftlib.support.display import Html
 

@@ -10,7 +10,7 @@
             total.backward()
         comm.add_up(sums, gradients)                         # over all processes; nothing to do where there is one
         gradients /= sum of counts                           # the only division
-        norm = norm of gradients                             # then clipped to it; here the host waits for the device
+        norm = clip(gradients)                               # read with the sums: here the host waits for the device
         if loss and norm are finite: optimizer.step()        # otherwise the weights stay as they are
         callbacks.on_step_end()
         at the end of an epoch: evaluate(); callbacks.on_epoch_end()
