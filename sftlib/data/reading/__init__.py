@@ -1,0 +1,1 @@
+"""The readers of `TaskDataset`, by what the files hold."""
