@@ -1,18 +1,10 @@
-"""Who is who: embeddings in which things of one identity lie together, whatever the things are.
-
-Faces and voices share all this: how embeddings are read off a model, the losses, steps of so many rows of each
-identity, verdicts on pairs and their threshold. What is left to a task is its input.
-
-Letters: ``N`` rows, ``B`` rows of a batch, ``S`` sides of a row (1, or 2 of pairs), ``K`` identities, ``D`` numbers of
-an embedding.
-"""
+"""The task itself; what is left to one of its kind is its input."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
@@ -24,90 +16,30 @@ from torch.nn import functional
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded
-from sftlib.errors import DataError, LabelError, OptionError
+from sftlib.errors import DataError, OptionError
 from sftlib.metrics import Metrics, Verification
 from sftlib.metrics.verification import Curve
 from sftlib.models.attempts import attempt
 from sftlib.models.heads import random_like
 from sftlib.models.seeds import seeded
 from sftlib.support.checking import above_zero, choice, real_number, whole_number
-from sftlib.support.values import Checked, Problem
-from sftlib.tasks.base import Asked, Label, LossSum, Task
+from sftlib.support.values import Problem
+from sftlib.tasks.base import Asked, LossSum, Task
+from sftlib.tasks.identities.answers import Embedded, Verified
+from sftlib.tasks.identities.learned import COUPLED, OBJECTIVES, Learned, learned_of_identities, learned_of_pairs
+from sftlib.tasks.identities.losses import Centres, arc_margin, contrastive, cosine_margin, of_verdicts, triplet
+from sftlib.tasks.identities.plan import IdentityPlan
 from sftlib.tasks.plan import Plan
 
-#: What can be learned.
-OBJECTIVES = ("arcface", "cosface", "triplet", "contrastive", "pairs")
 #: How a model's states become one embedding.
 POOLINGS = ("mean", "first", "pooler")
 
 _WITH_CENTRES = ("arcface", "cosface")
-_COUPLED = ("triplet", "contrastive")
 _MARGINS = {"arcface": 0.3, "cosface": 0.2, "triplet": 0.1, "contrastive": 0.0, "pairs": 0.3}
 _SCALES = {"arcface": 32.0, "cosface": 32.0, "triplet": 1.0, "contrastive": 10.0, "pairs": 1.0}
 _CENTRES = "identity_centres"
 _PAIR = "_pair"
 _UNKNOWN = -1  # number of an identity that was not trained on
-_LENGTH = 0.1  # of a centre at the start: only its direction counts, and a short one turns faster
-
-
-@final
-@dataclass(frozen=True)
-class Embedded:
-    """Where something lies."""
-
-    _vector: bytes = field(repr=False)
-
-    @property
-    def embedding(self) -> NDArray[np.float32]:
-        """(D,) of length 1."""
-        return np.frombuffer(self._vector, dtype=np.float32)
-
-    def __repr__(self) -> str:
-        return f"Prediction(embedding=<{len(self.embedding)} numbers>)"
-
-
-@final
-@dataclass(frozen=True)
-class Verified:
-    """A verdict on two things.
-
-    Attributes:
-        similarity: the cosine of their embeddings, from -1 to 1.
-        same: whether they are of one identity, which is where the similarity reaches the threshold; None without one.
-        threshold: chosen on the validation rows of the run; None where there were none.
-    """
-
-    similarity: float
-    same: bool | None = None
-    threshold: float | None = None
-
-    def __repr__(self) -> str:
-        same = "" if self.same is None else f"same={self.same}, "
-        return f"Prediction({same}similarity={self.similarity:.4g})"
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Learned(Checked):
-    """What data decided.
-
-    Attributes:
-        objective: one of `OBJECTIVES`.
-        label_names: the identities that were trained on; None of pairs.
-        threshold: similarity from which on two things are the same; None before validation rows chose one.
-    """
-
-    objective: str
-    label_names: tuple[Label, ...] | None = None
-    threshold: float | None = None
-
-    def problems(self) -> Iterable[Problem]:
-        yield choice("objective", self.objective, OBJECTIVES)
-        names = self.label_names
-        if names is not None and not all(isinstance(name, str | int) for name in names):
-            yield "label_names: expected a list of strings, whole numbers or booleans"
-        if self.threshold is not None:
-            yield real_number("threshold", self.threshold, -2, 2, expected="a cosine")
 
 
 class Seen(NamedTuple):
@@ -120,26 +52,6 @@ class Seen(NamedTuple):
 
     embeddings: Tensor
     cosines: Tensor | None = None
-
-
-@final
-class Centres(nn.Module):
-    """A direction for each identity.
-
-    Args:
-        identities: K
-        width: D
-    """
-
-    def __init__(self, identities: int, width: int) -> None:
-        super().__init__()
-        drawn = torch.randn(identities, width)
-        self.weight = nn.Parameter(functional.normalize(drawn, dim=1) * _LENGTH)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """(B, K) cosines of embeddings (B, D) of length 1, never in half precision, as they are scaled."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return functional.linear(embeddings, functional.normalize(self.weight.to(embeddings.dtype), dim=1))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -179,7 +91,7 @@ class IdentityTask(Task):
         super().__post_init__()
         if self.learned is not None:
             objective = self.learned.objective
-            vars(self).update(couples_rows=objective in _COUPLED, shows_more=objective == "pairs")
+            vars(self).update(couples_rows=objective in COUPLED, shows_more=objective == "pairs")
 
     def problems(self) -> Iterable[Problem]:
         return [
@@ -200,8 +112,8 @@ class IdentityTask(Task):
             needs = f"the roles '{self.media}_pair' and 'same'" if objective == "pairs" else "the role 'label'"
             raise OptionError(f"objective={objective!r} needs {needs}; this data has {', '.join(data.roles)}")
         if of_pairs:
-            return replace(self, learned=_of_pairs(data))
-        return replace(self, learned=_of_identities(data, objective))
+            return replace(self, learned=learned_of_pairs(data))
+        return replace(self, learned=learned_of_identities(data, objective))
 
     @property
     def _objective(self) -> str:
@@ -324,7 +236,7 @@ class IdentityTask(Task):
         return replace(batch, rows=torch.cat([batch.rows, batch.rows + len(encoded)]), inputs=inputs)
 
     def plan(self, encoded: Encoded, *, batch_size: int, seed: int) -> Plan | None:
-        if self._objective not in _COUPLED:
+        if self._objective not in COUPLED:
             return None
         identities = encoded.targets["target"]
         assert isinstance(identities, np.ndarray)
@@ -365,7 +277,7 @@ class IdentityTask(Task):
         """Summed; over rows of known identities, over pairs, or over what `triplet` and `contrastive` say."""
         if "same" in batch.targets:
             first, second = outputs.embeddings.chunk(2)
-            return _of_verdicts(first, second, batch.targets["same"], self._margin)
+            return of_verdicts(first, second, batch.targets["same"], self._margin)
         target = batch.targets["target"]
         if self._objective == "triplet":
             return triplet(outputs.embeddings, target, margin=self._margin)
@@ -429,168 +341,6 @@ class IdentityTask(Task):
         """Without label names: identities may be new."""
         chosen = self.usual_metrics if names is None else names
         return Metrics(["loss", *(name for name in chosen if name != "loss")], family=self.family)
-
-
-def arc_margin(cosines: Tensor, target: Tensor, margin: float) -> Tensor:
-    """Cosines (B, K), of which that of each row's own identity is that of an angle larger by a margin.
-
-    Beyond a half turn, where a larger angle would have a larger cosine again, it falls on along its tangent (Deng et
-    al., 2019, "ArcFace").
-
-    Args:
-        cosines: (B, K)
-        target: (B,) number of each row's identity.
-        margin: in radians.
-    """
-    own = cosines.gather(1, target[:, None])  # (B, 1)
-    sines = (1 - own.square()).clamp(min=1e-12).sqrt()
-    turned = own * math.cos(margin) - sines * math.sin(margin)
-    turned = torch.where(own > -math.cos(margin), turned, own - margin * math.sin(margin))
-    return cosines.scatter(1, target[:, None], turned)
-
-
-def cosine_margin(cosines: Tensor, target: Tensor, margin: float) -> Tensor:
-    """Cosines (B, K), of which that of each row's own identity is smaller by a margin (Wang et al., 2018, "CosFace").
-
-    Example:
-        >>> cosine_margin(torch.tensor([[0.5, 0.5]]), torch.tensor([1]), 0.25).tolist()
-        [[0.5, 0.25]]
-    """
-    own = cosines.gather(1, target[:, None])
-    return cosines.scatter(1, target[:, None], own - margin)
-
-
-def triplet(embeddings: Tensor, target: Tensor, *, margin: float) -> LossSum:
-    """Of every row, one of its identity and one of another: by how much the last is not further off than the margin.
-
-    The count is the number of triplets that are not right yet, so that those that are do not thin out the loss.
-
-    Args:
-        embeddings: (B, D) of length 1.
-        target: (B,) number of each row's identity.
-        margin: between cosines.
-    """
-    cosines = embeddings @ embeddings.T
-    same = target[:, None] == target
-    others = same & ~torch.eye(len(target), dtype=torch.bool, device=same.device)
-    total, count = cosines.new_zeros(()), cosines.new_zeros(())
-    for row in range(len(target)):  # (positives, negatives) of one row at a time: all of them at once are B ** 3
-        wrong = functional.relu(margin - cosines[row, others[row], None] + cosines[row, ~same[row]])
-        total = total + wrong.sum()
-        count = count + (wrong.detach() > 0).sum()
-    return LossSum(total, count)
-
-
-def contrastive(embeddings: Tensor, target: Tensor, *, scale: float) -> LossSum:
-    """Every row is to find the others of its identity among all others (Khosla et al., 2020).
-
-    The count is the number of rows that have another of their identity.
-
-    Args:
-        embeddings: (B, D) of length 1.
-        target: (B,) number of each row's identity.
-        scale: of the cosines; one over the temperature.
-    """
-    if len(target) < 2:
-        return LossSum(embeddings.sum() * 0, embeddings.new_zeros(()))
-    itself = torch.eye(len(target), dtype=torch.bool, device=target.device)
-    others = (target[:, None] == target) & ~itself
-    scores = (embeddings @ embeddings.T * scale).masked_fill(itself, -math.inf)
-    found = torch.log_softmax(scores, dim=1).masked_fill(~others, 0.0).sum(dim=1)  # (B,)
-    count = others.sum(dim=1)
-    return LossSum(-(found / count.clamp(min=1)).sum(), (count > 0).sum().to(scores.dtype))
-
-
-def _of_verdicts(first: Tensor, second: Tensor, same: Tensor, margin: float) -> LossSum:
-    """Of a pair that is the same 1 - cosine, of another one how far its cosine lies above the margin, summed."""
-    cosines = (first * second).sum(dim=1)
-    wrong = torch.where(same > 0.5, 1 - cosines, functional.relu(cosines - margin))
-    return LossSum(wrong.sum(), cosines.new_tensor(len(cosines)))
-
-
-@final
-class IdentityPlan(Plan):
-    """Steps of so many rows of each of several identities: a pure function of (seed, epoch).
-
-    In every epoch each row comes at least once. The rows of an identity are shuffled and cut into groups of
-    ``rows_of_each``; the last group is filled up with others of the identity, if it has so many. Groups are dealt in
-    rounds, one of each identity that has any left, so that the identities of a step are different ones.
-
-    Args:
-        identities: (N,) number of each row's identity.
-        batch_size: rows of a step, at most; as many identities as fit.
-        rows_of_each: rows of an identity in a step.
-        seed: of the run.
-
-    Example:
-        >>> plan = IdentityPlan(np.repeat([0, 1, 2], 4), batch_size=4, rows_of_each=2, seed=0)
-        >>> plan.steps_per_epoch, [len(plan.rows(step)) for step in range(3)]
-        (3, [4, 4, 4])
-    """
-
-    def __init__(self, identities: NDArray[np.int64], *, batch_size: int, rows_of_each: int, seed: int) -> None:
-        order = np.argsort(identities, kind="stable")
-        _, starts = np.unique(identities[order], return_index=True)
-        self._members = np.split(order, starts[1:])
-        self._of_each = rows_of_each
-        self._seed = seed
-        self._groups = max(1, batch_size // rows_of_each)  # of a step
-        groups = sum(math.ceil(len(rows) / rows_of_each) for rows in self._members)
-        self.steps_per_epoch = math.ceil(groups / self._groups)
-        self._dealt: tuple[int, list[NDArray[np.int64]]] = (-1, [])
-
-    def rows(self, step: int) -> NDArray[np.int64]:
-        epoch, index = divmod(step, self.steps_per_epoch)
-        dealt = self._dealt
-        if dealt[0] != epoch:
-            self._dealt = dealt = (epoch, self._deal(epoch))  # whole at once: threads ask too
-        return dealt[1][index]
-
-    def _deal(self, epoch: int) -> list[NDArray[np.int64]]:
-        generator = np.random.Generator(np.random.Philox(key=np.array([self._seed, epoch], dtype=np.uint64)))
-        rounds: dict[int, list[NDArray[np.int64]]] = {}
-        for members in self._members:
-            shuffled = generator.permutation(members)
-            for number, start in enumerate(range(0, len(shuffled), self._of_each)):
-                group = shuffled[start : start + self._of_each]
-                missing = self._of_each - len(group)
-                rounds.setdefault(number, []).append(np.concatenate([group, shuffled[: min(missing, start)]]))
-        groups = [part[i] for part in rounds.values() for i in generator.permutation(len(part))]
-        steps = [groups[start : start + self._groups] for start in range(0, len(groups), self._groups)]
-        return [_each_once(np.concatenate(step)) for step in steps]
-
-
-def _each_once(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Without the second of two rows that are the same: where two rounds meet, an identity may come twice."""
-    _, first = np.unique(rows, return_index=True)
-    return rows[np.sort(first)]
-
-
-def _of_pairs(data: TaskDataset) -> Learned:
-    if len(set(data.view("same"))) < 2:
-        raise LabelError(
-            f"column {data.roles['same']!r}: every pair is {'the same' if data.column('same')[0] else 'different'}; "
-            "learning from pairs needs both kinds"
-        )
-    return Learned(objective="pairs")
-
-
-def _of_identities(data: TaskDataset, objective: str) -> Learned:
-    """The identities that there are rows of: those that are only declared, or on another side of a split, are not."""
-    column, names = data.column("label"), data.label_names or ()
-    there = {(type(label), label) for label in column}
-    found = tuple(name for name in names if (type(name), name) in there)
-    where = f"column {data.roles['label']!r}"
-    if len(found) < 2:
-        raise LabelError(
-            f"{where}: all {len(column):,} rows are of {found[0]!r}; telling identities apart needs at least two"
-        )
-    if objective in _COUPLED and len(found) == len(column):
-        raise LabelError(
-            f"{where}: every identity has one row alone, and objective={objective!r} compares rows of one identity; "
-            "give more rows of each"
-        )
-    return Learned(objective=objective, label_names=found)
 
 
 def _below(first: Tensor, second: Tensor) -> Tensor:
