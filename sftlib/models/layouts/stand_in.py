@@ -19,6 +19,9 @@ class StandIn(nn.Module, ABC):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self._layer = (layer,)  # in a tuple: it does not become a child
+        # Bodies of transformers before 5.4 ask each layer which of their masks it wants.
+        if hasattr(layer, "attention_type"):
+            self.attention_type = layer.attention_type
 
     @property
     def layer(self) -> nn.Module:
