@@ -10,11 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import transformers
-from packaging.version import Version
 
 from sftlib import FineTuner, TaskDataset
-from sftlib.models.layouts.layout import OwnAttention
 from sftlib.testing import FAMILIES
 from tests.contracts.cases import NAMES, case_of, having, losses, task_class, tuner_for
 
@@ -35,13 +32,6 @@ def fitted(name: str, family: str) -> FineTuner:
     return run_of(name, family, "auto", steps=10, learning_rate=1e-2)
 
 
-def require_our_dropout(tuner: FineTuner, family: str) -> None:
-    """Skip where an older transformers keeps attention, and its dropout, to itself: the contract asks for dropout=0."""
-    own = tuner.settings["layout"] == OwnAttention.name and family not in ("mpnet", "deberta-v2")
-    if own and Version(transformers.__version__) < Version("5.23"):
-        pytest.skip(f"{family} of transformers {transformers.__version__} drops attention weights by itself")
-
-
 def norms(tuner: FineTuner) -> list[float]:
     return [record["grad_norm"] for record in tuner.history.steps]
 
@@ -49,7 +39,6 @@ def norms(tuner: FineTuner) -> list[float]:
 @pytest.mark.parametrize(("name", "family"), having(WHOLE_RUN))
 def test_cuts_of_a_batch_give_the_same_losses(name: str, family: str) -> None:
     whole = run_of(name, family, 32, steps=20)
-    require_our_dropout(whole, family)
     assert len(losses(whole)) == 20
     # Cosines are multiplied by 20, where numbers of fp32 lie 1.9e-6 apart: a loss near zero has no more digits.
     least = 4e-6 if task_class(name).couples_rows else 1e-7
@@ -62,7 +51,6 @@ def test_cuts_of_a_batch_give_the_same_losses(name: str, family: str) -> None:
 @pytest.mark.parametrize(("name", "family"), having(SHORT_RUN))
 def test_cuts_of_a_batch_give_the_same_losses_in_every_family(name: str, family: str) -> None:
     whole = run_of(name, family, 32, steps=4)
-    require_our_dropout(whole, family)
     for cut in (7, 2):
         other = run_of(name, family, cut, steps=4)
         assert losses(other) == pytest.approx(losses(whole), rel=1e-5, abs=1e-7), f"rows of a cut: {cut}"
@@ -146,7 +134,6 @@ def test_pairs_do_not_depend_on_the_cut(family: str) -> None:
     data = TaskDataset({**columns, "text_pair": list(reversed(columns["text"]))})
     tuners = [tuner_for("text-classification", family, micro_batch_size=cut, max_steps=4) for cut in (32, 3)]
     runs = [tuner.fit(data, progress=False) for tuner in tuners]
-    require_our_dropout(runs[0], family)
     assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-5)
     alone, together = (runs[0].predict(data, batch_size=size) for size in (1, 32))
     assert [p.probability for p in together] == pytest.approx([p.probability for p in alone], abs=1e-6)

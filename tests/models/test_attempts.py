@@ -15,7 +15,7 @@ from sftlib.errors import OptionError
 from sftlib.models.attempts import attempt
 from sftlib.models.frozen.prefix_cache import Prefix
 from sftlib.models.language.causality import require_causal
-from sftlib.models.layouts.layout import OwnAttention
+from sftlib.models.layouts.layout import Watched
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
 from sftlib.testing import SENTENCES, tiny_tokenizer
@@ -44,7 +44,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("forgetful")
 def test_a_model_that_cannot_keeps_its_own_layout_and_the_reason() -> None:
     layout = layout_of(model_of("bert"))
-    assert layout.name == OwnAttention.name
+    assert layout.name == Watched().name
     assert layout.refused.startswith("TypeError: ")
     assert "sequences" in layout.refused
 
@@ -52,7 +52,7 @@ def test_a_model_that_cannot_keeps_its_own_layout_and_the_reason() -> None:
 @pytest.mark.usefixtures("forgetful")
 def test_the_line_before_the_first_step_has_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     fit(model_of("bert"), padding_free=True)
-    assert "padded, with the model's own attention (end to end: TypeError: " in capsys.readouterr().out
+    assert "padded, with the model's own attention and our dropout (end to end: TypeError: " in capsys.readouterr().out
     fit(model_of("bert"), freeze="backbone", padding_free=True)
     assert "(end to end: TypeError: " in capsys.readouterr().out
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 from torch import Tensor, nn
 
 from sftlib.errors import OptionError
@@ -24,6 +25,7 @@ from sftlib.models.randomness import Found, find_randomness, refuse, settled_ran
 from sftlib.train.forward import Forward
 
 ROWS = 8
+ROLLS_FOR_NOTHING = ("bart", "conditional-detr", "wav2vec2")
 Inputs = dict[str, Tensor]
 
 
@@ -436,6 +438,8 @@ def test_and_are_not_so_by_themselves(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_generator_is_asked(name: str) -> None:
+    if name in ROLLS_FOR_NOTHING and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip(f"{name} of transformers before 5.23 draws a number for each layer at rate 0 too, and uses it not")
     (model, inputs), masks = built(name), DropoutMasks(0)
     with settled(model, masks):
         before = generators()

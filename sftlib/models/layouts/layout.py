@@ -353,8 +353,7 @@ def choose_layout(
         return own, "its two stacks differ in lengths" if padding_free else ""
     flat = typical_width(model) >= NARROW if padding_free is None else padding_free
     if not getattr(model, "_supports_attention_backend", False):
-        # MPNet, DeBERTa: their dropout is made of modules, and those are covered
-        return OwnAttention(), "it does not attend through transformers' interface" if flat else ""
+        return _own(model, run), "it does not attend through transformers' interface" if flat else ""
     expected, refused = run(OwnAttention()), ""
     for end_to_end in [Fused(first_only=True), Fused(first_only=False), Flat()] if flat else []:
         refused = _refusal(run, end_to_end, expected)
@@ -362,7 +361,19 @@ def choose_layout(
             return end_to_end, ""
     if drops_out(model) and not _refusal(run, padded := Padded(), expected):
         return padded, refused
-    return OwnAttention(), refused
+    return _own(model, run), refused
+
+
+def _own(model: nn.Module, run: Callable[[Layout], Tensor]) -> Layout:
+    """The model's own attention, written out where its dropout would be drawn inside of one call of torch.
+
+    There is no such call in MPNet and DeBERTa, whose dropout is made of modules. There is in ModernBERT of transformers
+    before 5.1, and in GPT-2 before 5.3 under a head for classes, which hands nothing of ours to the body.
+    """
+    if not drops_out(model) or own_attention(model) != "sdpa":
+        return OwnAttention()
+    written_out = Watched()
+    return OwnAttention() if _refusal(run, written_out, run(OwnAttention())) else written_out
 
 
 def _refusal(run: Callable[[Layout], Tensor], layout: Layout, expected: Tensor) -> str:

@@ -22,9 +22,9 @@ from tests.models.layouts.test_layout import (
     fitting_layout,
     forward_of,
     model_of,
-    requires_flat,
     scores_and_gradient,
 )
+from tests.versions import requires_flat
 
 FUSED = ("bert", "roberta", "electra", "distilbert")
 WAYS = [Fused(first_only=False), Fused(first_only=True)]

@@ -15,7 +15,8 @@ from sftlib.models.layouts.kernels import Flash, Flex, Kernel, Look, agrees, ker
 from sftlib.models.layouts.layout import Flat, Padded
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
-from tests.models.layouts.test_layout import CPU, LENGTHS, batch_of, forward_of, model_of, requires_flat
+from tests.models.layouts.test_layout import CPU, LENGTHS, batch_of, forward_of, model_of
+from tests.versions import requires_flat
 
 
 def varlen_by_a_loop(

@@ -8,20 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
-from packaging.version import Version
 
 from sftlib.encoders.batch import Batch
 from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.models.dropout import DropoutMasks
 from sftlib.models.layouts.attention import attend_flat
-from sftlib.models.layouts.layout import Flat, Layout, OwnAttention, Padded, choose_layout
+from sftlib.models.layouts.layout import Flat, Layout, OwnAttention, Padded, Watched, choose_layout
 from sftlib.models.layouts.sequences import Sequences
 from sftlib.models.outputs import logits
 from sftlib.models.precision import Fp32, Precision
 from sftlib.run import settle
 from sftlib.testing import FAMILIES, tiny_model, tiny_tokenizer
 from sftlib.train.forward import Forward
+from tests.versions import requires_flat
 
 CPU = torch.device("cpu")
 WITH_INTERFACE = [family for family in FAMILIES if family not in ("mpnet", "deberta-v2")]
@@ -45,15 +44,6 @@ def batch_of(model: Any, lengths: list[int], rows: list[int] | None = None) -> B
         line[: lengths[row]] = torch.randint(5, 100, (lengths[row],), generator=generator)
     mask = (torch.arange(inputs.shape[1]) < sizes[:, None]).long()
     return Batch(torch.tensor(chosen), sizes, {"input_ids": inputs, "attention_mask": mask}, {})
-
-
-@functools.cache
-def requires_flat(family: str) -> None:
-    """Skip where an older transformers gives a family no way in; the library falls back there by itself."""
-    model = model_of(family)
-    layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
-    if layout.name != Flat.name and Version(transformers.__version__) < Version("5.23"):
-        pytest.skip(f"{family} of transformers {transformers.__version__} cannot be laid end to end")
 
 
 @functools.cache
@@ -158,7 +148,7 @@ class TestChoice:
             layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=True)
             assert layout.name == OwnAttention.name
 
-    def test_a_model_that_loses_keywords_keeps_its_own(self) -> None:
+    def test_a_model_that_loses_keywords_keeps_its_own_attention_with_our_dropout(self) -> None:
         """GPT-2's classifier did until transformers 5.3: our attention would drop out without our masks."""
         model = model_of("bert")
         forward = model.forward
@@ -169,7 +159,15 @@ class TestChoice:
         model.forward = forgetful
         for padding_free in (True, False):
             layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=padding_free)
-            assert layout.name == OwnAttention.name
+            assert layout.name == Watched().name
+        called = forward_of(model.train(), layout)
+        with called.prepared(), torch.no_grad():
+            whole = logits(called.train(batch_of(model, LENGTHS), step=2))
+            parts = [logits(called.train(batch_of(model, LENGTHS, rows), step=2)) for rows in ([5, 0], [1], [4, 3, 2])]
+            joined = torch.cat(parts)[torch.tensor([5, 0, 1, 4, 3, 2]).argsort()]
+            other = logits(called.train(batch_of(model, LENGTHS), step=3))
+        assert (joined - whole).abs().max() <= 2e-6 * whole.abs().max()
+        assert (other - whole).abs().max() > 1e-3 * whole.abs().max(), "it does drop out"
 
     def test_wrong_answers_are_refused(self) -> None:
         """A layout whose scores differ by more than rounding is not taken, nor one that fails."""

@@ -20,9 +20,9 @@ from tests.models.layouts.test_layout import (
     batch_of,
     fitting_layout,
     forward_of,
-    requires_flat,
     scores_and_gradient,
 )
+from tests.versions import requires_flat
 
 FUSED = ("llama", "mistral", "qwen2")
 WAY = Fused(first_only=False)
