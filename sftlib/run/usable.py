@@ -26,12 +26,12 @@ def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool, tried: Tried |
         OptionError: what the model does on a row of the data, or does not.
     """
     # A user's own module may raise anything.
-    tried = attempt(lambda: _looked_at(fitted, encoded, own_module, tried), kinds=(Exception,))
-    if tried.value is None:
+    seen = attempt(lambda: _looked_at(fitted, encoded, own_module, tried), kinds=(Exception,))
+    if seen.value is None:
         raise OptionError(
-            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: {tried.reason}"
-        ) from tried.error
-    found, learns = tried.value
+            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: {seen.reason}"
+        ) from seen.error
+    found, learns = seen.value
     if not learns:
         raise OptionError(
             f"model={fitted.settings['model']}: its scores do not depend on a parameter that can be trained"

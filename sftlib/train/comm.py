@@ -184,7 +184,7 @@ class Status(NamedTuple):
     left: float = 0.0
     answer: float = 0.0
     total: float = 0.0
-    count: float = 0.0
+    count: float = 0.0  # type: ignore[assignment]  # `tuple.count` is of no use here
 
 
 class EndedElsewhere(Exception):  # noqa: N818 - no error

@@ -279,7 +279,8 @@ def _padding_mask(*args: Any, attention_mask: Tensor | None = None, **more: Any)
     """The mask of transformers; on a processor none where nothing is padded. Elsewhere the host would wait for that."""
     if attention_mask is not None and attention_mask.device.type != "cpu":
         more["allow_is_bidirectional_skip"] = False
-    mask: Tensor | None = eager_mask(*args, attention_mask=attention_mask, **more)
+    made: Any = eager_mask
+    mask: Tensor | None = made(*args, attention_mask=attention_mask, **more)
     return mask
 
 

@@ -42,7 +42,7 @@ class Learned(Checked):
             yield real_number("threshold", self.threshold, -2, 2, expected="a cosine")
 
 
-def of_pairs(data: TaskDataset) -> Learned:
+def learned_of_pairs(data: TaskDataset) -> Learned:
     """From rows that are pairs with a verdict.
 
     Raises:
@@ -56,7 +56,7 @@ def of_pairs(data: TaskDataset) -> Learned:
     return Learned(objective="pairs")
 
 
-def of_identities(data: TaskDataset, objective: str) -> Learned:
+def learned_of_identities(data: TaskDataset, objective: str) -> Learned:
     """The identities that there are rows of: those that are only declared, or on another side of a split, are not.
 
     Raises:

@@ -26,7 +26,7 @@ from sftlib.support.checking import above_zero, choice, real_number, whole_numbe
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Asked, LossSum, Task
 from sftlib.tasks.identities.answers import Embedded, Verified
-from sftlib.tasks.identities.learned import COUPLED, OBJECTIVES, Learned, of_identities
+from sftlib.tasks.identities.learned import COUPLED, OBJECTIVES, Learned, learned_of_identities, learned_of_pairs
 from sftlib.tasks.identities.losses import Centres, arc_margin, contrastive, cosine_margin, of_verdicts, triplet
 from sftlib.tasks.identities.plan import IdentityPlan
 from sftlib.tasks.plan import Plan
@@ -112,8 +112,8 @@ class IdentityTask(Task):
             needs = f"the roles '{self.media}_pair' and 'same'" if objective == "pairs" else "the role 'label'"
             raise OptionError(f"objective={objective!r} needs {needs}; this data has {', '.join(data.roles)}")
         if of_pairs:
-            return replace(self, learned=of_pairs(data))
-        return replace(self, learned=of_identities(data, objective))
+            return replace(self, learned=learned_of_pairs(data))
+        return replace(self, learned=learned_of_identities(data, objective))
 
     @property
     def _objective(self) -> str:

@@ -160,12 +160,12 @@ class TestChoice:
         for padding_free in (True, False):
             layout = fitting_layout(model, [batch_of(model, LENGTHS)], padding_free=padding_free)
             assert layout.name == Watched().name
-        forward = forward_of(model.train(), layout)
-        with forward.prepared(), torch.no_grad():
-            whole = logits(forward.train(batch_of(model, LENGTHS), step=2))
-            parts = [logits(forward.train(batch_of(model, LENGTHS, rows), step=2)) for rows in ([5, 0], [1], [4, 3, 2])]
+        called = forward_of(model.train(), layout)
+        with called.prepared(), torch.no_grad():
+            whole = logits(called.train(batch_of(model, LENGTHS), step=2))
+            parts = [logits(called.train(batch_of(model, LENGTHS, rows), step=2)) for rows in ([5, 0], [1], [4, 3, 2])]
             joined = torch.cat(parts)[torch.tensor([5, 0, 1, 4, 3, 2]).argsort()]
-            other = logits(forward.train(batch_of(model, LENGTHS), step=3))
+            other = logits(called.train(batch_of(model, LENGTHS), step=3))
         assert (joined - whole).abs().max() <= 2e-6 * whole.abs().max()
         assert (other - whole).abs().max() > 1e-3 * whole.abs().max(), "it does drop out"
 
