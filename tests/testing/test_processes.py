@@ -227,11 +227,10 @@ def test_ctrl_c_reaches_all() -> None:
         finally:
             ended.append(threading.current_thread())
 
-    processes, before = FakeProcesses(2), threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        processes.run(work)
+        FakeProcesses(2).run(work)
     assert len(ended) == 2
-    assert threading.active_count() == before
+    assert [thread for thread in ended if thread.is_alive()] == [threading.main_thread()]
 
 
 def test_what_is_refused() -> None:
