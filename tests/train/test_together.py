@@ -256,5 +256,5 @@ def test_numbers_travel_as_they_lie_in_memory() -> None:
     """A thousand predictions of two labels: three numbers each, and little else."""
     made = [Found("good", i / 7, {"good": i / 7, "bad": 1 - i / 7}) for i in range(1000)]
     sent = len(wire.dump(made))
-    assert sent < 1000 * (3 * 8 + 14) + 500  # 14 for a name and for nothing; once the document that says what lies where
+    assert sent < 1000 * (3 * 8 + 14) + 500  # 14 for a name and for nothing; once what says where it lies
     assert len(wire.dump(np.zeros((100, 384), np.float32))) < 100 * 384 * 4 + 100
