@@ -36,6 +36,9 @@ def higher_is_better(name: str) -> bool:
     Example:
         >>> higher_is_better("accuracy"), higher_is_better("loss")
         (True, False)
+        >>> higher_is_better("stars.mse")  # of one of several tasks
+        False
     """
-    of_a_target = name.startswith(("mse_", "rmse_", "mae_", "hamming_"))  # such as of `sftlib.metrics.targets`
-    return name not in _LOWER and not of_a_target
+    metric = name.rpartition(".")[2]
+    of_a_target = metric.startswith(("mse_", "rmse_", "mae_", "hamming_"))  # such as of `sftlib.metrics.targets`
+    return metric not in _LOWER and not of_a_target
