@@ -70,7 +70,7 @@ def install_smollm(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests and every doctest in two processes; arguments after ``--`` go to pytest."""
     install(session, "tests")
-    session.run("pytest", *TWO_PROCESSES, *session.posargs, env=QUIET)
+    session.run("pytest", *TWO_PROCESSES, "--durations=60", *session.posargs, env=QUIET)
 
 
 @nox.session

@@ -75,7 +75,7 @@ HEAVY = (
 
 def fresh(code: str) -> object:
     """Run ``code`` in a new interpreter and return what it printed as JSON."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     return json.loads(done.stdout)
 
 

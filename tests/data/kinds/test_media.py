@@ -175,11 +175,11 @@ def test_all_broken_files_in_one_error(tmp_path: Path) -> None:
         path = tmp_path / f"broken {name}"
         path.write_bytes(make())
         names.append(str(path))
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(DataError) as caught:
         labelled([*good, *names, good[0]])
     message = str(caught.value)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
     for row, ((said, _), path) in enumerate(zip(BROKEN.values(), names, strict=True), len(good)):
         line = next(line for line in message.splitlines() if f"row {row} ({path!r}" in line)

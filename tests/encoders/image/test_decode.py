@@ -173,13 +173,13 @@ def test_what_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
     said, make = BROKEN[name]
     path = tmp_path / f"broken {name}"
     path.write_bytes(make())
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(DataError, match=said) as caught:
         decode(path)
     assert path.name in str(caught.value)
     with pytest.raises(DataError, match=said):
         decode(path.read_bytes())
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 

@@ -59,7 +59,7 @@ def test_predictions_know_no_neighbours(family: str) -> None:
     found = whole(family)
     alone = [list(p.probabilities.values()) for p in found.predict(DATA, batch_size=1)]
     together = [list(p.probabilities.values()) for p in found.predict(DATA, batch_size=12)]
-    assert together == [pytest.approx(row, abs=5e-6) for row in alone]
+    assert together == [pytest.approx(row, abs=2e-5) for row in alone]
     assert len({tuple(np.round(row, 4)) for row in alone}) > 3, "all pictures look alike to it"
 
 
@@ -79,7 +79,8 @@ def test_the_pipeline_of_the_folder_gives_the_same_scores(family: str, tmp_path:
     opened = transformers.pipeline("image-classification", model=str(tmp_path / "model"), device="cpu")
     for file, prediction in zip(files, expected, strict=True):
         scores = {item["label"]: item["score"] for item in opened(file, top_k=3)}
-        assert scores == pytest.approx(dict(prediction.probabilities), abs=5e-6)
+        # Two orders of summing in fp32, and what a family's own layers make of it: textnet 5.01e-6 on one machine.
+        assert scores == pytest.approx(dict(prediction.probabilities), abs=2e-5)
 
 
 @pytest.mark.parametrize("family", ["siglip2", "imagegpt"])
