@@ -4,7 +4,7 @@
 
     auditing.py     `audit`
     out_of_fold.py  probabilities of rows by models that have not learned from them
-    confident.py    which labels these probabilities contradict, and how often each is mistaken for another
+    noise.py        how likely each label is wrong, and how often each is mistaken for another
     nearby.py       rows beside each other in the body's features: neighbours, twins, outliers
     slices.py       groups of rows in which the model fails more often than elsewhere
     dynamics.py     how rows were learned: which the model never came to believe

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.arguments import without_recipes
-from sftlib.audits.confident import doubted, joint, margins
 from sftlib.audits.dynamics import dynamics_of
 from sftlib.audits.nearby import neighbours, outliers, twins
-from sftlib.audits.out_of_fold import folds_of, frozen_probabilities, tempered, tuned_probabilities
+from sftlib.audits.noise import Noise, noise_of
+from sftlib.audits.out_of_fold import folds_of, frozen_probabilities, tuned_probabilities
 from sftlib.audits.report import Audit, Issue, Near, Twins
 from sftlib.audits.shown import shown_as
 from sftlib.audits.slices import slices_of
@@ -95,14 +95,13 @@ def audit(
         if full
         else frozen_probabilities(features, given, fold, len(names), seed=0)
     )
-    found = tempered(found, given)
+    noise = noise_of(given, found)
     positions, cosines = neighbours(features, _LOOKED_AT)
-    shares = joint(given, found)
     right = found.argmax(axis=1) == given
     return Audit(
-        issues=tuple(_issues(data, given, found, names, positions, cosines)),
-        noise=_noise(shares, names),
-        error_rate=float(1 - np.trace(shares)),
+        issues=tuple(_issues(data, given, noise, names, positions, cosines)),
+        noise=_mistaken(noise.joint(given), names, len(data)),
+        error_rate=noise.rate,
         accuracy=float(right.mean()),
         twins=tuple(
             Twins(row, other, names[given[row]], names[given[other]], cosine)
@@ -114,7 +113,7 @@ def audit(
         folds=folds,
         full=full,
         is_test=is_test or tuner.is_named_test(data),
-        probabilities=found,
+        probabilities=noise.probabilities,
         label_names=names,
         fingerprint=data.fingerprint(),
         shown=shown_as(data),
@@ -152,27 +151,25 @@ def _check_rows(data: TaskDataset, given: NDArray[np.int64], folds: int) -> None
 def _issues(
     data: TaskDataset,
     given: NDArray[np.int64],
-    found: NDArray[np.float64],
+    noise: Noise,
     names: Sequence[Any],
     positions: NDArray[np.int64],
     cosines: NDArray[np.float32],
 ) -> list[Issue]:
-    score = 1 - margins(given, found)
-    rows = np.flatnonzero(doubted(given, found))
-    best = found.argmax(axis=1)
+    best = noise.probabilities.argmax(axis=1)
     return [
         Issue(
             row=int(row),
             given=names[given[row]],
             suggested=names[best[row]],
-            score=float(score[row]),
+            score=float(noise.wrong[row]),
             input=_input(data, int(row)),
             nearest=tuple(
                 Near(int(other), names[given[other]], float(cosine))
                 for other, cosine in zip(positions[row, :_NEAREST], cosines[row, :_NEAREST], strict=True)
             ),
         )
-        for row in rows[np.argsort(-score[rows], kind="stable")]
+        for row in noise.doubted(given)
     ]
 
 
@@ -181,8 +178,8 @@ def _input(data: TaskDataset, row: int) -> Any:
     return next(iter(values.values())) if len(values) == 1 else values
 
 
-def _noise(shares: NDArray[np.float64], names: Sequence[Any]) -> dict[tuple[Any, Any], float]:
-    """How many of the rows given a label are truly another, the most often mistaken first."""
-    rates = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+def _mistaken(shares: NDArray[np.float64], names: Sequence[Any], rows: int) -> dict[tuple[Any, Any], float]:
+    """How many of the rows given a label are truly another, the most often mistaken first; less than a row is none."""
+    rates = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12) * (shares * rows >= 0.5)
     pairs = [(float(rates[i, j]), names[i], names[j]) for i, j in zip(*np.nonzero(rates), strict=True) if i != j]
     return {(given, true): rate for rate, given, true in sorted(pairs, key=lambda item: -item[0])}

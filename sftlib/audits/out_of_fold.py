@@ -18,7 +18,6 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.splitting import keys, numbered
 from sftlib.finetuner import FineTuner
 from sftlib.models.seeds import seeded
-from sftlib.sure.calibration import best_temperature, probabilities
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -70,12 +69,6 @@ def tuned_probabilities(tuner: FineTuner, data: TaskDataset, fold: Index) -> Flo
         for row, prediction in zip(out, tuned.predict(data.select(out)), strict=True):
             found[row] = [prediction.probabilities.get(name, 0.0) for name in names]
     return found
-
-
-def tempered(found: Floats, given: Index) -> Floats:
-    """(N, K) the same as sure as they are right: a model that is too sure of itself accuses too many."""
-    logs, truth = np.log(np.maximum(found, 1e-12)), np.eye(found.shape[1])[given]
-    return probabilities(logs / best_temperature(logs, truth), several=False)
 
 
 def _sides(fold: Index) -> Iterator[tuple[Index, Index]]:

@@ -51,8 +51,7 @@ class Issue:
         row: the position of the row.
         given: its label.
         suggested: the label that a model which has not seen the row gives it.
-        score: how sure the model is that the label is wrong, 0 to 1: half of one plus the probability of the suggested
-            label less that of the given one.
+        score: how likely the label is wrong, 0 to 1, given how often the model itself is.
         input: what the row says.
         nearest: the rows that are most like it.
     """
@@ -91,8 +90,8 @@ class Audit:
     """What is wrong with rows; prints as tables.
 
     Attributes:
-        issues: labels that are doubted, the most doubtful first: candidates to look at. Where the model itself is often
-            wrong, many are its own errors; those of high score are ``accused``.
+        issues: labels that are doubted, the most doubtful first, as many as seem to be wrong: candidates to look at.
+            Where the model itself is often wrong, many are its own errors; those of high score are ``accused``.
         noise: (given, true) -> estimated share of the rows given the one that are truly the other; where it is not 0.
         error_rate: estimated share of wrong labels among all.
         accuracy: of the model on rows that it had not seen, by the labels as they are given.
