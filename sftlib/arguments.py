@@ -92,6 +92,7 @@ class Arguments:
     epochs: int
     max_steps: int | None
     learning_rate: float | str | None
+    head_learning_rate: float | None
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
@@ -229,6 +230,10 @@ class Arguments:
             self.learning_rate not in (None, "find")
             and real_number(
                 "learning_rate", self.learning_rate, 0, expected="a finite number of at least 0, 'find', or None"
+            ),
+            self.head_learning_rate is not None
+            and real_number(
+                "head_learning_rate", self.head_learning_rate, 0, expected="a finite number of at least 0, or None"
             ),
             whole_number("batch_size", self.batch_size, at_least=1),
             self.micro_batch_size != "auto"

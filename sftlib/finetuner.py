@@ -105,9 +105,11 @@ class FineTuner:
         tokenizer: short for ``Text(tokenizer=...)``: a transformers tokenizer, or the folder or name of one.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
-        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of the model,
-            where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"`` for a race of five rates around it in
-            short runs, which takes half as long as the run again.
+        learning_rate: peak of the schedule; None for 5e-5 (of bodies narrower than 768 up to 2e-4) and ten times that
+            for a head that is new, with an adapter 1e-4 to 1e-3 by the width of the model, where only a head is trained
+            1e-2 (of one layer) or 1e-3; ``"find"`` for a race of five rates around it in short runs, which takes half
+            as long as the run again.
+        head_learning_rate: peak of the schedule for what lies above the model's body; ``learning_rate`` when None.
         batch_size: rows of one optimizer step.
         micro_batch_size: rows of one forward and backward pass; decides how the work is cut up, never the result.
         max_length: short for ``Text(max_length=...)``: tokens of a row, control tokens included.
@@ -162,6 +164,7 @@ class FineTuner:
         epochs: int = 3,
         max_steps: int | None = None,
         learning_rate: float | str | None = None,
+        head_learning_rate: float | None = None,
         batch_size: int = 32,
         micro_batch_size: int | str = "auto",
         max_length: int | None = None,
@@ -310,7 +313,7 @@ class FineTuner:
         self._parts = {}
         raced = found_rate(call) if self._arguments.learning_rate == FIND else None
         if raced is not None:
-            call = replace(call, arguments=replace(call.arguments, learning_rate=raced.rate))
+            call = replace(call, arguments=raced.options(call.arguments))
         if unlabelled is not None:
             self._learned_rows = train
             self._fitted = with_unlabelled(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import nn
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
@@ -19,8 +21,9 @@ from sftlib.models.frozen.freezing import freeze
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.sources import ModelSource
+from sftlib.models.structure import head_of
 from sftlib.run.fitted import Fitted
-from sftlib.run.rates import usual_rate
+from sftlib.run.rates import Rates, usual_rates
 from sftlib.run.settle import settled
 from sftlib.run.supervision import with_supervision
 from sftlib.support.display import counted
@@ -67,9 +70,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
-    asked = arguments.learning_rate
-    adapted, whole = arguments.adapter is not None, source.usual_rate or task.head.rate
-    rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None or isinstance(asked, str) else asked
+    rates = _rates(arguments, model, whole=source.usual_rate or task.head.rate, drawn=drawn)
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),
@@ -79,7 +80,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "adapter": described(arguments.adapter),
-            "learning_rate": rate,
+            "learning_rate": rates.body,
+            "head_learning_rate": rates.head,
         }
     )
     return Fitted(
@@ -94,6 +96,21 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         lost=[*source.lost, *([moved] if moved else [])],
         comm=open_comm(),
     )
+
+
+def _rates(arguments: Arguments, model: nn.Module, *, whole: float | None, drawn: Collection[str]) -> Rates:
+    """As asked for; a rate that is named is that of the head, too."""
+    asked, head = arguments.learning_rate, arguments.head_learning_rate
+    if head is not None and not head_of(model):
+        raise OptionError(
+            f"head_learning_rate={head}: {type(model).__name__} has no body and head that can be told apart; "
+            "name learning_rate= alone"
+        )
+    if asked is None or isinstance(asked, str):
+        usual = usual_rates(model, adapted=arguments.adapter is not None, whole=whole, drawn=drawn)
+    else:
+        usual = Rates(asked, asked)
+    return usual if head is None else replace(usual, head=head)
 
 
 def plan_of(arguments: Arguments, task: Task, encoded: Encoded) -> Plan:
@@ -171,7 +188,7 @@ def opening_lines(
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
-        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
+        f"{rows}, {counted(steps, 'step')}, peak rate {_rate(fitted)}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
     suspects = fitted.encoder.suspects(encoded)
@@ -219,3 +236,8 @@ def _layout(fitted: Fitted) -> str:
 def _share(fitted: Fitted, share: float) -> str:
     adapter = fitted.settings["adapter"]
     return f" ({share:.2%}: {adapter:.80})" if adapter else ""
+
+
+def _rate(fitted: Fitted) -> str:
+    body, head = fitted.settings["learning_rate"], fitted.settings["head_learning_rate"]
+    return f"{body:.2g}" if head == body else f"{body:.2g} ({head:.2g} of the head)"

@@ -44,11 +44,17 @@ class Raced:
         rate: the winner.
         losses: rate -> mean loss on the rows held out; infinity where it was not finite.
         steps: of each run.
+        head: how many times the rate that of the head was, in every run.
     """
 
     rate: float
     losses: dict[float, float]
     steps: int
+    head: float = 1.0
+
+    def options(self, arguments: Arguments) -> Arguments:
+        """The options at the rate that won."""
+        return _at(arguments, self.rate, self.head)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -68,15 +74,15 @@ def found_rate(call: Call) -> Raced:
         DataError: too few rows to hold some out.
         OptionError: no rate gives a loss that is finite.
     """
-    usual, steps = _usual(call), _steps(call.arguments, len(call.train))
+    (usual, head), steps = _usual(call), _steps(call.arguments, len(call.train))
     short = min(steps, max(_FEWEST_STEPS, math.ceil(steps / _SHARE)))
     learned, held_out = call.train.split(1 - _HELD_OUT, _HELD_OUT, seed=call.arguments.seed)
     rates = [float(f"{usual * factor:.6g}") for factor in _FACTORS]
-    losses = np.stack([_losses(call, rate, short, learned, held_out) for rate in rates])  # (rates, pieces)
+    losses = np.stack([_losses(call, _at(call.arguments, rate, head), short, learned, held_out) for rate in rates])  # (rates, pieces)
     means = losses.mean(axis=1)
     if not np.isfinite(means).any():
         raise OptionError(f"learning_rate='find': the loss is not finite at any of {', '.join(map(str, rates))}")
-    raced = Raced(_winner(rates, losses), dict(zip(rates, means.tolist(), strict=True)), short)
+    raced = Raced(_winner(rates, losses), dict(zip(rates, means.tolist(), strict=True)), short, head)
     if call.progress:
         tqdm.write(str(raced))
     return raced
@@ -104,22 +110,31 @@ def _winner(rates: Sequence[float], losses: NDArray[np.float64]) -> float:
     return rates[best]
 
 
-def _usual(call: Call) -> float:
-    """The rate that would have been taken without a race."""
-    plain = replace(call.arguments, learning_rate=None)
-    return float(assemble(plain, call.source, call.task).settings["learning_rate"])
+def _usual(call: Call) -> tuple[float, float]:
+    """The rate that would have been taken without a race, and how many times that the rate of the head is."""
+    settings = assemble(replace(call.arguments, learning_rate=None), call.source, call.task).settings
+    usual = float(settings["learning_rate"])
+    return usual, float(settings["head_learning_rate"]) / usual
+
+
+def _at(arguments: Arguments, rate: float, head: float) -> Arguments:
+    """At another rate, with that of the head in proportion unless it was named."""
+    named = arguments.head_learning_rate is not None or head == 1.0
+    return replace(
+        arguments, learning_rate=rate, head_learning_rate=arguments.head_learning_rate if named else rate * head
+    )
 
 
 def _steps(arguments: Arguments, rows: int) -> int:
     return arguments.max_steps or arguments.epochs * math.ceil(rows / arguments.batch_size)
 
 
-def _losses(call: Call, rate: float, steps: int, learned: TaskDataset, held_out: TaskDataset) -> NDArray[np.float64]:
-    """(pieces,) losses on pieces of the rows held out, of a copy that learned at this rate."""
+def _losses(
+    call: Call, arguments: Arguments, steps: int, learned: TaskDataset, held_out: TaskDataset
+) -> NDArray[np.float64]:
+    """(pieces,) losses on pieces of the rows held out, of a copy that learned with these options."""
     pieces = np.array_split(np.arange(len(held_out)), min(_PIECES, len(held_out)))
-    arguments = replace(
-        call.arguments, learning_rate=rate, max_steps=steps, keep_best=None, early_stopping=None, on_nonfinite="error"
-    )
+    arguments = replace(arguments, max_steps=steps, keep_best=None, early_stopping=None, on_nonfinite="error")
     short = replace(call, arguments=arguments, train=learned, valid=None, callbacks=(), progress=False)
     fitting = prepare(short, RunInMemory())
     try:

@@ -17,6 +17,7 @@ from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import ModelSource
+from sftlib.models.structure import head_of
 from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, training_budget, with_checkpointing
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
@@ -141,8 +142,14 @@ class Fitting:
             fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay)
         )
         with seeded(arguments.seed), self._loop.forward.prepared(), narrowed:
-            rate = fitted.settings["learning_rate"]
-            optimizer = make_optimizer(fitted.model, learning_rate=rate, weight_decay=arguments.weight_decay)
+            rate, of_head = fitted.settings["learning_rate"], fitted.settings["head_learning_rate"]
+            optimizer = make_optimizer(
+                fitted.model,
+                learning_rate=rate,
+                weight_decay=arguments.weight_decay,
+                faster=head_of(fitted.model) if of_head != rate else (),
+                peak=of_head,
+            )
             with self._run.running(optimizer):
                 self._loop.run(training, optimizer)
 

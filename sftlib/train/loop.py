@@ -115,11 +115,11 @@ class Loop:
             loss = total / count if count else 0.0
 
             # The gate: nothing that is not finite reaches the weights.
-            rate = self.learning_rate * self.schedule.factor(step)
+            scheduled = self.schedule.factor(step)
             finite = bool(np.isfinite(loss) and np.isfinite(grad_norm))
             if finite and count:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = group.get("peak", self.learning_rate) * scheduled
                 optimizer.step()
             optimizer.zero_grad()
             harmless = self.forward.precision.after_step(finite)
@@ -130,7 +130,7 @@ class Loop:
                 "step": training.step,
                 "epoch": self.plan.epoch(step) + 1,
                 "loss": loss,
-                "learning_rate": rate,
+                "learning_rate": self.learning_rate * scheduled,
                 "grad_norm": grad_norm,
                 "rows": len(rows),
             }

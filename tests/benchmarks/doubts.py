@@ -96,9 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", default=list(PROMISED))
     sets = {name: _set(name) for name in parser.parse_args().sets}
-    print(
-        "| set, planted | doubted | share said | right of the first, as many as planted | by margins |\n|---|---|---|---|---|"
-    )
+    print("| set, planted | doubted | share said | planted of the first | by margins |\n|---|---|---|---|---|")
     for name, (features, labels) in sets.items():
         for flipped in (0.0, 0.1):
             print(planted(name, features, labels, flipped), flush=True)
