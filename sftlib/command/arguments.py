@@ -17,6 +17,7 @@ from sftlib.support.checking import nearest
 _OF_DATA: Final = ("task", "label_names", "on_invalid", "separator", "sentence", "alphabet", "strand")
 _OF_CSV: Final = ("delimiter", "quoting", "escape", "encoding")
 _VALUES_OF_PYTHON: Final = ("model", "task", "inputs", "early_stopping")  # and what has an argument of its own
+_OUTPUTS: Final = ("out", "output", "output-dir", "output_dir", "to", "save", "save-to")  # as other commands call it
 _VERBS: Final[Mapping[str, str]] = {
     "fit": "learn from rows with labels, and save the model",
     "evaluate": "metrics of a saved model on rows with labels",
@@ -61,9 +62,13 @@ def read_arguments(words: Sequence[str]) -> Asked:
     if verb is None:
         raise OptionError(f"python -m sftlib: say what to do: {', '.join(_VERBS)}; --help shows how")
     if rest:
-        known = [_flag(name) for name in vars(found) if name not in ("verb", "data", "folder")]
+        placed = ("verb", "data") if verb == "fit" else ("verb", "data", "folder")
+        known = [_flag(name) for name in vars(found) if name not in placed]
         odd = next((word for word in rest if word.startswith("--")), rest[0])
-        raise OptionError(f"python -m sftlib {verb}: {odd!r}: {nearest(odd.partition('=')[0], known)}")
+        name = odd.partition("=")[0]
+        where = verb == "fit" and name.removeprefix("--") in _OUTPUTS
+        advice = "'--folder' says where to save" if where else nearest(name, known)
+        raise OptionError(f"python -m sftlib {verb}: {odd!r}: {advice}")
     roles = roles_of(None)
     reading = {name: values.pop(name) for name in list(values) if name in (*_OF_DATA, *_OF_CSV)}
     columns = {name: values.pop(name) for name in list(values) if name in roles}

@@ -78,7 +78,8 @@ def found_rate(call: Call) -> Raced:
     short = min(steps, max(_FEWEST_STEPS, math.ceil(steps / _SHARE)))
     learned, held_out = call.train.split(1 - _HELD_OUT, _HELD_OUT, seed=call.arguments.seed)
     rates = [float(f"{usual * factor:.6g}") for factor in _FACTORS]
-    losses = np.stack([_losses(call, _at(call.arguments, rate, head), short, learned, held_out) for rate in rates])  # (rates, pieces)
+    runs = [_at(call.arguments, rate, head) for rate in rates]
+    losses = np.stack([_losses(call, options, short, learned, held_out) for options in runs])  # (rates, pieces)
     means = losses.mean(axis=1)
     if not np.isfinite(means).any():
         raise OptionError(f"learning_rate='find': the loss is not finite at any of {', '.join(map(str, rates))}")

@@ -85,6 +85,8 @@ def test_a_report_is_written(place: Path, tmp_path: Path) -> None:
         ([], "say what to do: fit, evaluate, predict, report"),
         (["fti", "x.csv"], "fit"),
         (["fit", "data.csv", *ROLES, "--epoch", "3"], "did you mean '--epochs'"),
+        (["fit", "data.csv", *ROLES, "--output", "model"], "'--folder' says where to save"),
+        (["fit", "data.csv", *ROLES, "--foldr", "model"], "did you mean '--folder'"),
         (["fit", "data.csv", *ROLES, "--epochs", "three"], "epochs='three'"),
         (["fit", "data.csv", "--text", "reviews", "--label", "sentiment"], "review"),
         (["fit", "missing.csv", *ROLES], "missing.csv"),
