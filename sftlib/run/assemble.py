@@ -20,7 +20,7 @@ from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.sources import ModelSource
 from sftlib.run.fitted import Fitted
-from sftlib.run.rates import usual_rate
+from sftlib.run.rates import rates_of
 from sftlib.run.settle import settled
 from sftlib.run.supervision import with_supervision
 from sftlib.support.display import counted
@@ -68,8 +68,16 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
     asked = arguments.learning_rate
-    adapted, whole = arguments.adapter is not None, source.usual_rate or task.head.rate
-    rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None or isinstance(asked, str) else asked
+    rates = rates_of(
+        model,
+        None if isinstance(asked, str) else asked,
+        head=arguments.head_learning_rate,
+        decay=arguments.layer_decay,
+        adapted=arguments.adapter is not None,
+        whole=source.usual_rate or task.head.rate,
+        times=task.head_times,
+        attached=task.attached,
+    )
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),
@@ -79,7 +87,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "adapter": described(arguments.adapter),
-            "learning_rate": rate,
+            "learning_rate": rates.whole,
+            "head_learning_rate": rates.head,
         }
     )
     return Fitted(
@@ -93,6 +102,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         told=[*source.told, *([moved] if moved else [])],
         lost=[*source.lost, *([moved] if moved else [])],
         comm=open_comm(),
+        peaks=rates.own,
     )
 
 
@@ -171,7 +181,7 @@ def opening_lines(
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
-        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}"
+        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}{_of_head(fitted)}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
     suspects = fitted.encoder.suspects(encoded)
@@ -214,6 +224,11 @@ def _comparable(train: TaskDataset, valid: TaskDataset | None) -> TaskDataset | 
 def _layout(fitted: Fitted) -> str:
     refused = fitted.layout.refused if fitted.layout else ""
     return f"{fitted.settings['layout']}{f' (end to end: {refused:.100})' if refused else ''}"
+
+
+def _of_head(fitted: Fitted) -> str:
+    rate = fitted.settings["head_learning_rate"]
+    return "" if rate is None else f" ({rate:.2g} of the head)"
 
 
 def _share(fitted: Fitted, share: float) -> str:

@@ -18,6 +18,7 @@ from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import ModelSource
 from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, training_budget, with_checkpointing
+from sftlib.run.centred import centre
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
@@ -124,6 +125,8 @@ class Fitting:
         try:
             with self._run.threads():
                 fitted.learn_frozen(None if fitted.encoder.draws else self._train, self._valid)
+                if not self._training.step:
+                    centre(fitted, self._train)
             self._steps()
         finally:
             fitted.model.eval()
@@ -138,11 +141,13 @@ class Fitting:
         arguments, fitted, training = self._call.arguments, self.fitted, self._training
         seen = None if fitted.task.shows_more else [part for part in (self._train, self._valid) if part is not None]
         narrowed = fitted.encoder.narrowed(
-            fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay)
+            fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay, fitted.share_of_inputs)
         )
         with seeded(arguments.seed), self._loop.forward.prepared(), narrowed:
             rate = fitted.settings["learning_rate"]
-            optimizer = make_optimizer(fitted.model, learning_rate=rate, weight_decay=arguments.weight_decay)
+            optimizer = make_optimizer(
+                fitted.model, learning_rate=rate, weight_decay=arguments.weight_decay, peaks=fitted.peaks
+            )
             with self._run.running(optimizer):
                 self._loop.run(training, optimizer)
 

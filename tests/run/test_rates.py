@@ -1,10 +1,15 @@
 """The learning rate of those who name none."""
 
+from pathlib import Path
+
 import pytest
+import torch
 from torch import nn
 
 from sftlib import FineTuner, LoRA
-from sftlib.run.rates import DEEPER_HEAD, ONE_LAYER, WHOLE_MODEL, usual_rate
+from sftlib.errors import OptionError
+from sftlib.models.pyramid import PlaceSegmenter
+from sftlib.run.rates import DEEPER_HEAD, ONE_LAYER, WHOLE_MODEL, rates_of, usual_rate
 from sftlib.testing import tiny_image_model, tiny_model
 from tests.contracts.cases import case_of, tuner_for
 
@@ -52,3 +57,63 @@ def test_of_adapters_pictures_and_models_of_ones_own() -> None:
     assert usual_rate(own, adapted=False) == ONE_LAYER
     assert usual_rate(own.requires_grad_(True), adapted=False, whole=3e-4) == 3e-4
     assert FineTuner("bert", adapter=LoRA()).get_params()["learning_rate"] is None
+
+
+def test_the_head_has_its_own_and_layers_have_less_the_lower_they_are() -> None:
+    model = tiny_model("bert", 2)
+    layers = len(model.bert.encoder.layer)
+    found = rates_of(model, 1e-4, head=1e-3, decay=0.5).own
+    assert found["classifier.weight"] == found["classifier.bias"] == 1e-3
+    assert f"bert.encoder.layer.{layers - 1}.output.dense.weight" not in found  # the top layer has all of the rate
+    assert found["bert.encoder.layer.0.output.dense.weight"] == pytest.approx(1e-4 * 0.5 ** (layers - 1))
+    assert found["bert.embeddings.word_embeddings.weight"] == pytest.approx(1e-4 * 0.5**layers)
+    assert rates_of(model, 1e-4).own == {} == rates_of(model, 1e-4, head=1e-4).own
+
+
+def test_heads_of_pictures_are_faster_where_no_rate_is_named() -> None:
+    picture, own = tiny_image_model("vit", 2), PlaceSegmenter(nn.Conv2d(3, 8, 4, stride=4), 2)
+    assert rates_of(picture, None, times=10.0).head == pytest.approx(10 * WHOLE_MODEL)
+    assert rates_of(picture, 1e-3, times=10.0).head is None  # whoever names one gets that one
+    assert rates_of(picture, None, times=10.0, adapted=True).head is None
+    assert rates_of(own, None, times=10.0).head == PlaceSegmenter.usual_rate
+    own.body.requires_grad_(False)
+    found = rates_of(own, None, times=10.0)
+    assert (found.whole, found.head) == (PlaceSegmenter.usual_rate, None)
+    picture.base_model.requires_grad_(False)
+    assert rates_of(picture, None, times=10.0).head is None
+
+
+def test_parts_that_cannot_be_found_are_told() -> None:
+    with pytest.raises(OptionError, match="head_learning_rate: body and head of Linear cannot be told apart"):
+        rates_of(nn.Linear(2, 2), 1e-3, head=1e-2)
+    with pytest.raises(OptionError, match=r"layer_decay=0\.5: the layers of Linear cannot be found"):
+        rates_of(nn.Linear(2, 2), 1e-3, decay=0.5)
+    with pytest.raises(OptionError, match="layer_decay=0: expected a number above 0"):
+        FineTuner("bert", layer_decay=0)
+    with pytest.raises(OptionError, match="head_learning_rate=-1"):
+        FineTuner("bert", head_learning_rate=-1)
+
+
+def test_a_run_moves_what_has_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    tuner = tuner_for(NAME, learning_rate=0.0, head_learning_rate=1e-2, max_steps=2, weight_decay=0.0)
+    tuner.fit(case_of(NAME).data(), progress=True)
+    one = tuner_for(NAME, learning_rate=0.0, max_steps=2, weight_decay=0.0).fit(case_of(NAME).data(), progress=False)
+    before, after = (dict(found.model.named_parameters()) for found in (one, tuner))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if not name.startswith("bert.")}
+    assert tuner.settings["head_learning_rate"] == 1e-2
+    assert "(0.01 of the head)" in "".join(capsys.readouterr())
+
+
+def test_lower_layers_move_less(tmp_path: Path) -> None:
+    options = {"learning_rate": 1e-3, "layer_decay": 0.1, "max_steps": 1, "weight_decay": 0.0, "warmup": 0}
+    start = tuner_for(NAME, **{**options, "learning_rate": 0.0}).fit(case_of(NAME).data(), progress=False)
+    tuner = tuner_for(NAME, **options).fit(case_of(NAME).data(), output_dir=tmp_path, progress=False)
+    apart = {
+        name: float((one - other).detach().abs().max())
+        for (name, one), other in zip(tuner.model.named_parameters(), start.model.parameters(), strict=True)
+    }
+    top = len(tuner.model.bert.encoder.layer) - 1
+    steps = [apart["bert.embeddings.word_embeddings.weight"]]
+    steps += [apart[f"bert.encoder.layer.{number}.output.dense.weight"] for number in range(top + 1)]
+    assert steps == pytest.approx([1e-3 * 0.1 ** (top + 1 - number) for number in range(top + 2)], rel=0.05)

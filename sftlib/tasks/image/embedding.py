@@ -46,6 +46,7 @@ class ImageEmbedding(IdentityTask):
 
     name = "image-embedding"
     inputs = Image
+    head_times = 10.0
     media = "image"
 
     def preview(self, data: TaskDataset, row: int, encoder: Any, *, seed: int) -> Gallery:

@@ -43,6 +43,7 @@ class PictureTask(VectorTask):
     inputs = Image
     auto_class = "AutoModelForImageClassification"
     mixes = True
+    head_times = 10.0
 
     output_layer: str | None = None
 
