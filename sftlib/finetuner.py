@@ -109,8 +109,8 @@ class FineTuner:
             where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"`` for a race of five rates around it in
             short runs, which takes half as long as the run again.
         head_learning_rate: the same for everything outside the body: a head that begins at nothing may learn faster
-            than a body that knows much. None for that of the body; of pictures, where ``learning_rate`` is None too,
-            ten times that.
+            than a body that knows much. None for that of the body; of pictures, where ``learning_rate`` is None too, a
+            new head learns at 1e-2 (one layer) or 1e-3, as on a body that is frozen.
         layer_decay: factor of the rate from each layer of the body to the one below it, 0.65 to 0.95 where it is used;
             1 for one rate in all layers (Clark et al., 2020, "ELECTRA").
         batch_size: rows of one optimizer step.

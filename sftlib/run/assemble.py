@@ -75,8 +75,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         decay=arguments.layer_decay,
         adapted=arguments.adapter is not None,
         whole=source.usual_rate or task.head.rate,
-        times=task.head_times,
         attached=task.attached,
+        new=drawn if task.head_alone else (),
     )
     settings: dict[str, Any] = redacted(
         {

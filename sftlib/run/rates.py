@@ -42,8 +42,8 @@ def rates_of(
     decay: float = 1.0,
     adapted: bool = False,
     whole: float | None = None,
-    times: float = 1.0,
     attached: Collection[str] = (),
+    new: Collection[str] = (),
 ) -> Rates:
     """The rates of a run.
 
@@ -54,8 +54,8 @@ def rates_of(
         decay: ``layer_decay``.
         adapted: whether the model has an adapter.
         whole: what is good for all of the model, where that is not what pretrained ones want.
-        times: how many times the rate of a body its head usually has, where no rate was named.
         attached: names of children that were added to the model and are no part of its body.
+        new: names of parameters that begin at nothing and, where no rate is named, learn as fast as they would alone.
 
     Raises:
         OptionError: a rate of a head, or of layers, that cannot be found in the model.
@@ -67,21 +67,30 @@ def rates_of(
         (0.001, 2.5e-05)
     """
     rate = usual_rate(model, adapted=adapted, whole=whole) if asked is None else asked
+    outside = None if head is None else _of_head(model, head, attached)
     if head is None and asked is None and not adapted:
-        head = _usual_head(model, rate, times, attached)
-    own = {**_of_layers(model, rate, decay), **({} if head is None else _of_head(model, head, attached))}
+        outside = _usual_head(model, new)
+        head = max(outside.values(), default=None)
+    own = {**_of_layers(model, rate, decay), **(outside or {})}
     return Rates(rate, head, {name: peak for name, peak in own.items() if peak != rate})
 
 
-def _usual_head(model: nn.Module, rate: float, times: float, attached: Collection[str]) -> float | None:
-    """The rate of a head on a body that is trained, where it is usually another."""
-    body = body_under(model)
-    trained = model if body is None and _added(model, attached) else body
-    if trained is None or not any(parameter.requires_grad for parameter in trained.parameters()):
-        return None
-    if (own := own_head(model)) is not None:
-        return own.usual_rate
-    return rate * times if times != 1 else None
+def _usual_head(model: nn.Module, new: Collection[str]) -> dict[str, float]:
+    """Name -> rate of what begins at nothing above a body that is trained, where it is usually another.
+
+    The steps that are good for such a layer on features that stay are good for it on features that hardly change. At
+    the rate of the body it would take many epochs to say what the features tell already, and the body would be bent by
+    it meanwhile (ants and bees in three epochs, docs/benchmarks.md).
+    """
+    body, own = body_under(model), own_head(model)
+    if body is None or not any(parameter.requires_grad for parameter in body.parameters()):
+        return {}
+    inside = {id(parameter) for parameter in body.parameters()}
+    above = [name for name, p in model.named_parameters() if id(p) not in inside and p.requires_grad]
+    if own is not None:
+        return dict.fromkeys(above, own.usual_rate)
+    begun = [name for name in above if name in new]
+    return dict.fromkeys(begun, ONE_LAYER if len({_owner(name) for name in begun}) == 1 else DEEPER_HEAD)
 
 
 def _added(model: nn.Module, attached: Collection[str]) -> set[str]:

@@ -64,6 +64,7 @@ def ants(asked: argparse.Namespace) -> None:
         for train, test in folds:
             tuner = FineTuner(asked.model, seed=seed, **_given(asked)).fit(data.select(train), progress=False)
             scores.append(tuner.evaluate(data.select(test))["accuracy"])
+            print(f"  fold {len(scores)}: {scores[-1]:.4f}", flush=True)
         means.append(float(np.mean(scores)))
         print(f"tuned, seed {seed}: {means[-1]:.4f}, folds {_list(scores)}", flush=True)
     print(f"tuned, mean of the seeds: {np.mean(means):.4f}, lowest {min(means):.4f}")

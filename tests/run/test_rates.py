@@ -72,15 +72,18 @@ def test_the_head_has_its_own_and_layers_have_less_the_lower_they_are() -> None:
 
 def test_heads_of_pictures_are_faster_where_no_rate_is_named() -> None:
     picture, own = tiny_image_model("vit", 2), PlaceSegmenter(nn.Conv2d(3, 8, 4, stride=4), 2)
-    assert rates_of(picture, None, times=10.0).head == pytest.approx(10 * WHOLE_MODEL)
-    assert rates_of(picture, 1e-3, times=10.0).head is None  # whoever names one gets that one
-    assert rates_of(picture, None, times=10.0, adapted=True).head is None
-    assert rates_of(own, None, times=10.0).head == PlaceSegmenter.usual_rate
+    new = ["classifier.weight", "classifier.bias"]
+    found = rates_of(picture, None, new=new)
+    assert (found.whole, found.head, found.own) == (WHOLE_MODEL, ONE_LAYER, dict.fromkeys(new, ONE_LAYER))
+    assert rates_of(picture, None).own == {}  # a head that was trained already
+    assert rates_of(picture, 1e-3, new=new).own == {}  # whoever names one gets that one
+    assert rates_of(picture, None, new=new, adapted=True).head is None
+    assert rates_of(own, None).head == PlaceSegmenter.usual_rate
     own.body.requires_grad_(False)
-    found = rates_of(own, None, times=10.0)
+    found = rates_of(own, None)
     assert (found.whole, found.head) == (PlaceSegmenter.usual_rate, None)
     picture.base_model.requires_grad_(False)
-    assert rates_of(picture, None, times=10.0).head is None
+    assert rates_of(picture, None, new=new).head is None
 
 
 def test_parts_that_cannot_be_found_are_told() -> None:

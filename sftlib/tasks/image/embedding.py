@@ -46,7 +46,6 @@ class ImageEmbedding(IdentityTask):
 
     name = "image-embedding"
     inputs = Image
-    head_times = 10.0
     media = "image"
 
     def preview(self, data: TaskDataset, row: int, encoder: Any, *, seed: int) -> Gallery:

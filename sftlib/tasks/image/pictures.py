@@ -43,7 +43,7 @@ class PictureTask(VectorTask):
     inputs = Image
     auto_class = "AutoModelForImageClassification"
     mixes = True
-    head_times = 10.0
+    head_alone = True
 
     output_layer: str | None = None
 

@@ -32,7 +32,6 @@ class PlacedTask(Task):
     """A picture in, and targets that lie in it: it is shown from edge to edge, and they move along."""
 
     inputs = Image
-    head_times = 10.0
 
     @final
     @property
