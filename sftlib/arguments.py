@@ -93,6 +93,7 @@ class Arguments:
     max_steps: int | None
     learning_rate: float | str | None
     head_learning_rate: float | None
+    layer_decay: float
     batch_size: int
     micro_batch_size: int | str
     max_length: int | None
@@ -235,6 +236,8 @@ class Arguments:
             and real_number(
                 "head_learning_rate", self.head_learning_rate, 0, expected="a finite number of at least 0, or None"
             ),
+            real_number("layer_decay", self.layer_decay, 0, 1, expected="a number above 0, up to 1")
+            or (self.layer_decay == 0 and "layer_decay=0: expected a number above 0, up to 1"),
             whole_number("batch_size", self.batch_size, at_least=1),
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),

@@ -22,7 +22,8 @@ class PlaceEmbedder(nn.Module):
     The usual embedding is the mean over all places, which forgets where an eye or a mouth is. Here the mean is taken in
     each field of a grid, in every map of the body, from coarse to fine; each map is brought to length 1, and one linear
     layer makes the embedding of all of them. The layer begins as a random projection, which keeps angles (Johnson and
-    Lindenstrauss, 1984): before any training the embedding tells apart what the features of the body do.
+    Lindenstrauss, 1984): before any training the embedding tells apart what the features of the body do. A run begins
+    by taking the mean of its training rows away, since features without it tell more.
 
     Args:
         body: a model of pictures of transformers, or any module that returns a map (B, C, h, w), several of them, or
@@ -41,6 +42,9 @@ class PlaceEmbedder(nn.Module):
         torch.Size([2, 16])
     """
 
+    #: Its layer does not begin at nothing, but keeps angles that are worth something: small steps.
+    usual_rate = 5e-4
+
     @checked
     def __init__(
         self, body: nn.Module, *, width: int = 128, stride: int = 8, rows: int = 4, columns: int = 4, seed: int = 0
@@ -55,6 +59,11 @@ class PlaceEmbedder(nn.Module):
             self.embedding = nn.Linear(features, width)
             nn.init.normal_(self.embedding.weight, std=width**-0.5)
         nn.init.zeros_(self.embedding.bias)
+
+    def shift(self, mean: Tensor) -> None:
+        """Take (D,) away from every embedding, from now on."""
+        with torch.no_grad():
+            self.embedding.bias.sub_(mean.to(self.embedding.bias))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, D) of pictures (B, 3, H, W), not yet of length 1."""

@@ -141,6 +141,8 @@ class PlaceSegmenter(nn.Module):
         torch.Size([1, 2, 8, 12])
     """
 
+    usual_rate = 3e-3
+
     @checked
     def __init__(self, body: nn.Module, labels: int, *, stride: int = 4, channels: int = 64, seed: int = 0) -> None:
         super().__init__()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-from torch import nn
 
 from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
@@ -21,9 +19,8 @@ from sftlib.models.frozen.freezing import freeze
 from sftlib.models.precision import resolve_precision
 from sftlib.models.sizes import count_parameters
 from sftlib.models.sources import ModelSource
-from sftlib.models.structure import head_of
 from sftlib.run.fitted import Fitted
-from sftlib.run.rates import Rates, usual_rates
+from sftlib.run.rates import rates_of
 from sftlib.run.settle import settled
 from sftlib.run.supervision import with_supervision
 from sftlib.support.display import counted
@@ -70,7 +67,17 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
-    rates = _rates(arguments, model, whole=source.usual_rate or task.head.rate, drawn=drawn)
+    asked = arguments.learning_rate
+    rates = rates_of(
+        model,
+        None if isinstance(asked, str) else asked,
+        head=arguments.head_learning_rate,
+        decay=arguments.layer_decay,
+        adapted=arguments.adapter is not None,
+        whole=source.usual_rate or task.head.rate,
+        attached=task.attached,
+        new=drawn if task.head_alone else (),
+    )
     settings: dict[str, Any] = redacted(
         {
             **arguments.plain_values(),
@@ -80,7 +87,7 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
             "device": str(device),
             "precision": precision.name,
             "adapter": described(arguments.adapter),
-            "learning_rate": rates.body,
+            "learning_rate": rates.whole,
             "head_learning_rate": rates.head,
         }
     )
@@ -95,22 +102,8 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
         told=[*source.told, *([moved] if moved else [])],
         lost=[*source.lost, *([moved] if moved else [])],
         comm=open_comm(),
+        peaks=rates.own,
     )
-
-
-def _rates(arguments: Arguments, model: nn.Module, *, whole: float | None, drawn: Collection[str]) -> Rates:
-    """As asked for; a rate that is named is that of the head, too."""
-    asked, head = arguments.learning_rate, arguments.head_learning_rate
-    if head is not None and not head_of(model):
-        raise OptionError(
-            f"head_learning_rate={head}: {type(model).__name__} has no body and head that can be told apart; "
-            "name learning_rate= alone"
-        )
-    if asked is None or isinstance(asked, str):
-        usual = usual_rates(model, adapted=arguments.adapter is not None, whole=whole, drawn=drawn)
-    else:
-        usual = Rates(asked, asked)
-    return usual if head is None else replace(usual, head=head)
 
 
 def plan_of(arguments: Arguments, task: Task, encoded: Encoded) -> Plan:
@@ -188,7 +181,7 @@ def opening_lines(
         f"{fitted.task.name}: {type(fitted.model).__name__} on {fitted.device} in {fitted.precision.name} "
         f"({fitted.precision.reason}), {_layout(fitted)}; "
         f"{trained:,} of {total:,} parameters trained{_share(fitted, trained / total)}; "
-        f"{rows}, {counted(steps, 'step')}, peak rate {_rate(fitted)}"
+        f"{rows}, {counted(steps, 'step')}, peak rate {fitted.settings['learning_rate']:.2g}{_of_head(fitted)}"
     ]
     found = InputReport.of(encoded, fitted.task.shortened(encoded), fitted.encoder.unit)
     suspects = fitted.encoder.suspects(encoded)
@@ -233,11 +226,11 @@ def _layout(fitted: Fitted) -> str:
     return f"{fitted.settings['layout']}{f' (end to end: {refused:.100})' if refused else ''}"
 
 
+def _of_head(fitted: Fitted) -> str:
+    rate = fitted.settings["head_learning_rate"]
+    return "" if rate is None else f" ({rate:.2g} of the head)"
+
+
 def _share(fitted: Fitted, share: float) -> str:
     adapter = fitted.settings["adapter"]
     return f" ({share:.2%}: {adapter:.80})" if adapter else ""
-
-
-def _rate(fitted: Fitted) -> str:
-    body, head = fitted.settings["learning_rate"], fitted.settings["head_learning_rate"]
-    return f"{body:.2g}" if head == body else f"{body:.2g} ({head:.2g} of the head)"

@@ -57,6 +57,7 @@ class Fitted:
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
         comm: the processes that share the work.
         decided: what a recipe decided on the way, and by which numbers; it is told, and not saved.
+        peaks: name of a parameter -> the peak of its learning rate, of those that have not the run's.
     """
 
     task: Task
@@ -76,10 +77,21 @@ class Fitted:
     recall: Recall | None = None
     comm: Comm = field(default_factory=Alone)
     decided: Mapping[str, Any] = field(default_factory=dict)
+    peaks: Mapping[str, float] = field(default_factory=dict)
 
     def alone(self) -> Fitted:
         """The same for this process by itself."""
         return replace(self, comm=Alone())
+
+    @property
+    def share_of_inputs(self) -> float:
+        """What the table of input embeddings has of the run's learning rate."""
+        if not self.peaks:
+            return 1.0
+        table: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
+        rate = self.settings["learning_rate"]
+        own = (self.peaks.get(f"{name}.weight", rate) for name, module in self.model.named_modules() if module is table)
+        return float(next(own) / rate) if rate else 1.0
 
     # Rows.
 

@@ -17,8 +17,8 @@ from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import ModelSource
-from sftlib.models.structure import head_of
 from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, training_budget, with_checkpointing
+from sftlib.run.centred import centre
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
@@ -125,6 +125,8 @@ class Fitting:
         try:
             with self._run.threads():
                 fitted.learn_frozen(None if fitted.encoder.draws else self._train, self._valid)
+                if not self._training.step:
+                    centre(fitted, self._train)
             self._steps()
         finally:
             fitted.model.eval()
@@ -139,16 +141,12 @@ class Fitting:
         arguments, fitted, training = self._call.arguments, self.fitted, self._training
         seen = None if fitted.task.shows_more else [part for part in (self._train, self._valid) if part is not None]
         narrowed = fitted.encoder.narrowed(
-            fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay)
+            fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay, fitted.share_of_inputs)
         )
         with seeded(arguments.seed), self._loop.forward.prepared(), narrowed:
-            rate, of_head = fitted.settings["learning_rate"], fitted.settings["head_learning_rate"]
+            rate = fitted.settings["learning_rate"]
             optimizer = make_optimizer(
-                fitted.model,
-                learning_rate=rate,
-                weight_decay=arguments.weight_decay,
-                faster=head_of(fitted.model) if of_head != rate else (),
-                peak=of_head,
+                fitted.model, learning_rate=rate, weight_decay=arguments.weight_decay, peaks=fitted.peaks
             )
             with self._run.running(optimizer):
                 self._loop.run(training, optimizer)

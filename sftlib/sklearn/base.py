@@ -51,6 +51,7 @@ class Tuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
         max_steps: int | None = None,
         learning_rate: float | str | None = None,
         head_learning_rate: float | None = None,
+        layer_decay: float = 1.0,
         batch_size: int = 32,
         micro_batch_size: int | str = "auto",
         max_length: int | None = None,

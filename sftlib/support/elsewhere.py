@@ -36,6 +36,13 @@ _OPTIONS: Final[Mapping[str, str]] = {
         ("num_training_steps", "total_steps", "max_iters", "iters"), _called("max_steps", "max_steps=1000")
     ),
     **dict.fromkeys(("lr", "peak_lr", "base_lr", "lr_rate"), _called("learning_rate", "learning_rate=2e-5")),
+    **dict.fromkeys(
+        ("head_lr", "classifier_lr", "head_lr_multiplier"), _called("head_learning_rate", "head_learning_rate=1e-3")
+    ),
+    **dict.fromkeys(
+        ("layer_wise_lr_decay", "layerwise_lr_decay", "lr_layer_decay", "llrd"),
+        _called("layer_decay", "layer_decay=0.75"),
+    ),
     **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), _called("schedule", "schedule='linear'")),
     **dict.fromkeys(
         ("warmup_ratio", "warmup_proportion"), _called("warmup", "warmup=0.1, a share of the steps when it is a float")

@@ -96,6 +96,7 @@ class Task(Checked, ABC):
         family: the family of its metrics, or None to have it found by their names.
         renamed: entries of folders of version 0.1 -> the field that has the value now.
         attached: names of the children that `attach` gives to a model of transformers.
+        head_alone: whether a new head on a body that is trained learns as fast as alone, where no rate is named.
     """
 
     name: ClassVar[str]
@@ -115,6 +116,7 @@ class Task(Checked, ABC):
     family: ClassVar[Kind | None] = None
     renamed: ClassVar[Mapping[str, str]] = {}
     attached: ClassVar[tuple[str, ...]] = ()
+    head_alone: ClassVar[bool] = False
 
     learned: Any = None
 

@@ -19,6 +19,9 @@ from sftlib.tasks.base import Label
 #: What ``class_weights`` may be.
 ClassWeights = str | Mapping[Any, float] | None
 
+#: Every label counts as much as any other in sum, or half-way there on a scale of factors.
+BALANCED, ROOT = "balanced", "sqrt"
+
 #: Of each of several labels how much a no and how much a yes counts.
 AnswerWeights = tuple[tuple[float, float], ...] | None
 
@@ -88,15 +91,15 @@ def weights_problems(weights: ClassWeights) -> Iterator[Problem]:
             for name, weight in weights.items()
             if not is_number(weight) or not 0 <= weight < float("inf")
         )
-    elif weights is not None and not (isinstance(weights, str) and weights == "balanced"):
+    elif weights is not None and not (isinstance(weights, str) and weights in (BALANCED, ROOT)):
         yield (
-            f"class_weights={weights!r:.60}: expected None, 'balanced', or a mapping from each label to its weight, "
-            "such as {'bad': 2.0, 'good': 1.0}"
+            f"class_weights={weights!r:.60}: expected None, 'balanced', 'sqrt', or a mapping from each label to its "
+            "weight, such as {'bad': 2.0, 'good': 1.0}"
         )
 
 
 def label_weights(option: ClassWeights, labels: Iterable[Label], names: Sequence[Label]) -> tuple[float, ...] | None:
-    """A weight for each label name; ``"balanced"`` is scikit-learn's N / (K * count).
+    """A weight for each label name; ``"balanced"`` is scikit-learn's N / (K * count), ``"sqrt"`` its square root.
 
     Args:
         option: ``class_weights`` as it was given.
@@ -107,7 +110,8 @@ def label_weights(option: ClassWeights, labels: Iterable[Label], names: Sequence
         OptionError: weights that do not fit the labels, all problems at once.
     """
     if not isinstance(option, Mapping):
-        return None if option is None else _balanced(labels, names)
+        whole = None if option is None else _balanced(labels, names)
+        return tuple(weight**0.5 for weight in whole) if whole and option == ROOT else whole
     problems = [f"class_weights has no label {name!r}: {nearest(name, names)}" for name in option if name not in names]
     problems += [f"class_weights lacks the label {name!r}" for name in names if name not in option]
     if not problems and not any(option.values()):
@@ -129,7 +133,8 @@ def answer_weights(
     """How much a no and a yes of each of several labels count.
 
     A weight by hand is that of a yes, beside 1 for a no, as torch's ``pos_weight``. ``"balanced"`` is scikit-learn's
-    N / (2 * count) of each label's noes and yesses; 1 and 1 of a label that all rows have, or none.
+    N / (2 * count) of each label's noes and yesses, ``"sqrt"`` its square root; 1 and 1 of a label that all rows have,
+    or none.
 
     Args:
         option: ``class_weights`` as it was given.
@@ -150,8 +155,9 @@ def answer_weights(
         return tuple((1.0, weight) for weight in label_weights(option, (), names) or ())
     if option is None:
         return None
+    power = 0.5 if option == ROOT else 1.0
     return tuple(
-        (rows / (2 * (rows - having)), rows / (2 * having)) if 0 < having < rows else (1.0, 1.0)
+        ((rows / (2 * (rows - having))) ** power, (rows / (2 * having)) ** power) if 0 < having < rows else (1.0, 1.0)
         for having, rows in zip(yes, known, strict=True)
     )
 

@@ -39,6 +39,7 @@ from sftlib.train.callbacks import Callback
 from sftlib.train.comm import Comm, EndedElsewhere
 from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
+from sftlib.train.optimizer import PEAK
 from sftlib.train.schedules import Schedule
 from sftlib.train.state import Training
 
@@ -115,11 +116,12 @@ class Loop:
             loss = total / count if count else 0.0
 
             # The gate: nothing that is not finite reaches the weights.
-            scheduled = self.schedule.factor(step)
+            factor = self.schedule.factor(step)
+            rate = self.learning_rate * factor
             finite = bool(np.isfinite(loss) and np.isfinite(grad_norm))
             if finite and count:
                 for group in optimizer.param_groups:
-                    group["lr"] = group.get("peak", self.learning_rate) * scheduled
+                    group["lr"] = group.get(PEAK, self.learning_rate) * factor
                 optimizer.step()
             optimizer.zero_grad()
             harmless = self.forward.precision.after_step(finite)
@@ -130,7 +132,7 @@ class Loop:
                 "step": training.step,
                 "epoch": self.plan.epoch(step) + 1,
                 "loss": loss,
-                "learning_rate": self.learning_rate * scheduled,
+                "learning_rate": rate,
                 "grad_norm": grad_norm,
                 "rows": len(rows),
             }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sftlib import Detection, FineTuner, Image, TaskDataset
+from sftlib import Detection, FineTuner, Image, SemanticSegmentation, TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.detection.head import PlaceDetector
 from sftlib.models.pyramid import PlaceSegmenter
@@ -122,3 +123,35 @@ def test_a_model_of_other_labels_is_told() -> None:
     tuner = FineTuner(PlaceDetector(Maps(), labels=5), task="object-detection", inputs=Image(size=32), max_steps=1)
     with pytest.raises(OptionError, match=r"logits of shape \(1, 5, 8, 8\) .* needs \(1, queries, 2 or 3\)"):
         tuner.fit(BOXES, progress=False)
+
+
+def test_rare_labels_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    masks = [np.zeros((32, 32), np.uint8) for _ in range(4)]
+    for mask in masks:
+        mask[:3, :3] = 1
+    images = [np.full((32, 32, 3), 100, np.uint8) for _ in masks]
+    data = TaskDataset.from_masks(images, masks, names=["ground", "pole"])
+    said = []
+    for weights in (None, "sqrt"):
+        tuner = FineTuner(
+            PlaceSegmenter(Maps(), labels=2),
+            task=SemanticSegmentation(class_weights=weights),
+            inputs=Image(size=32),
+            max_steps=1,
+        )
+        tuner.fit(data, progress=True)
+        said.append("".join(capsys.readouterr()))
+    assert "fewer than 2% of the pixels are 'pole'" in said[0]
+    assert "of the pixels are" not in said[1]
+
+
+def test_a_body_is_frozen_under_a_head_of_our_own() -> None:
+    body = tiny_image_model("mobilenet_v2", auto_class="AutoModel", dropout=0.0)
+    model = PlaceSegmenter(body, labels=3, channels=16)
+    tuner = FineTuner(model, task="semantic-segmentation", inputs=Image(size=32), max_steps=1, freeze="backbone")
+    tuner.fit(MASKS, progress=False)
+    assert isinstance(tuner.model, PlaceSegmenter)
+    before, after = body.state_dict(), tuner.model.body.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(model.scores.weight, tuner.model.scores.weight)
+    assert tuner.settings["learning_rate"] == PlaceSegmenter.usual_rate

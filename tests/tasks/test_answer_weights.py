@@ -92,6 +92,13 @@ def test_balanced_is_what_scikit_learn_makes_of_each_label(kind: type[Task]) -> 
 
 
 @pytest.mark.parametrize("kind", TASKS)
+def test_weights_of_roots_lie_half_way(kind: type[Task]) -> None:
+    data = data_for(kind, answers())
+    whole, half = (kind(class_weights=name).learned_from(data) for name in ("balanced", "sqrt"))  # type: ignore[call-arg]
+    assert np.allclose(np.square(half.known.class_weights), whole.known.class_weights, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", TASKS)
 def test_a_weight_by_hand_is_that_of_a_yes(kind: type[Task]) -> None:
     table = answers(seed=1)
     data = data_for(kind, table)

@@ -69,6 +69,12 @@ def test_balanced_weights_are_scikit_learns() -> None:
     assert float(count) == pytest.approx(ROWS, rel=1e-6)  # what "balanced" means: the weights of all rows sum to N
 
 
+def test_weights_of_roots_lie_half_way() -> None:
+    data = TaskDataset({"text": ["x"] * ROWS, "label": labels()})
+    whole, half = (TextClassification(class_weights=name).learned_from(data) for name in ("balanced", "sqrt"))
+    assert half.known.class_weights == pytest.approx([weight**0.5 for weight in whole.known.class_weights or ()])
+
+
 def test_equal_weights_are_no_weights() -> None:
     data = case_of("text-classification").data()
     plain = tuner_for("text-classification", max_steps=4).fit(data, progress=False)

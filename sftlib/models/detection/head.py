@@ -53,6 +53,8 @@ class PlaceDetector(nn.Module):
         (torch.Size([1, 2, 8, 12]), torch.Size([1, 4, 8, 12]))
     """
 
+    usual_rate = 1e-3
+
     @checked
     def __init__(self, body: nn.Module, labels: int, *, stride: int = 4, channels: int = 64, seed: int = 0) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sftlib.errors import OptionError
 from sftlib.models.layouts.layout import Around, Layout
+from sftlib.models.own_heads import body_under
 from sftlib.models.structure import body_of, hooked, layers_of
 from sftlib.support.checking import nearest
 
@@ -131,7 +132,7 @@ def _to_evaluation(module: nn.Module, _: object) -> None:
 
 
 def _body(model: nn.Module, what: str) -> nn.Module:
-    body = body_of(model)
+    body = body_under(model)
     if body is None:
         raise OptionError(
             f"freeze={what!r}: {type(model).__name__} is not a transformers model with a body and a head; "

@@ -24,7 +24,8 @@ class ImageClassification(OneLabelTask, PictureTask):
     """One of ``K`` labels per picture, by cross-entropy.
 
     Args:
-        class_weights: ``"balanced"``, or label -> weight: how much the rows of a label count.
+        class_weights: ``"balanced"``, ``"sqrt"`` (half-way there), or label -> weight: how much the
+            rows of a label count.
         label_smoothing: share of the target spread over all labels (Szegedy et al., 2016).
         output_layer: of a module of your own, the dotted name of its last layer, such as ``"classifier.1"``: it is made
             anew with an output for each label. Without it a layer is replaced only where it is certain which one.

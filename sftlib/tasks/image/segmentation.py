@@ -20,6 +20,7 @@ from torch.nn import functional
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.kinds.masks import NO_CLASS, MaskRole
 from sftlib.data.pixels import Pixels, decode
+from sftlib.data.problems import listed
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Filed
 from sftlib.encoders.image.places import moved_mask
@@ -29,12 +30,14 @@ from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
 from sftlib.support.canvas import Drawn, drawn
 from sftlib.support.canvas import Plane as DrawnPlane
-from sftlib.support.checking import checked_fields, share
+from sftlib.support.checking import checked_fields, is_number, share
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, LossSum
 from sftlib.tasks.image.placed import Moves, PlacedTask
 from sftlib.tasks.labels import ClassWeights, WeightedLabels, check_labels, label_weights, weights_problems
 from sftlib.tasks.vector import as_tensor
+
+_RARE = 0.02  # share of the pixels
 
 
 @final
@@ -126,6 +129,25 @@ class _Classes(Sequence[NDArray[np.int16]]):
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class SegmentedLabels(WeightedLabels):
+    """Labels of pixels.
+
+    Attributes:
+        shares: of the pixels that count in the training data, what each label has; None in folders of before.
+    """
+
+    shares: tuple[float, ...] | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
+        shares, count = self.shares, len(self.label_names) if isinstance(self.label_names, tuple) else 0
+        good = isinstance(shares, tuple) and len(shares) == count
+        if shares is not None and not (good and all(is_number(one) and 0 <= one <= 1 for one in shares)):
+            yield f"shares: expected null, or a number from 0 to 1 for each of {count:,} labels"
+
+
+@final
 @checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SemanticSegmentation(PlacedTask):
@@ -134,8 +156,12 @@ class SemanticSegmentation(PlacedTask):
     Scores are brought to the size of what the model sees, bilinearly; a mask is moved along with its picture, and each
     pixel takes the nearest number. Predictions have the size of the picture.
 
+    A sum over pixels hardly sees what is thin or far away. ``class_weights="sqrt"`` lets it count: on streets that is
+    what decides whether poles, signs and people are learned at all (docs/benchmarks.md).
+
     Args:
-        class_weights: ``"balanced"`` (by pixels), or label -> weight: how much the pixels of a label count.
+        class_weights: ``"sqrt"`` (one over the root of how often a label is, by pixels), ``"balanced"`` (one over how
+            often), or label -> weight: how much the pixels of a label count.
         label_smoothing: share of the target spread over all labels (Szegedy et al., 2016).
         learned: labels and weights; from the training data.
 
@@ -151,10 +177,11 @@ class SemanticSegmentation(PlacedTask):
     usual_metrics = ("miou", "pixel_accuracy", "mean_accuracy", "dice")
     auto_class = "AutoModelForSemanticSegmentation"
     family = Segmentation
+    head_alone = True
 
     class_weights: ClassWeights = None
     label_smoothing: float = 0.0
-    learned: WeightedLabels | None = None
+    learned: SegmentedLabels | None = None
 
     def problems(self) -> Iterable[Problem]:
         return [*weights_problems(self.class_weights), share("label_smoothing", self.label_smoothing)]
@@ -175,7 +202,18 @@ class SemanticSegmentation(PlacedTask):
                 f"column {data.roles['mask']!r}: {found}; segmentation needs at least two labels in the training data"
             )
         weights = label_weights(self.class_weights, pixels, names)
-        return replace(self, learned=WeightedLabels(label_names=names, class_weights=weights))
+        shares = tuple(pixels[name] / pixels.total() for name in names)
+        return replace(self, learned=SegmentedLabels(label_names=names, class_weights=weights, shares=shares))
+
+    def said(self, train: TaskDataset, valid: TaskDataset | None) -> Sequence[str]:
+        found = zip(self.known.label_names, self.known.shares or (), strict=False)
+        rare = [name for name, share in found if 0 < share < _RARE]
+        if not rare or self.class_weights is not None:
+            return ()
+        return [
+            f"fewer than {_RARE:.0%} of the pixels are {listed(rare)}, which a sum over pixels hardly sees; "
+            "class_weights='sqrt' lets them count"
+        ]
 
     @property
     def head(self) -> Head:
