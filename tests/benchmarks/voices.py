@@ -126,7 +126,9 @@ def spelling(asked: argparse.Namespace, options: dict[str, Any]) -> None:
 
 def speakers(asked: argparse.Namespace, options: dict[str, Any]) -> None:
     """Are two sounds of the same person? Two people of six are left out in turn."""
-    data = TaskDataset.from_manifest(DATA / "emodb" / "labels.csv", audio="file", label="speaker", task="audio-embedding")
+    data = TaskDataset.from_manifest(
+        DATA / "emodb" / "labels.csv", audio="file", label="speaker", task="audio-embedding"
+    )
     extractor = transformers.WhisperFeatureExtractor.from_pretrained(asked.model)
     rates = []
     for fold in _some(folds(data, "label", apart=2), asked):

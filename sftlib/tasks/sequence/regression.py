@@ -169,7 +169,7 @@ class SequenceRegression(LetterTask):
             outputs=len(known.targets),
             problem_type="regression",
             labels=labels,
-            drops=False,  # a part of a sum left out is an error of the number, which squared error pays for by shrinking
+            drops=False,  # a part of a sum that is left out is an error of the number
         )
 
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:

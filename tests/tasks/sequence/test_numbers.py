@@ -24,7 +24,9 @@ def rates(family: str, data: TaskDataset, **options: Any) -> tuple[set[float], s
     body = body_of(model)
     assert body is not None
     inside = set(body.modules())
-    drops = [module for module in model.modules() if isinstance(module, nn.Dropout) or "Dropout" in type(module).__name__]
+    drops = [
+        module for module in model.modules() if isinstance(module, nn.Dropout) or "Dropout" in type(module).__name__
+    ]
     found: Any = {True: set(), False: set()}
     for module in drops:
         found[module in inside].add(getattr(module, "p", getattr(module, "drop_prob", None)))
