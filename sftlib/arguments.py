@@ -70,6 +70,7 @@ MOVED: Mapping[str, str] = {
     "generation": f"{_TASK}: task=CausalLM(generation=Generation(max_new_tokens=64)), or Seq2Seq(generation=...)",
     "thresholds": f"{_TASK}: task=MultiLabelClassification(thresholds='valid')",
     "pooling": f"{_MODEL}: model=Pretrained('folder', pooling='mean')",
+    "layers": f"{_MODEL}: model=Pretrained('folder', layers=6)",
     "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }
@@ -290,11 +291,16 @@ class Arguments:
             )
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
-        if self.adapter is not None and self.pretrained is not None and self.pretrained.pooling not in (None, HEAD):
-            return (
-                f"pooling={self.pretrained.pooling!r} and adapter= do not go together: an adapter stands on the model "
-                "as it lies elsewhere, to which no layer is added"
-            )
+        if self.adapter is not None and self.pretrained is not None:
+            changed = {
+                "pooling": self.pretrained.pooling not in (None, HEAD),
+                "layers": self.pretrained.layers is not None,
+            }
+            for name in (name for name, is_changed in changed.items() if is_changed):
+                return (
+                    f"{name}={getattr(self.pretrained, name)!r} and adapter= do not go together: an adapter stands on "
+                    "the model as it lies elsewhere, with the layers that it has there"
+                )
         if self.adapter is None or self.freeze != BACKBONE:
             return None
         return "freeze='backbone' leaves no layer for adapter= to stand in; an adapter freezes the rest by itself"

@@ -1,4 +1,4 @@
-"""A model that is opened in a form of its own: a GGUF file, or weights in fewer bits."""
+"""A model that is opened in a form of its own: a GGUF file, weights in fewer bits, its lower layers alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 
 from sftlib.models.compressed import gguf_problem
 from sftlib.models.pooling import POOLINGS
-from sftlib.support.checking import checked_fields, choice, one_of_types
+from sftlib.support.checking import checked_fields, choice, one_of_types, whole_number
 from sftlib.support.values import Checked, Problem, shown
 
 
@@ -25,6 +25,10 @@ class Pretrained(Checked):
         quantize: ``"4bit"`` or ``"8bit"`` to hold the weights so beside an adapter; needs a CUDA GPU.
         pooling: what a new classifier reads of it: ``"mean"`` of the tokens, the ``"first"`` token, or ``"head"``: what
             its class in transformers does; None for what the folder of a sentence encoder says, else ``"head"``.
+        layers: how many of its lowest layers are taken; None for all. The last ones say most about what a model was
+            pretrained for; where that lies far from the task, what stands below them is read better, and costs less
+            (Yosinski et al., 2014, "How transferable are features in deep neural networks?"; Pasad et al., 2021,
+            of speech).
 
     Raises:
         OptionError: values that they cannot have.
@@ -40,6 +44,7 @@ class Pretrained(Checked):
     gguf_file: str | None = None
     quantize: str | None = None
     pooling: str | None = None
+    layers: int | None = None
 
     def problems(self) -> Iterable[Problem]:
         expected = "a model's name or its folder; an object has its weights already"
@@ -51,6 +56,10 @@ class Pretrained(Checked):
             problem = choice("pooling", self.pooling, POOLINGS)
             yield problem and f"{problem}, or None"
         yield gguf_problem(self.gguf_file)
+        if self.layers is not None:
+            yield whole_number("layers", self.layers, at_least=1)
+            if self.gguf_file is not None:
+                yield f"gguf_file= and layers={self.layers!r} do not go together: a GGUF file is opened in full"
         if self.gguf_file is not None and self.quantize is not None:
             yield f"gguf_file= and quantize={self.quantize!r} do not go together: a GGUF file is opened in full"
 

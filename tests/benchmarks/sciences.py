@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--model", default="new:encoder")
     parser.add_argument("--pooling", default=None)
+    parser.add_argument("--layers", type=int, default=None)
     parser.add_argument("--tokens", default=None)
     parser.add_argument("--freeze", default=None)
     parser.add_argument("--epochs", type=int, default=20)
@@ -202,7 +203,8 @@ def main() -> None:
     asked = parser.parse_args()
     folds, alphabet, metric = SETS[asked.set]
     freeze = int(asked.freeze) if asked.freeze and asked.freeze.isdigit() else asked.freeze
-    model: Any = Pretrained(asked.model, pooling=asked.pooling) if asked.pooling else asked.model
+    shaped = asked.pooling or asked.layers
+    model: Any = Pretrained(asked.model, pooling=asked.pooling, layers=asked.layers) if shaped else asked.model
     inputs = Sequence(alphabet=alphabet, tokens=asked.tokens, max_length=asked.length)
     found = []
     for number, fold in enumerate(folds()):

@@ -26,6 +26,8 @@ class Head:
         more: further fields of a transformers config that the head needs, such as the size of a vocabulary.
         advice: what a user may do whose model has no such head, to end a message with.
         rate: what all of a model with this head usually wants to be trained at, where that is not the usual rate.
+        drops: whether what the output layer reads is dropped out as the model's config has it; else it never is, as
+            far as the config has a word for that.
     """
 
     auto_class: str
@@ -35,6 +37,7 @@ class Head:
     advice: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
     rate: float | None = None
+    drops: bool = True
 
     def settings(self) -> dict[str, Any]:
         """The fields of a transformers config that say the same."""

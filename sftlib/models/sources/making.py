@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 from typing import Any
 
@@ -15,12 +16,20 @@ from sftlib.models.sizes import dropout_rates, parts_of
 from sftlib.models.sources.base import Head
 from sftlib.models.ties import loosen_as_in
 
+_OF_HEADS = re.compile(r"(classifier|seq_classif|cls)_dropout(_prob|_rate)?$")  # fields of a config that say so
+
 
 def adjust(config: Any, head: Head, dropout: float | None) -> None:
-    """Give a config the fields of a head and, where it is not None, one rate of dropout everywhere."""
+    """Give a config the fields of a head, without dropout before its output where it wants none.
+
+    A ``dropout`` that is not None takes the place of every rate.
+    """
     config.update(head.settings())
     if getattr(config, "architectures", ()) is None:
         config.architectures = []  # transformers goes through them where there are several classes
+    if not head.drops:
+        for name in [name for name in config.to_dict() if _OF_HEADS.match(name)]:
+            setattr(config, name, 0.0)
     if dropout is None:
         return
     for part in (config, *parts_of(config)):

@@ -29,7 +29,11 @@ def open_source(model: object) -> ModelSource:
     model = _unwrapped(model)
     if isinstance(model, Pretrained):
         return PretrainedSource(
-            os.fspath(model.name), gguf_file=model.gguf_file, quantize=model.quantize, pooling=model.pooling
+            os.fspath(model.name),
+            gguf_file=model.gguf_file,
+            quantize=model.quantize,
+            pooling=model.pooling,
+            layers=model.layers,
         )
     if isinstance(model, str) and model.startswith("new:"):
         raise_together([None if model == NEW else f"model={model!r}: {nearest(model, [NEW])}"])

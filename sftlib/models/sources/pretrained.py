@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.compressed import check_gguf, gguf_hint, is_gguf, weights_as
 from sftlib.models.head_rows import follow_labels
+from sftlib.models.lowest import check_lowest, keep_lowest
 from sftlib.models.opening import (
     CONFIG,
     check_weights,
@@ -41,11 +42,17 @@ class PretrainedSource(ModelSource):
     """A local folder or the name of a model on the hub."""
 
     def __init__(
-        self, name: str, *, gguf_file: str | None = None, quantize: str | None = None, pooling: str | None = None
+        self,
+        name: str,
+        *,
+        gguf_file: str | None = None,
+        quantize: str | None = None,
+        pooling: str | None = None,
+        layers: int | None = None,
     ) -> None:
         self._name = os.path.expanduser(name)
         self._from = {} if gguf_file is None else {"gguf_file": gguf_file}
-        self._quantize, self._pooling = quantize, pooling
+        self._quantize, self._pooling, self._layers = quantize, pooling, layers
         self._local = os.path.isdir(self._name)
         self._config: Any = None
         if not name.strip():
@@ -90,6 +97,8 @@ class PretrainedSource(ModelSource):
         adjust(config, head, dropout)
         model, facts = self._opened(head, config, seed)
         check_weights(self._name, model, facts)
+        if self._layers is not None:
+            check_lowest(model, self._layers)
         others = {item[0] for item in facts["mismatched_keys"]}
         self.drawn = frozenset([*facts["missing_keys"], *others])
         said, new = follow_labels(
@@ -148,6 +157,8 @@ class PretrainedSource(ModelSource):
                     )
             except Exception as error:  # whatever it is that transformers stumbles over
                 raise ArtifactError(f"model={self._name!r}{self._trouble()}: {first_line(error)}") from error
+            if self._layers is not None:
+                keep_lowest(self._config, self._layers)
         return self._config
 
     def _trouble(self) -> str:

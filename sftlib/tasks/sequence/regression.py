@@ -97,7 +97,10 @@ class SequenceRegression(LetterTask):
 
     Errors are measured in deviations of each target in training, so that none outweighs the others by its unit, and the
     last layer learns in such units. What it computes with is in the units of the data (`sftlib.models.output_scale`),
-    and so are the model, its predictions and the saved folder. The loss is a mean over the targets that are there.
+    and so are the model, its predictions and the saved folder. The loss is a mean over the targets that are there. What
+    the last layer reads is not dropped out, unless ``FineTuner(dropout=...)`` asks for it: the mean of squared errors
+    under dropout is that of all features and a penalty on each, by its mean square, which on features that stay as
+    they are is most of what is learned (measured in docs/benchmarks.md).
 
     Args:
         huber_delta: error, in deviations, at which the loss turns from squared to linear (Huber, 1964), or None.
@@ -161,7 +164,13 @@ class SequenceRegression(LetterTask):
     def head(self) -> Head:
         known = self.known
         labels = known.targets if known.several else ()
-        return Head(auto_class=self.auto_class, outputs=len(known.targets), problem_type="regression", labels=labels)
+        return Head(
+            auto_class=self.auto_class,
+            outputs=len(known.targets),
+            problem_type="regression",
+            labels=labels,
+            drops=False,  # a part of a sum that is left out is an error of the number
+        )
 
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         if self.standardize:
