@@ -105,12 +105,12 @@ class FineTuner:
         tokenizer: short for ``Text(tokenizer=...)``: a transformers tokenizer, or the folder or name of one.
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
-        learning_rate: peak of the schedule; None for 5e-5, with an adapter 1e-4 to 1e-3 by the width of the model,
-            where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"`` for a race of five rates around it in
-            short runs, which takes half as long as the run again.
+        learning_rate: peak of the schedule; None for 5e-5 (of bodies narrower than 768 up to 2e-4), with an adapter
+            1e-4 to 1e-3 by the width of the model, where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"``
+            for a race of five rates around it in short runs, which takes half as long as the run again.
         head_learning_rate: the same for everything outside the body: a head that begins at nothing may learn faster
-            than a body that knows much. None for that of the body; of pictures, where ``learning_rate`` is None too, a
-            new head learns at 1e-2 (one layer) or 1e-3, as on a body that is frozen.
+            than a body that knows much. None for that of the body; where ``learning_rate`` is None too, a new head
+            learns at 1e-2 (one layer) or 1e-3, as on a body that is frozen.
         layer_decay: factor of the rate from each layer of the body to the one below it, 0.65 to 0.95 where it is used;
             1 for one rate in all layers (Clark et al., 2020, "ELECTRA").
         batch_size: rows of one optimizer step.

@@ -19,21 +19,6 @@ def body_of(model: nn.Module) -> nn.Module | None:
     return _encoder_of(model) if body is model else None
 
 
-def head_of(model: nn.Module) -> frozenset[str]:
-    """Names of the parameters above a pretrained body; none where the two cannot be told apart.
-
-    Example:
-        >>> from sftlib.testing import tiny_model
-        >>> sorted(head_of(tiny_model("bert", 2)))
-        ['classifier.bias', 'classifier.weight']
-    """
-    body = body_of(model)
-    if body is None:
-        return frozenset()
-    inside = {id(parameter) for parameter in body.parameters()}
-    return frozenset(name for name, parameter in model.named_parameters() if id(parameter) not in inside)
-
-
 def _encoder_of(model: nn.Module) -> nn.Module | None:
     """The encoder of a model that is nothing else but it and a head, as Whisper's for classes of sounds."""
     first, whole = next(iter(model._modules), ""), getattr(model, "base_model_prefix", "")

@@ -67,16 +67,16 @@ def assemble(arguments: Arguments, source: ModelSource, task: Task) -> Fitted:
     task.prepare(model, encoder)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, device=device, model=model)
-    asked = arguments.learning_rate
+    asked, whole = arguments.learning_rate, source.usual_rate or task.head.rate
     rates = rates_of(
         model,
         None if isinstance(asked, str) else asked,
         head=arguments.head_learning_rate,
         decay=arguments.layer_decay,
         adapted=arguments.adapter is not None,
-        whole=source.usual_rate or task.head.rate,
+        whole=whole,
         attached=task.attached,
-        new=drawn if task.head_alone else (),
+        new=drawn if task.head_alone and whole is None else (),
     )
     settings: dict[str, Any] = redacted(
         {

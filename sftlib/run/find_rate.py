@@ -44,13 +44,13 @@ class Raced:
         rate: the winner.
         losses: rate -> mean loss on the rows held out; infinity where it was not finite.
         steps: of each run.
-        head: how many times the rate that of the head was, in every run.
+        head: the rate of a new head in every run, where that is another.
     """
 
     rate: float
     losses: dict[float, float]
     steps: int
-    head: float = 1.0
+    head: float | None = None
 
     def options(self, arguments: Arguments) -> Arguments:
         """The options at the rate that won."""
@@ -64,7 +64,8 @@ class Raced:
     def __str__(self) -> str:
         shown = ", ".join(f"{rate:.3g}: {loss:.4f}" for rate, loss in self.losses.items())
         runs = f"{len(self.losses)} runs of {self.steps} steps"
-        return f"learning_rate {self.rate:.3g}, found in {runs} (loss by rate: {shown})"
+        head = "" if self.head is None else f" ({self.head:.3g} of the head)"
+        return f"learning_rate {self.rate:.3g}{head}, found in {runs} (loss by rate: {shown})"
 
 
 def found_rate(call: Call) -> Raced:
@@ -111,19 +112,16 @@ def _winner(rates: Sequence[float], losses: NDArray[np.float64]) -> float:
     return rates[best]
 
 
-def _usual(call: Call) -> tuple[float, float]:
-    """The rate that would have been taken without a race, and how many times that the rate of the head is."""
+def _usual(call: Call) -> tuple[float, float | None]:
+    """The rate that would have been taken without a race, and that of the head, where it is another."""
     settings = assemble(replace(call.arguments, learning_rate=None), call.source, call.task).settings
-    usual = float(settings["learning_rate"])
-    return usual, float(settings["head_learning_rate"]) / usual
+    return float(settings["learning_rate"]), settings["head_learning_rate"]
 
 
-def _at(arguments: Arguments, rate: float, head: float) -> Arguments:
-    """At another rate, with that of the head in proportion unless it was named."""
-    named = arguments.head_learning_rate is not None or head == 1.0
-    return replace(
-        arguments, learning_rate=rate, head_learning_rate=arguments.head_learning_rate if named else rate * head
-    )
+def _at(arguments: Arguments, rate: float, head: float | None) -> Arguments:
+    """At another rate of the body, with the usual one of the head unless it was named."""
+    named = arguments.head_learning_rate
+    return replace(arguments, learning_rate=rate, head_learning_rate=head if named is None else named)
 
 
 def _steps(arguments: Arguments, rows: int) -> int:

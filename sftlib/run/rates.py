@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 from torch import nn
 
@@ -13,9 +13,11 @@ from sftlib.models.adapters import rate_of_adapters
 from sftlib.models.own_heads import body_under, own_head
 from sftlib.models.structure import layers_of
 
-WHOLE_MODEL = 5e-5
-ONE_LAYER = 1e-2  # on features that stay as they are; measured on five sets, see docs/benchmarks.md
-DEEPER_HEAD = 1e-3
+WHOLE_MODEL: Final = 5e-5
+USUAL_WIDTH: Final = 768  # of the models that this rate is usual for
+NARROW: Final = 2e-4  # the most for a pretrained body, however narrow
+ONE_LAYER: Final = 1e-2  # on features that stay as they are, or nearly; measured on five sets, see docs/benchmarks.md
+DEEPER_HEAD: Final = 1e-3
 
 
 @final
@@ -80,7 +82,7 @@ def _usual_head(model: nn.Module, new: Collection[str]) -> dict[str, float]:
 
     The steps that are good for such a layer on features that stay are good for it on features that hardly change. At
     the rate of the body it would take many epochs to say what the features tell already, and the body would be bent by
-    it meanwhile (ants and bees in three epochs, docs/benchmarks.md).
+    it meanwhile (ants and bees, and 500 questions of 77 kinds, in three epochs, docs/benchmarks.md).
     """
     body, own = body_under(model), own_head(model)
     if body is None or not any(parameter.requires_grad for parameter in body.parameters()):
@@ -155,8 +157,8 @@ def usual_rate(model: nn.Module, *, adapted: bool, whole: float | None = None) -
     Example:
         >>> from sftlib.testing import tiny_model
         >>> model = tiny_model("bert", 2)
-        >>> usual_rate(model, adapted=False)
-        5e-05
+        >>> usual_rate(model, adapted=False)  # very narrow
+        0.0002
         >>> _ = model.bert.requires_grad_(False)
         >>> usual_rate(model, adapted=False)
         0.01
@@ -170,9 +172,17 @@ def usual_rate(model: nn.Module, *, adapted: bool, whole: float | None = None) -
         behind_frozen = alone and len(trained) < sum(1 for _ in model.parameters())
         return ONE_LAYER if behind_frozen else whole or WHOLE_MODEL
     if any(parameter.requires_grad for parameter in body.parameters()):
-        return whole or WHOLE_MODEL
+        return whole or _of_width(body)
     own = own_head(model)
     return own.usual_rate if own is not None else ONE_LAYER if alone else DEEPER_HEAD
+
+
+def _of_width(body: nn.Module) -> float:
+    """The rate of a whole pretrained model: the smaller the wider it is, from the usual width down."""
+    width = getattr(getattr(body, "config", None), "hidden_size", None)
+    if not isinstance(width, int) or not 0 < width < USUAL_WIDTH:
+        return WHOLE_MODEL
+    return float(f"{min(NARROW, WHOLE_MODEL * USUAL_WIDTH / width):.2g}")
 
 
 def _owner(name: str) -> str:

@@ -116,7 +116,7 @@ class Task(Checked, ABC):
     family: ClassVar[Kind | None] = None
     renamed: ClassVar[Mapping[str, str]] = {}
     attached: ClassVar[tuple[str, ...]] = ()
-    head_alone: ClassVar[bool] = False
+    head_alone: ClassVar[bool] = True
 
     learned: Any = None
 

@@ -24,7 +24,7 @@ def test_it_finds_the_largest_rate_that_is_not_worse() -> None:
 
 
 def test_a_fit_uses_it_and_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find_rate, "_usual", lambda call: 1e-3)
+    monkeypatch.setattr(find_rate, "_usual", lambda call: (1e-3, None))
     learner = tuner(learning_rate="find", epochs=8)
     learned = learner.fit(reviews(60))
     rate = learned.settings["learning_rate"]
@@ -39,8 +39,22 @@ def test_a_fit_uses_it_and_says_so(capsys: pytest.CaptureFixture[str], monkeypat
     assert again.history == plain.history
 
 
+def test_a_new_head_keeps_its_own_rate_in_the_race(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_rate, "_usual", lambda call: (1e-3, 1e-2))
+    learned = tuner(learning_rate="find").fit(reviews())
+    rate = learned.settings["learning_rate"]
+    assert learned.settings["head_learning_rate"] == 1e-2
+    assert f"learning_rate {rate:.3g} (0.01 of the head)" in "".join(capsys.readouterr())
+    plain = tuner(learning_rate=rate, head_learning_rate=1e-2).fit(reviews(), progress=False)
+    assert learned.history == plain.history
+    named = tuner(learning_rate="find", head_learning_rate=2e-3).fit(reviews(), progress=False)
+    assert named.settings["head_learning_rate"] == 2e-3
+
+
 def test_a_rate_that_explodes_cannot_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find_rate, "_usual", lambda call: 1e-3)
+    monkeypatch.setattr(find_rate, "_usual", lambda call: (1e-3, None))
     monkeypatch.setattr(find_rate, "_FACTORS", (1.0, 1e33))
     assert tuner(learning_rate="find").fit(reviews(), progress=False).settings["learning_rate"] == 1e-3
     monkeypatch.setattr(find_rate, "_FACTORS", (1e33,))
@@ -58,7 +72,7 @@ def test_another_word_is_refused() -> None:
 
 
 def test_it_goes_on_after_being_killed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find_rate, "_usual", lambda call: 1e-3)
+    monkeypatch.setattr(find_rate, "_usual", lambda call: (1e-3, None))
     data = reviews()
     whole = tuner(learning_rate="find").fit(data, progress=False)
     first: FineTuner = tuner(learning_rate="find").fit(data, output_dir=tmp_path / "run", progress=False)

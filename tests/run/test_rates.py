@@ -1,26 +1,37 @@
 """The learning rate of those who name none."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
-from sftlib import FineTuner, LoRA
+from sftlib import Callback, FineTuner, LoRA
 from sftlib.errors import OptionError
 from sftlib.models.pyramid import PlaceSegmenter
-from sftlib.run.rates import DEEPER_HEAD, ONE_LAYER, WHOLE_MODEL, rates_of, usual_rate
+from sftlib.run.rates import DEEPER_HEAD, NARROW, ONE_LAYER, WHOLE_MODEL, Rates, rates_of, usual_rate
 from sftlib.testing import tiny_image_model, tiny_model
 from tests.contracts.cases import case_of, tuner_for
 
 NAME = "text-classification"
 
 
+class StopAfter(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, training: Any, record: Any) -> None:
+        if training.step == self.step:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("family", "frozen", "expected"),
     [
-        ("bert", None, WHOLE_MODEL),
-        ("bert", 1, WHOLE_MODEL),
+        ("bert", None, NARROW),
+        ("bert", 1, NARROW),
         ("bert", "backbone", ONE_LAYER),
         ("gpt2", "backbone", ONE_LAYER),
         ("roberta", "backbone", DEEPER_HEAD),
@@ -74,7 +85,7 @@ def test_heads_of_pictures_are_faster_where_no_rate_is_named() -> None:
     picture, own = tiny_image_model("vit", 2), PlaceSegmenter(nn.Conv2d(3, 8, 4, stride=4), 2)
     new = ["classifier.weight", "classifier.bias"]
     found = rates_of(picture, None, new=new)
-    assert (found.whole, found.head, found.own) == (WHOLE_MODEL, ONE_LAYER, dict.fromkeys(new, ONE_LAYER))
+    assert (found.whole, found.head, found.own) == (NARROW, ONE_LAYER, dict.fromkeys(new, ONE_LAYER))
     assert rates_of(picture, None).own == {}  # a head that was trained already
     assert rates_of(picture, 1e-3, new=new).own == {}  # whoever names one gets that one
     assert rates_of(picture, None, new=new, adapted=True).head is None
@@ -120,3 +131,44 @@ def test_lower_layers_move_less(tmp_path: Path) -> None:
     steps = [apart["bert.embeddings.word_embeddings.weight"]]
     steps += [apart[f"bert.encoder.layer.{number}.output.dense.weight"] for number in range(top + 1)]
     assert steps == pytest.approx([1e-3 * 0.1 ** (top + 1 - number) for number in range(top + 2)], rel=0.05)
+
+
+@pytest.mark.parametrize(("width", "expected"), [(64, NARROW), (384, 1e-4), (512, 7.5e-5), (768, 5e-5), (1024, 5e-5)])
+def test_narrow_bodies_take_larger_steps(width: int, expected: float) -> None:
+    config = BertConfig(
+        hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9
+    )
+    with torch.device("meta"):
+        model = BertForSequenceClassification(config)
+    found = rates_of(model, None, new=["classifier.weight"])
+    assert found == Rates(expected, ONE_LAYER, {"classifier.weight": ONE_LAYER})
+    assert rates_of(model, None, new=["classifier.weight"], whole=3e-4).whole == 3e-4
+
+
+def test_a_head_that_was_trained_keeps_the_rate_of_its_body() -> None:
+    data = case_of(NAME).data()
+    first = tuner_for(NAME, learning_rate=None, max_steps=1).fit(data, progress=False)
+    again = tuner_for(NAME, learning_rate=None, max_steps=1).set_params(model=first.model).fit(data, progress=False)
+    assert again.settings["head_learning_rate"] is None
+    assert again.settings["learning_rate"] == first.settings["learning_rate"]
+
+
+def test_it_goes_on_with_both_rates(tmp_path: Path) -> None:
+    data, options = case_of(NAME).data(), {"max_steps": 4, "batch_size": 8, "head_learning_rate": 1e-2}
+    whole = tuner_for(NAME, **options).fit(data, progress=False)
+    first = tuner_for(NAME, **options)
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(data, callbacks=[StopAfter(3)], output_dir=tmp_path, save_every=1, progress=False)
+    again = tuner_for(NAME, **options)
+    again.fit(data, callbacks=[StopAfter(9)], output_dir=tmp_path, save_every=1, resume=True, progress=False)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("frozen", "expected"), [(None, ONE_LAYER), (1, ONE_LAYER), ("backbone", None)])
+def test_a_new_head_learns_faster(frozen: object, expected: float | None, capsys: pytest.CaptureFixture[str]) -> None:
+    tuner = tuner_for(NAME, freeze=frozen, learning_rate=None, max_steps=1).set_params(model=tiny_model("bert", 7))
+    tuner.fit(case_of(NAME).data(), progress=True)
+    assert tuner.settings["head_learning_rate"] == expected
+    said = "peak rate 0.0002 (0.01 of the head)\n" if frozen != "backbone" else "peak rate 0.01\n"
+    assert said in "".join(capsys.readouterr())

@@ -167,6 +167,7 @@ class Detection(PlacedTask):
     """
 
     name = "object-detection"
+    head_alone = False  # classes are one of several layers above the body, and boxes keep theirs
     usual_metrics = ("map", "map_50", "map_75", "mar_100")
     auto_class = "AutoModelForObjectDetection"
     family = DetectionMetrics

@@ -43,7 +43,6 @@ class PictureTask(VectorTask):
     inputs = Image
     auto_class = "AutoModelForImageClassification"
     mixes = True
-    head_alone = True
 
     output_layer: str | None = None
 

@@ -177,7 +177,6 @@ class SemanticSegmentation(PlacedTask):
     usual_metrics = ("miou", "pixel_accuracy", "mean_accuracy", "dice")
     auto_class = "AutoModelForSemanticSegmentation"
     family = Segmentation
-    head_alone = True
 
     class_weights: ClassWeights = None
     label_smoothing: float = 0.0

@@ -95,6 +95,7 @@ class MaskedLM(Task):
     """
 
     name = "masked-lm"
+    head_alone = False  # it would pull the body after it
     usual_metrics = ("perplexity", "token_accuracy")
     auto_class = "AutoModelForMaskedLM"
     family = LanguageModel
