@@ -86,7 +86,9 @@ def streets(asked: argparse.Namespace) -> None:
         body = AutoModel.from_pretrained(asked.model)
         model = PlaceSegmenter(body, labels=len(train.label_names or ()), stride=asked.stride, seed=seed)
         task = SemanticSegmentation(class_weights=asked.weights)
-        tuner = FineTuner(model, task=task, inputs=Image(size=size), seed=seed, **_given(asked))
+        tuner = FineTuner(
+            model, task=task, inputs=Image(size=size, augment=_augment(asked)), seed=seed, **_given(asked)
+        )
         tuner.fit(train, progress=False)
         metrics = tuner.evaluate(test)
         each = {label: round(row["iou"], 3) for label, row in metrics.per_class().items()}
@@ -124,7 +126,7 @@ def _pixels(data: TaskDataset, person: np.ndarray[Any, Any]) -> float:
 
     rows = [PIL.Image.fromarray(decode(one)).convert("L").resize((28, 28), 2) for one in data.view("image")]
     flat = np.stack([np.asarray(row, np.float32).ravel() for row in rows])
-    return Curve.of_embeddings(flat / np.linalg.norm(flat, axis=1, keepdims=True), person).eer
+    return Curve.of_embeddings(flat / np.linalg.norm(flat, axis=1, keepdims=True), person).eer()
 
 
 def _given(asked: argparse.Namespace) -> dict[str, Any]:
@@ -137,6 +139,10 @@ def _given(asked: argparse.Namespace) -> dict[str, Any]:
         "freeze": asked.freeze,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _augment(asked: argparse.Namespace) -> Any:
+    return Flip() if asked.augment == "flip" else asked.augment
 
 
 def _list(scores: list[float]) -> str:
@@ -164,6 +170,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=None)
     parser.add_argument("--freeze", default=None)
     parser.add_argument("--size", type=_pair, default=None, help="height x width")
+    parser.add_argument("--augment", default="auto", help="of streets: auto, none, light, medium or flip")
     parser.add_argument("--stride", type=int, default=4, help="of streets")
     parser.add_argument("--weights", default="sqrt", help="of the labels of streets", nargs="?")
     parser.add_argument("--grid", type=_pair, default=(4, 4), help="of faces")
