@@ -30,14 +30,20 @@ from tests.benchmarks.sciences import DATA
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
+def encoder_of(folder: str, layers: int | None) -> Any:
+    """Whisper's encoder, or its lowest layers alone."""
+    encoder: Any = transformers.WhisperModel.from_pretrained(folder).encoder
+    if layers is not None:
+        del encoder.layers[layers:]
+    return encoder
+
+
 class Listener(nn.Module):
-    """Whisper's encoder with a layer for a character a frame; its lowest layers alone where told."""
+    """Whisper's encoder with a layer for a character a frame."""
 
     def __init__(self, folder: str, outputs: int, layers: int | None = None) -> None:
         super().__init__()
-        self.encoder: Any = transformers.WhisperModel.from_pretrained(folder).encoder
-        if layers is not None:
-            del self.encoder.layers[layers:]
+        self.encoder = encoder_of(folder, layers)
         torch.manual_seed(0)
         self.head = nn.Linear(self.encoder.config.d_model, outputs)
 
@@ -50,9 +56,9 @@ class Listener(nn.Module):
 class Voice(nn.Module):
     """The mean over the frames of Whisper's encoder."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, layers: int | None = None) -> None:
         super().__init__()
-        self.encoder: Any = transformers.WhisperModel.from_pretrained(folder).encoder
+        self.encoder = encoder_of(folder, layers)
 
     def forward(self, input_features: Tensor) -> Tensor:
         """(B, D) of spectrograms (B, M, 2 T)."""
@@ -133,7 +139,8 @@ def speakers(asked: argparse.Namespace, options: dict[str, Any]) -> None:
     rates = []
     for fold in _some(folds(data, "label", apart=2), asked):
         start = time.process_time()
-        tuner = FineTuner(Voice(asked.model), task="audio-embedding", **options).fit(fold.train, progress=False)
+        model = Voice(asked.model, asked.layers)
+        tuner = FineTuner(model, task="audio-embedding", **options).fit(fold.train, progress=False)
         ours = np.stack([one.embedding for one in tuner.predict(fold.test)])
         plain = _spectra(fold.test, extractor) - _spectra(fold.train, extractor).mean(0)
         people = np.unique(fold.test.column("label"), return_inverse=True)[1]
