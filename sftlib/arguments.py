@@ -70,7 +70,6 @@ MOVED: Mapping[str, str] = {
     "generation": f"{_TASK}: task=CausalLM(generation=Generation(max_new_tokens=64)), or Seq2Seq(generation=...)",
     "thresholds": f"{_TASK}: task=MultiLabelClassification(thresholds='valid')",
     "pooling": f"{_MODEL}: model=Pretrained('folder', pooling='mean')",
-    "layers": f"{_MODEL}: model=Pretrained('folder', layers=6)",
     "gguf_file": f"{_MODEL}: model=Pretrained('folder', gguf_file='model.gguf')",
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }
