@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sftlib.encoders.encoded import Encoded
+from sftlib.models.own_heads import own_head
 from sftlib.models.structure import hooked
 from sftlib.run.fitted import Fitted
 from sftlib.train.plan import Budget
@@ -39,7 +40,7 @@ def centre(fitted: Fitted, encoded: Encoded) -> None:
         encoded: the rows, of which about a thousand are looked at, evenly chosen, as evaluation sees them.
     """
     model = fitted.model
-    if not isinstance(model, Centred):
+    if own_head(model) is None or not isinstance(model, Centred):  # a module of one's own may have such a method too
         return
     rows = np.unique(np.linspace(0, len(encoded) - 1, min(len(encoded), _ROWS)).astype(np.int64))
     found: list[Tensor] = []
