@@ -76,7 +76,7 @@ from sftlib.train.history import History
 
 if TYPE_CHECKING:
     from sftlib.audits import Audit
-    from sftlib.sure import Calibration, Conformal, Decision
+    from sftlib.sure import Calibration, Conformal, Decision, LabelThresholds
 
 _SHOWN_WHOLE = (
     str,
@@ -589,27 +589,46 @@ class FineTuner:
         found, self._fitted = conform(fitted, valid, self._learned_rows, level=level, per_label=per_label)
         return found
 
+    @overload
+    def decide(
+        self, valid: TaskDataset, *, accuracy: float = ..., confidence: float = ..., metric: None = None
+    ) -> Decision: ...
+
+    @overload
+    def decide(self, valid: TaskDataset, *, metric: str) -> LabelThresholds: ...
+
     @checked
-    def decide(self, valid: TaskDataset, *, accuracy: float = 0.95, confidence: float = 0.95) -> Decision:
-        """Find from which probability on answers are right as often as promised; `predict` takes the threshold.
+    def decide(
+        self, valid: TaskDataset, *, accuracy: float = 0.95, confidence: float = 0.95, metric: str | None = None
+    ) -> Decision | LabelThresholds:
+        """Find from which probability on answers are given: right as often as promised, or with the best metric.
+
+        Of one label a row, `predict` takes the threshold. Of several, a ``metric`` says what the thresholds of all
+        labels are chosen for; the tuner answers with them from then on, and saves them.
 
         Args:
             valid: labelled rows that the model did not learn from, drawn like those to come.
             accuracy: the promised share of right answers among those given.
             confidence: with which the promise holds.
+            metric: ``"f1_macro"``, for tasks with several labels a row; in place of a promise.
 
         Returns:
-            The threshold for ``predict(..., abstain_below=found.threshold)``, and how many rows are answered then.
+            The threshold for ``predict(..., abstain_below=found.threshold)``, and how many rows are answered then; or
+            the threshold of each label, and what they are worth on rows that they were not chosen on.
 
         Raises:
             NotFittedError: before ``fit`` or ``load``.
             DataError: too few rows, or rows that the model learned from.
-            OptionError: a task without one label a row.
+            OptionError: a task without one label a row, or with a metric one without several.
         """
+        from sftlib.sure.cutting import choose_thresholds
         from sftlib.sure.deciding import decide
 
         fitted = self._ready("decide")
-        return decide(fitted, valid, self._learned_rows, accuracy=accuracy, confidence=confidence)
+        if metric is None:
+            return decide(fitted, valid, self._learned_rows, accuracy=accuracy, confidence=confidence)
+        found, self._fitted = choose_thresholds(fitted, valid, self._learned_rows, metric=metric)
+        return found
 
     @checked
     def report_card(

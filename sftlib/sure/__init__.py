@@ -7,6 +7,7 @@
     calibration.py  `FineTuner.calibrate`
     conformal.py    `FineTuner.conform`
     deciding.py     `FineTuner.decide`
+    cutting.py      `FineTuner.decide` with a metric, for several labels a row
     answers.py      predictions that say more: withheld, as a set, as an interval
     pictures.py     reliability and coverage, drawn
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from sftlib.sure.calibration import Calibration
 from sftlib.sure.conformal import Conformal
+from sftlib.sure.cutting import LabelThresholds
 from sftlib.sure.deciding import Decision
 
-__all__ = ["Calibration", "Conformal", "Decision"]
+__all__ = ["Calibration", "Conformal", "Decision", "LabelThresholds"]

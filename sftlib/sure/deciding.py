@@ -19,6 +19,7 @@ from sftlib.run.settle import settled
 from sftlib.support.checking import raise_together, real_number
 from sftlib.support.display import html_table, text_table
 from sftlib.sure.held_out import require_held_out
+from sftlib.tasks.multi_label import MultiLabelTask
 from sftlib.tasks.single_label import OneLabelTask
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def decide(
     )
     task = fitted.task
     if not isinstance(task, OneLabelTask):
-        raise OptionError(f"decide: it is for tasks with one label a row; not {task.name}")
+        several = "; decide(valid, metric='f1_macro') chooses a threshold for each of several labels"
+        more = several if isinstance(task, MultiLabelTask) else ""
+        raise OptionError(f"decide: it is for tasks with one label a row; not {task.name}{more}")
     require_held_out(task, valid, learned, use="decide", at_least=_LEAST_ROWS)
     encoded = fitted.encode(valid)
     predictions = settled(fitted, encoded).predict(valid, encoded)

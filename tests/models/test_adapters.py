@@ -136,7 +136,7 @@ def test_options_come_back_as_given() -> None:
 
 def test_an_adapter_wants_a_higher_learning_rate() -> None:
     data = case_of(NAME).data()
-    for adapter, rate in ((None, 5e-5), ("lora", 1e-3)):
+    for adapter, rate in ((None, 2e-4), ("lora", 1e-3)):
         tuner = FineTuner(case_of(NAME).model(), tokenizer=tiny_tokenizer(), adapter=adapter, max_steps=1, warmup=0)
         assert tuner.fit(data, progress=False).history.steps[0]["learning_rate"] == rate
         assert tuner.settings["learning_rate"] == rate
