@@ -131,8 +131,10 @@ class AudioEncoder(Encoder):
             model: with its head.
             longest: seconds of the longest sound to learn from.
         """
-        if self.seconds is None and self.fixed and longest < self.piece / self.rate / 2:
-            self._use(of_seconds(self.extractor, max(1, math.ceil(_ROOM * longest))))
+        window = _most_samples(self.extractor) or self.piece
+        heard = min(longest, self.longest)  # longer ones go through the model in pieces
+        if self.seconds is None and self.fixed and heard < window / self.rate / 2:
+            self._use(of_seconds(self.extractor, max(1, math.ceil(_ROOM * heard))))
             self.reshape(model)
 
     def reshape(self, model: nn.Module) -> None:

@@ -142,6 +142,18 @@ def test_the_window_of_whisper_is_cut_to_the_sounds_there_are(tmp_path: Path) ->
     assert whole.model.config.max_source_positions == 500
 
 
+@pytest.mark.parametrize(("longest", "positions"), [(0.5, 50), (1.5, 100), (30.0, 200)])
+def test_pieces_that_are_asked_for_cut_the_window_too(longest: float, positions: int) -> None:
+    """Of three seconds of sound a model that hears pieces of a second hears no silence for the rest of ten."""
+    config = tiny_audio_config("whisper", num_labels=3, dropout=0.0)
+    config.max_source_positions = 500
+    large = AutoModelForAudioClassification.from_config(config)
+    data, inputs = TaskDataset(waves(6, seconds=3.0)), Audio(longest=longest, overlap=0.1)
+    tuner = FineTuner(large, inputs=inputs, max_steps=1, batch_size=3).fit(data, progress=False)
+    assert tuner.model.config.max_source_positions == positions
+    assert len(tuner.predict(data)) == 6
+
+
 class Mean(nn.Module):
     """A model of one's own: means of strength over stretches of samples."""
 
