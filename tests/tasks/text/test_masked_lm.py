@@ -154,7 +154,8 @@ class TestAdapt:
 
     def test_the_body_is_that_of_the_adapted_model(self, tmp_path: Path) -> None:
         tiny_folder(tmp_path / "m", "bert", auto_class="AutoModelForMaskedLM")
-        by_hand = self.tuner(tmp_path / "m").fit(TaskDataset({"text": self.texts}, task="masked-lm"), progress=False)
+        gaps = TaskDataset({"text": self.texts}, task="masked-lm")
+        by_hand = self.tuner(tmp_path / "m", learning_rate=5e-5).fit(gaps, progress=False)
         tuner = self.tuner(tmp_path / "m", learning_rate=0.0)
         tuner.adapt(self.texts, max_steps=3, learning_rate=5e-5, progress=False).fit(self.data(), progress=False)
         expected, found = by_hand.model.state_dict(), tuner.model.state_dict()
