@@ -19,7 +19,7 @@ from sftlib.run.settle import settled
 from sftlib.support.checking import choice, raise_together
 from sftlib.support.display import html_table, text_table
 from sftlib.sure.held_out import require_held_out
-from sftlib.tasks.labels import Label
+from sftlib.tasks.base import Label
 from sftlib.tasks.multi_label import MultiLabelTask, best_threshold
 
 _LEAST_ROWS: Final = 50
