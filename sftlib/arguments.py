@@ -236,8 +236,8 @@ class Arguments:
             and real_number(
                 "head_learning_rate", self.head_learning_rate, 0, expected="a finite number of at least 0, or None"
             ),
-            real_number("layer_decay", self.layer_decay, 0, 1, expected="a number above 0, up to 1")
-            or (self.layer_decay == 0 and "layer_decay=0: expected a number above 0, up to 1"),
+            self.layer_decay != 1
+            and real_number("layer_decay", self.layer_decay, 0, 1, ends=False, expected="a number above 0, up to 1"),
             whole_number("batch_size", self.batch_size, at_least=1),
             self.micro_batch_size != "auto"
             and whole_number("micro_batch_size", self.micro_batch_size, at_least=1, other="'auto' or "),
@@ -291,14 +291,12 @@ class Arguments:
         if self.quantize is not None and self.freeze is not None:
             return "quantize= and freeze= do not go together: weights in fewer bits are frozen as they are"
         if self.adapter is not None and self.pretrained is not None:
-            changed = {
-                "pooling": self.pretrained.pooling not in (None, HEAD),
-                "layers": self.pretrained.layers is not None,
-            }
-            for name in (name for name, is_changed in changed.items() if is_changed):
+            pooling, layers = self.pretrained.pooling, self.pretrained.layers
+            changed = f"pooling={pooling!r}" if pooling not in (None, HEAD) else f"layers={layers}" if layers else ""
+            if changed:
                 return (
-                    f"{name}={getattr(self.pretrained, name)!r} and adapter= do not go together: an adapter stands on "
-                    "the model as it lies elsewhere, with the layers that it has there"
+                    f"{changed} and adapter= do not go together: an adapter stands on the model as it lies elsewhere, "
+                    "with the layers that it has there"
                 )
         if self.adapter is None or self.freeze != BACKBONE:
             return None

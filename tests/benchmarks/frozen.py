@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from sentence_transformers import SentenceTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from sftlib import Callback, TaskDataset
+from sftlib import TaskDataset
 from tests.benchmarks import contenders as c
 from tests.benchmarks import texts
+from tests.benchmarks.clocks import Epochs, HfEpochs
 from tests.benchmarks.figures import Asked, Figures, compared, spread
 from tests.benchmarks.measure import Series, interleaved, seconds_of
 
 FOLDS, EPOCHS, RATE = 5, 5, 1e-3
-
-
-class Epochs(Callback):
-    """Notes when each epoch ended."""
-
-    def __init__(self) -> None:
-        self.stamps: list[float] = []
-
-    def on_epoch_end(self, training: Any, metrics: Any) -> None:
-        self.stamps.append(time.perf_counter())
-
-
-class HfEpochs(transformers.TrainerCallback):
-    """Notes when each epoch ended."""
-
-    def __init__(self) -> None:
-        self.stamps: list[float] = []
-
-    def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        self.stamps.append(time.perf_counter())
 
 
 def frozen(asked: Asked) -> Figures:

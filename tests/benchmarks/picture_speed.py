@@ -24,32 +24,13 @@ import torch
 import transformers
 from PIL import Image as Pillow
 
-from sftlib import Callback, FineTuner, Image, TaskDataset
+from sftlib import FineTuner, Image, TaskDataset
 from sftlib.models.opening import open_image_processor, plain_image_processor
+from tests.benchmarks.clocks import Epochs, HfEpochs
 from tests.benchmarks.measure import Series, interleaved
 
 DATA = Path(os.environ.get("SFTLIB_DATA", ""))
 BATCH, RATE, WORKERS = 16, 5e-5, (0, 2)
-
-
-class Epochs(Callback):
-    """Notes when each epoch ended."""
-
-    def __init__(self) -> None:
-        self.stamps: list[float] = []
-
-    def on_epoch_end(self, training: Any, metrics: Any) -> None:
-        self.stamps.append(time.perf_counter())
-
-
-class HfEpochs(transformers.TrainerCallback):
-    """Notes when each epoch ended."""
-
-    def __init__(self) -> None:
-        self.stamps: list[float] = []
-
-    def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        self.stamps.append(time.perf_counter())
 
 
 class Files(torch.utils.data.Dataset[dict[str, Any]]):

@@ -51,3 +51,23 @@ def test_it_depends_neither_on_cutting_nor_on_resuming(tmp_path: Path) -> None:
         step.rmdir()
     again = tuner(learning_rate=1e-3, max_steps=4).fit(FACES, output_dir=folder, resume=True, progress=False)
     assert torch.equal(bias(again), bias(whole))
+
+
+class Shifts(torch.nn.Module):
+    """Somebody else's model, whose method of that name does something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 4)
+
+    def shift(self, mean: object) -> None:
+        raise AssertionError("it is not ours to call")
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, 4) of pictures (B, 3, H, W)."""
+        found: torch.Tensor = self.layer(pixel_values.mean((2, 3)))
+        return found
+
+
+def test_a_method_of_that_name_in_a_model_of_ones_own_is_left_alone() -> None:
+    FineTuner(Shifts(), inputs=Image(size=32), max_steps=1, batch_size=4).fit(FACES, progress=False)
