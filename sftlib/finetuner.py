@@ -591,7 +591,7 @@ class FineTuner:
 
     @overload
     def decide(
-        self, valid: TaskDataset, *, accuracy: float = ..., confidence: float = ..., metric: None = None
+        self, valid: TaskDataset, *, accuracy: float | None = ..., confidence: float | None = ..., metric: None = None
     ) -> Decision: ...
 
     @overload
@@ -599,7 +599,12 @@ class FineTuner:
 
     @checked
     def decide(
-        self, valid: TaskDataset, *, accuracy: float = 0.95, confidence: float = 0.95, metric: str | None = None
+        self,
+        valid: TaskDataset,
+        *,
+        accuracy: float | None = None,
+        confidence: float | None = None,
+        metric: str | None = None,
     ) -> Decision | LabelThresholds:
         """Find from which probability on answers are given: right as often as promised, or with the best metric.
 
@@ -608,8 +613,8 @@ class FineTuner:
 
         Args:
             valid: labelled rows that the model did not learn from, drawn like those to come.
-            accuracy: the promised share of right answers among those given.
-            confidence: with which the promise holds.
+            accuracy: the promised share of right answers among those given; 0.95 when None.
+            confidence: with which the promise holds; 0.95 when None.
             metric: ``"f1_macro"``, for tasks with several labels a row; in place of a promise.
 
         Returns:
@@ -626,7 +631,13 @@ class FineTuner:
 
         fitted = self._ready("decide")
         if metric is None:
-            return decide(fitted, valid, self._learned_rows, accuracy=accuracy, confidence=confidence)
+            promised = [0.95 if given is None else given for given in (accuracy, confidence)]
+            return decide(fitted, valid, self._learned_rows, accuracy=promised[0], confidence=promised[1])
+        raise_together(
+            f"{name}={given!r:.60} and metric= do not go together: thresholds for a metric promise no accuracy"
+            for name, given in (("accuracy", accuracy), ("confidence", confidence))
+            if given is not None
+        )
         found, self._fitted = choose_thresholds(fitted, valid, self._learned_rows, metric=metric)
         return found
 

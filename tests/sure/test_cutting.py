@@ -75,6 +75,9 @@ def test_mistakes_are_told(tuner: FineTuner) -> None:
         tuner.decide(rows(60, 1), metric="f1_micro")
     with pytest.raises(OptionError, match=r"decide\(valid, metric='f1_macro'\) chooses a threshold for each"):
         tuner.decide(rows(60, 1), accuracy=0.9)
+    with pytest.raises(OptionError, match="accuracy=0.9 and metric= do not go together") as both:
+        tuner.decide(rows(60, 1), metric="f1_macro", accuracy=0.9, confidence=0.8)  # type: ignore[call-overload]
+    assert "confidence=0.8" in str(both.value)
     with pytest.raises(DataError, match="at least 50"):
         tuner.decide(rows(20, 1), metric="f1_macro")
     with pytest.raises(DataError, match="among those that the model learned from"):
