@@ -238,6 +238,7 @@ class Encoded:
         self.owners = np.arange(len(self.cost)) if owners is None else owners
         self.apart = apart
         self._digest = ""
+        self._identities = _Identities.of(len(self.cost))
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -262,7 +263,7 @@ class Encoded:
             >>> len(part), part.cost.tolist()
             (1, [1])
         """
-        return Encoded(
+        taken = Encoded(
             _taken(self.inputs, rows),
             _taken(self.targets, rows),
             cost=self.cost[rows],
@@ -270,6 +271,8 @@ class Encoded:
             notes=_taken(self.notes, rows),
             apart=None if self.apart is None else self.apart[rows],
         )
+        taken._identities = self._identities.take(rows)
+        return taken
 
     def of_rows(self, rows: NDArray[np.int64]) -> Encoded:
         """These rows of the data, in this order, each with all of its windows; what they are made of is shared.
@@ -294,6 +297,7 @@ class Encoded:
             self.inputs, targets, cost=cost, cut=self.cut, owners=self.owners, notes=self.notes, apart=self.apart
         )
         same._digest = self._digest
+        same._identities = self._identities
         return same
 
     def digest(self) -> str:
@@ -311,12 +315,50 @@ class Encoded:
         return self._digest
 
     def identity(self, row: int) -> bytes:
-        """What tells the inputs of a row from those of any other, in this data set or another."""
-        sha = hashlib.blake2b(digest_size=16)
+        """What tells the inputs of a row from those of any other, in this data set or another; worked out once."""
+        return self._identities.known(row) or self._identities.know(row, self._identified(row))
+
+    def _identified(self, row: int) -> bytes:
+        sha = hashlib.blake2b(digest_size=_Identities.SIZE)
         for name, part in sorted(self.inputs.items()):
             sha.update(name.encode())
             sha.update(part.identity(row) if isinstance(part, Filed) else _form(part[row]) + _bytes(part[row]))
         return sha.digest()
+
+
+@final
+class _Identities:
+    """What identifies each row, as far as it was asked for; rows that were taken from others share theirs.
+
+    Args:
+        found: (M, 16) uint8, zeros where nobody has asked yet.
+        rows: (N,) which of them these rows are.
+    """
+
+    SIZE = 16  # bytes
+
+    def __init__(self, found: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        self._found = found
+        self._rows = rows
+
+    @classmethod
+    def of(cls, count: int) -> _Identities:
+        """Of rows that nobody has asked about; memory is taken up by those that somebody asks about."""
+        return cls(np.zeros((count, cls.SIZE), np.uint8), np.arange(count))
+
+    def take(self, rows: NDArray[np.int64]) -> _Identities:
+        """Those of these rows, in this order."""
+        return _Identities(self._found, self._rows[rows])
+
+    def known(self, row: int) -> bytes | None:
+        """What identifies a row, if somebody has asked before."""
+        found = self._found[self._rows[row]]
+        return found.tobytes() if found.any() else None
+
+    def know(self, row: int, identity: bytes) -> bytes:
+        """Keep it, and hand it back."""
+        self._found[self._rows[row]] = np.frombuffer(identity, np.uint8)
+        return identity
 
 
 def _usual_cost(inputs: Mapping[str, Column]) -> NDArray[np.int64]:

@@ -94,3 +94,26 @@ def test_digests_are_over_the_real_bytes() -> None:
     assert columns().digest() == whole.digest()
     widths = (Ragged.from_lists([[1, 2]], dtype=kind) for kind in (np.int8, np.int32, np.int64))
     assert len({Encoded({"input_ids": ids}, {}).digest() for ids in widths}) == 1
+
+
+def test_what_identifies_a_row_is_worked_out_once_for_everything_taken_from_it() -> None:
+    asked: list[str] = []
+
+    def content(name: str) -> bytes:
+        asked.append(name)
+        return name.encode()
+
+    def made() -> Encoded:
+        ids = Ragged.from_lists([[1], [2, 3], [4], [5, 6]])
+        return Encoded({"input_ids": ids, "file": Filed(["a", "b", "c", "d"], content)}, {})
+
+    expected = [made().identity(row) for row in range(4)]
+    assert len(set(expected)) == 4
+    asked.clear()
+    whole = made()
+    part = whole.take(np.array([3, 1]))
+    assert [part.identity(row) for row in (0, 1, 0)] == [expected[3], expected[1], expected[3]]
+    again = part.with_targets({"target": np.zeros(2)}).take(np.array([1, 0, 1]))
+    assert [again.identity(row) for row in range(3)] == [expected[1], expected[3], expected[1]]
+    assert [whole.identity(row) for row in range(4)] == expected
+    assert sorted(asked) == ["a", "b", "c", "d"]
