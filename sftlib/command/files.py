@@ -47,7 +47,7 @@ def read_rows(path: str, reading: Mapping[str, Any], *, task: str | None = None)
     file = user_path(path)
     given = {**({} if task is None else {"task": task}), **reading}
     if file.is_dir():
-        found: TaskDataset = TaskDataset.from_folder(file, **{name: v for name, v in given.items() if name != "task"})
+        found: TaskDataset = TaskDataset.from_folder(file, **given)
         return found
     ending = next((suffix.lower() for suffix in reversed(file.suffixes) if suffix.lower() not in _PACKED), "")
     reader = _READERS.get(ending)

@@ -20,7 +20,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.tasks.identities.answers import Embedded, Verified
 from sftlib.tasks.image.detection import Detected, DetectedObject
 from sftlib.tasks.image.segmentation import Plane, Segmented
-from sftlib.testing import SENTENCES, tiny_folder
+from sftlib.testing import SENTENCES, tiny_folder, write_pictures
 
 ROLES = ["--text", "review", "--label", "sentiment"]
 
@@ -179,3 +179,13 @@ def test_what_an_answer_works_out_is_written_too(answer: object, said: dict[str,
     write_answers([answer], str(tmp_path / "o.csv"))
     (cells,) = csv.DictReader((tmp_path / "o.csv").read_text(encoding="utf-8").splitlines())
     assert cells.keys() == written.keys()
+
+
+@pytest.mark.parametrize("task", ["image-embedding", "image-classification", None])
+def test_the_task_of_a_folder_is_the_one_that_is_asked_for(task: str | None, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 6)
+    asked = read_arguments(["fit", str(tmp_path), *([] if task is None else ["--task", task])])
+    assert read_rows(asked.data, asked.reading).task == (task or "image-classification")
+    assert read_rows(asked.data, {}, task="image-embedding").task == "image-embedding"  # of a saved model
+    with pytest.raises(OptionError, match="delimiter"):
+        read_rows(asked.data, {"delimiter": ";"})
