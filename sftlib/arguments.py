@@ -13,7 +13,7 @@ import torch
 
 from sftlib.encoders.base import Inputs
 from sftlib.errors import OptionError
-from sftlib.models.adapters import adapter_problem
+from sftlib.models.adapters import LoRA, adapter_problem
 from sftlib.models.compressed import quantize_problem
 from sftlib.models.frozen.freezing import BACKBONE, Freeze, freeze_problem
 from sftlib.models.pooling import HEAD
@@ -74,8 +74,28 @@ MOVED: Mapping[str, str] = {
     "quantize": f"{_MODEL}: model=Pretrained('folder', quantize='4bit')",
 }
 
+
+def _owned() -> dict[str, str]:
+    """Options of values that are options themselves -> which of them have it, as it is written there."""
+    owners: dict[str, list[str]] = {}
+    readers = dict.fromkeys(task.inputs for task in TASKS)
+    kinds: list[tuple[str, str, Sequence[str]]] = [
+        *(("task", task.__name__, task.option_names()) for task in TASKS),
+        *(("inputs", kind.__name__, [item.name for item in fields(kind)]) for kind in readers),
+        ("model", "Pretrained", [item.name for item in fields(Pretrained) if item.name != "name"]),
+        ("adapter", "LoRA", [item.name for item in fields(LoRA)]),
+    ]
+    for option, owner, names in kinds:
+        before = "name, " if owner == "Pretrained" else ""
+        for name in names:
+            owners.setdefault(name, []).append(f"{option}={owner}({before}{name}=...)")
+    return {
+        name: f"it belongs to {' or '.join(some[:3])}{' and others' * (len(some) > 3)}" for name, some in owners.items()
+    }
+
+
 #: Options that are none -> what to write instead.
-HINTS: Mapping[str, str] = {**ELSEWHERE, **MOVED}
+HINTS: Mapping[str, str] = {**_owned(), **ELSEWHERE, **MOVED}
 
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
@@ -206,13 +226,16 @@ class Arguments:
             for name, value in given.items()
             if name not in known
         ]
-        problems += [
-            f"{name} is given twice: {name}={given[name]!r:.60}, and in inputs={asked!r:.80}"
-            for name in known & given.keys()
-            if getattr(asked, name) is not None
-        ]
-        raise_together(problems)
+        raise_together([*problems, *self._given_twice()])
         return replace(asked, **given)
+
+    def _given_twice(self) -> list[Problem]:
+        """Shorthands that are given beside the field of ``inputs`` that they stand for."""
+        return [
+            f"{name} is given twice: {name}={getattr(self, name)!r:.60}, and in inputs={self.inputs!r:.80}"
+            for name in OF_INPUTS
+            if getattr(self, name) is not None and getattr(self.inputs, name, None) is not None
+        ]
 
     def check(self) -> None:
         """Refuse values that no option can have, all of them at once.
@@ -220,7 +243,7 @@ class Arguments:
         Raises:
             OptionError: naming each option, its value and what was expected.
         """
-        raise_together([*self._problems_of_the_run(), *self._problems_of_choices()])
+        raise_together([*self._problems_of_the_run(), *self._problems_of_choices(), *self._given_twice()])
         if self.task is not None:
             self.learning(find_task(self.task_name or ""))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sftlib import EarlyStopping, FineTuner, LoRA, Metrics, TaskDataset, TextClassification
+from sftlib import Audio, EarlyStopping, FineTuner, LoRA, Metrics, Sequence, TaskDataset, Text, TextClassification
 from sftlib.errors import OptionError, RoleError
 from sftlib.support.elsewhere import ELSEWHERE, FIT, PREDICT
 from sftlib.testing import tiny_model, tiny_tokenizer
@@ -46,6 +46,16 @@ DATA = TaskDataset({"text": ["Fine.", "Poor."] * 4, "label": ["good", "bad"] * 4
         ("max_epochs", "epochs"),
         ("accumulate_grad_batches", "batch_size"),
         ("stride", "QuestionAnswering"),
+        ("size", "inputs=Image(size=...)"),
+        ("image_size", "inputs=Image(size=224)"),
+        ("augment", "inputs=Image(augment=...) or "),
+        ("seconds", "inputs=Audio(seconds=...)"),
+        ("alphabet", "inputs=Sequence(alphabet=...)"),
+        ("add_tokens", "inputs=Text(add_tokens=...)"),
+        ("threshold", "task=Detection(threshold=...)"),
+        ("standardize", "task=SequenceRegression(standardize=...)"),
+        ("layers", "model=Pretrained(name, layers=...)"),
+        ("rslora", "adapter=LoRA(rslora=...)"),
         ("epoch", "did you mean 'epochs'"),
     ],
 )
@@ -57,6 +67,21 @@ def test_options_of_others(name: str, ours: str) -> None:
     with pytest.raises(OptionError) as caught:
         tuner.set_params(**{name: 3})
     assert ours in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"inputs": Text(max_length=9), "max_length": 8},
+        {"inputs": Text(tokenizer="a"), "tokenizer": "b"},
+        {"inputs": Sequence(max_length=9), "max_length": 8, "task": "sequence-classification"},
+        {"inputs": Audio(tokenizer="a"), "tokenizer": "b"},
+        {"task": TextClassification(label_smoothing=0.1), "label_smoothing": 0.1},
+    ],
+)
+def test_what_is_given_twice_is_said_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="is given twice"):
+        FineTuner("bert-base-uncased", **options)
 
 
 def test_no_hint_is_about_an_option_that_there_is() -> None:

@@ -47,7 +47,7 @@ def read_rows(path: str, reading: Mapping[str, Any], *, task: str | None = None)
     file = user_path(path)
     given = {**({} if task is None else {"task": task}), **reading}
     if file.is_dir():
-        found: TaskDataset = TaskDataset.from_folder(file, **{name: v for name, v in given.items() if name != "task"})
+        found: TaskDataset = TaskDataset.from_folder(file, **given)
         return found
     ending = next((suffix.lower() for suffix in reversed(file.suffixes) if suffix.lower() not in _PACKED), "")
     reader = _READERS.get(ending)
@@ -95,16 +95,26 @@ def ending_of(path: str | None) -> str:
 
 
 def plain(answer: Any) -> dict[str, Any]:
-    """The fields of an answer that it shows of itself and that are not empty.
+    """What an answer says: the fields that it shows, and what it works out of the others; nothing that is empty.
 
     Example:
         >>> plain("Bonjour.")
         {'answer': 'Bonjour.'}
+        >>> from sftlib.tasks.image.detection import Detected, DetectedObject
+        >>> plain(Detected(0.5, (DetectedObject("cat", 0.9, (0.0, 0.0, 4.0, 2.0)),)))
+        {'threshold': 0.5, 'objects': (DetectedObject(label='cat', probability=0.9, box=(0.0, 0.0, 4.0, 2.0)),)}
     """
     if not is_dataclass(answer) or isinstance(answer, type):
         return {"answer": answer}
-    shown = {item.name: getattr(answer, item.name) for item in fields(answer) if item.repr}
-    return {name: value for name, value in shown.items() if value is not None}
+    shown = [item.name for item in fields(answer) if item.repr]
+    derived = [name for name, member in vars(type(answer)).items() if isinstance(member, property)]
+    found = {name: getattr(answer, name) for name in (*shown, *derived) if not name.startswith("_")}
+    return {name: value for name, value in found.items() if value is not None and not _has_no_cell(value)}
+
+
+def _has_no_cell(value: object) -> bool:
+    """Whether it is an array of nothing, as the second vector of a single text, or of pixels, told by their areas."""
+    return isinstance(value, np.ndarray) and (value.ndim > 1 or not value.size)
 
 
 @contextlib.contextmanager

@@ -187,15 +187,15 @@ def _places(points: int, dimensions: int, seed: int) -> NDArray[np.float64]:
 def _distinct(tuners: Sequence[FineTuner], names: Sequence[str], *, exact: bool) -> tuple[Candidate, ...]:
     """Candidates without the tuner's own options a second time; others that come twice are refused in a grid."""
     found: dict[str, Candidate] = {}
-    problems = []
-    for tuner in tuners:
+    problems, wished = [], set[str]()
+    for place, tuner in enumerate(tuners):
         params = tuner.get_params(deep=True)
         changes = {name: params[name] for name in names if name in params}
         key = repr([(name, _known_by(params[name])) for name in names if name in params])
-        own = found[next(iter(found))] if found else None
         if key not in found:
             found[key] = Candidate(len(found), changes, tuner)
-        elif exact and found[key] is not own:
+        if exact and key in wished:
             problems.append(f"options: {dict(changes)!r:.100} comes twice")
+        wished |= {key} if place else set()
     raise_together(problems)
     return tuple(found.values())

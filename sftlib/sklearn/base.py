@@ -15,15 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from sftlib.arguments import without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.encoders.base import Inputs
 from sftlib.errors import DataError, NotFittedError, OptionError
-from sftlib.finetuner import FineTuner
+from sftlib.finetuner import FineTuner, learned_around, origin_of
 from sftlib.models.frozen.freezing import Freeze
-from sftlib.support.checking import nearest
+from sftlib.support.checking import nearest, raise_together
 from sftlib.tasks.base import Task
 from sftlib.tasks.labels import ClassWeights
+from sftlib.tasks.vector import VectorTask
+from sftlib.tasks.weighted import Weighted
 from sftlib.train.callbacks import EarlyStopping
 
 _SAVED = "saved"  # what a copy has in place of the tuner
@@ -82,13 +85,16 @@ class Tuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
 
     # Fitting.
 
-    def _fit(self, rows: Mapping[str, list[Any]], target: str, values: Sequence[Any]) -> Self:
+    def _fit(self, rows: Mapping[str, list[Any]], target: str, values: Sequence[Any], weights: Any) -> Self:
         counts = {name: len(column) for name, column in rows.items()} | {"y": len(values)}
         if len(set(counts.values())) > 1:
             said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
             raise DataError(f"X and y have different numbers of rows: {said}")
-        data = TaskDataset({**rows, target: list(values)}, task=self.kind)
-        self.tuner_ = self._made().fit(data, progress=False)
+        data, tuner = TaskDataset({**rows, target: list(values)}, task=self.kind), self._made()
+        if weights is None:
+            self.tuner_ = tuner.fit(data, progress=False)
+        else:
+            self.tuner_ = _weighted(tuner, data, weights_of(weights, len(data)))
         self.n_rows_ = len(data)
         return self
 
@@ -161,6 +167,44 @@ class Tuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
         super().__setstate__(state)
         if saved is not None:
             self.tuner_ = _opened(saved)
+
+
+def _weighted(tuner: FineTuner, data: TaskDataset, weights: NDArray[np.float32]) -> FineTuner:
+    """A tuner that learned rows by their weights; those of weight 0 are left out.
+
+    Raises:
+        OptionError: a recipe around the run, which does not know of weights.
+    """
+    given = tuner.get_params(deep=False)
+    recipes = [f"{name}={given[name]!r}" for name, none in without_recipes(given).items() if given[name] != none]
+    raise_together(f"sample_weight and {one} do not go together: give one of both" for one in recipes if one)
+    rows = data.select(weights > 0)
+    task = origin_of(tuner, rows).alone().task
+
+    def around(own: Task) -> Weighted:
+        assert isinstance(own, VectorTask)
+        return Weighted(inner=own, weights=weights[weights > 0])
+
+    return learned_around(tuner, task, around, rows, None, progress=False)
+
+
+def weights_of(given: Any, rows: int) -> NDArray[np.float32]:
+    """(N,) weights of rows.
+
+    Raises:
+        DataError: another shape, or numbers that no weight can be; which rows, and how many.
+    """
+    try:
+        found = np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"sample_weight={brief(given)}: expected a number for each row") from None
+    if found.shape != (rows,):
+        raise DataError(f"sample_weight has the shape {found.shape}, expected ({rows},), a number for each row")
+    wrong = np.flatnonzero(~np.isfinite(found) | (found < 0))
+    if len(wrong) or not found.any():
+        where = f"row {int(wrong[0])}: {float(found[wrong[0]])!r}" if len(wrong) else "all rows weigh 0"
+        raise DataError(f"sample_weight, {where}: expected finite numbers of at least 0, and some above it")
+    return found
 
 
 def _plain(value: Any) -> Any:

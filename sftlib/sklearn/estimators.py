@@ -21,12 +21,14 @@ _LEAST = 1e-12
 class _Classifier(ClassifierMixin, Tuned):  # type: ignore[misc]
     """One label a row."""
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Tune a fresh copy of the model.
 
         Args:
             X: N rows: a list, an array, a Series; of pairs a list of tuples; or a frame, see ``columns``.
             y: (N,) labels.
+            sample_weight: (N,) how much each row counts in the loss; a row of weight 0 is left out, and all count the
+                same when None.
 
         Returns:
             The estimator itself, with ``classes_`` (K,) and ``tuner_``, the fitted `FineTuner`.
@@ -44,7 +46,7 @@ class _Classifier(ClassifierMixin, Tuned):  # type: ignore[misc]
             )
         names = [value if isinstance(value, str | int) else str(value) for value in self.classes_.tolist()]
         self._names = names  # those that are no numbers for `FineTuner`, such as 1.0, by their text
-        return self._fit(self._rows(X), "label", [names[number] for number in numbers.tolist()])
+        return self._fit(self._rows(X), "label", [names[number] for number in numbers.tolist()], sample_weight)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(N, K) probabilities, in the order of ``classes_``.
@@ -71,18 +73,20 @@ class _Classifier(ClassifierMixin, Tuned):  # type: ignore[misc]
 class _Regressor(RegressorMixin, Tuned):  # type: ignore[misc]
     """One number a row."""
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Tune a fresh copy of the model.
 
         Args:
             X: N rows, as of a classifier.
             y: (N,) numbers.
+            sample_weight: (N,) how much each row counts in the loss; a row of weight 0 is left out, and all count the
+                same when None.
 
         Raises:
             DataError: rows that cannot be used.
             OptionError: parameters that cannot be.
         """
-        return self._fit(self._rows(X), "target", one_dimensional(y).astype(float).tolist())
+        return self._fit(self._rows(X), "target", one_dimensional(y).astype(float).tolist(), sample_weight)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """(N,) numbers, in the units of ``y``.

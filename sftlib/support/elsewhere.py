@@ -69,6 +69,28 @@ _OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("packing", "sample_packing"), "rows lie end to end inside of the model by themselves: padding_free"
     ),
+    # Pictures, sounds and sequences.
+    **dict.fromkeys(
+        ("image_size", "img_size", "input_size", "imgsz", "resolution", "crop_size"),
+        "it belongs to the inputs: inputs=Image(size=224)",
+    ),
+    **dict.fromkeys(
+        ("augmentation", "augmentations", "data_augmentation", "transform", "transforms", "auto_augment"),
+        "it belongs to the inputs: inputs=Image(augment='light'), or Audio(augment='light')",
+    ),
+    **dict.fromkeys(
+        ("image_processor", "feature_extractor"), "it belongs to the inputs: inputs=Image(processor=...), or Audio(...)"
+    ),
+    **dict.fromkeys(
+        ("audio_window", "max_duration", "max_seconds", "max_duration_in_seconds", "chunk_length_s"),
+        "it belongs to the inputs: inputs=Audio(seconds=15)",
+    ),
+    **dict.fromkeys(("sample_rate", "sr"), "it belongs to the inputs: inputs=Audio(sampling_rate=16000)"),
+    **dict.fromkeys(("kmer", "k_mer"), "it belongs to the inputs: inputs=Sequence(alphabet='dna', tokens='kmer:6')"),
+    **dict.fromkeys(
+        ("normalizer", "normaliser", "text_normaliser"),
+        "it belongs to the task: task=SpeechRecognition(text_normalizer='english')",
+    ),
     # Precision and place.
     **dict.fromkeys(("fp16", "bf16", "mixed_precision", "torch_dtype", "dtype", "tf32", "amp"), _MIXED),
     **dict.fromkeys(

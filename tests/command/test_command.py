@@ -17,7 +17,10 @@ from sftlib.command import main
 from sftlib.command.arguments import read_arguments
 from sftlib.command.files import plain, read_rows, write_answers
 from sftlib.errors import DataError, OptionError
-from sftlib.testing import SENTENCES, tiny_folder
+from sftlib.tasks.identities.answers import Embedded, Verified
+from sftlib.tasks.image.detection import Detected, DetectedObject
+from sftlib.tasks.image.segmentation import Plane, Segmented
+from sftlib.testing import SENTENCES, tiny_folder, write_pictures
 
 ROLES = ["--text", "review", "--label", "sentiment"]
 
@@ -152,3 +155,37 @@ def test_files_and_answers(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"\.csv or \.jsonl"):
         write_answers([], "o.txt")
     assert plain(3) == {"answer": 3}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            Detected(0.5, (DetectedObject("cat", 0.9, (0.0, 1.0, 4.0, 2.0)), DetectedObject("dog", 0.1, (0, 0, 1, 1)))),
+            {"threshold": 0.5, "objects": [{"label": "cat", "probability": 0.9, "box": [0.0, 1.0, 4.0, 2.0]}]},
+        ),
+        (Detected(0.5, ()), {"threshold": 0.5, "objects": []}),
+        (Embedded(np.array([0.6, 0.8], np.float32).tobytes()), {"embedding": [0.6, 0.8]}),
+        (Segmented(("sky", "road"), {}, Plane(np.array([[1, 1, 0]]))), {"areas": {"road": 2, "sky": 1}}),
+        (Verified(0.25, None, None), {"similarity": 0.25}),
+    ],
+)
+def test_what_an_answer_works_out_is_written_too(answer: object, said: dict[str, object], tmp_path: Path) -> None:
+    write_answers([answer], str(tmp_path / "o.jsonl"))
+    written = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))
+    assert said.keys() <= written.keys() <= {"row", "label_names", *said}
+    for name, value in said.items():
+        assert np.allclose(written[name], value) if name == "embedding" else written[name] == value
+    write_answers([answer], str(tmp_path / "o.csv"))
+    (cells,) = csv.DictReader((tmp_path / "o.csv").read_text(encoding="utf-8").splitlines())
+    assert cells.keys() == written.keys()
+
+
+@pytest.mark.parametrize("task", ["image-embedding", "image-classification", None])
+def test_the_task_of_a_folder_is_the_one_that_is_asked_for(task: str | None, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 6)
+    asked = read_arguments(["fit", str(tmp_path), *([] if task is None else ["--task", task])])
+    assert read_rows(asked.data, asked.reading).task == (task or "image-classification")
+    assert read_rows(asked.data, {}, task="image-embedding").task == "image-embedding"  # of a saved model
+    with pytest.raises(OptionError, match="delimiter"):
+        read_rows(asked.data, {"delimiter": ";"})

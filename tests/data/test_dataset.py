@@ -231,3 +231,14 @@ def test_a_data_set_of_a_data_set_and_copies() -> None:
     assert TaskDataset(data).fingerprint() == data.fingerprint()
     assert list(copy.deepcopy(data)) == list(data)
     assert copy.deepcopy(data)._store.assignment == data._store.assignment
+
+
+@pytest.mark.parametrize("absent", ["target", "tags", "labels", "image", "text_negative"])
+def test_a_role_of_another_task_may_be_said_not_to_be_there(absent: str) -> None:
+    rows = {"text": ["a", "b"], "label": ["x", "y"], absent: [1, 2]}
+    for task in (None, "text-classification"):
+        data = TaskDataset(rows, task=task, **{absent: None})
+        assert data.task == "text-classification"
+        assert data[0][absent] == 1
+    with pytest.raises(RoleError, match="has no role or option 'txt'"):
+        TaskDataset(rows, txt=None)

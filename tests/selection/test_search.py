@@ -141,6 +141,8 @@ def test_a_list_of_maps() -> None:
         ({"epochs": []}, "expected a list of values"),
         ({}, "options"),
         ({"epochs": [3, 3]}, "comes twice"),
+        ({"learning_rate": [1e-3, 2e-3, 1e-3]}, "comes twice"),
+        ([{"epochs": [2]}, {"epochs": [2]}], "comes twice"),
         ({"learning_rate": Range(1e-5, 1e-3, log=True)}, "say how many to try, with trials="),
         ({"task__stride": [3]}, "has no option 'stride'"),
         ({"keep_best": ["accuracyy"]}, "did you mean 'accuracy'"),

@@ -29,7 +29,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
-from sftlib import FineTuner, Text
+from sftlib import FineTuner, TaskDataset, Text
 from sftlib.errors import DataError, LabelError, NotFittedError, OptionError
 from sftlib.sklearn import AudioClassifier, ImageClassifier, TextClassifier, TextFeatures, TextRegressor
 from sftlib.testing import tiny_folder, tiny_model, tiny_tokenizer
@@ -110,7 +110,7 @@ def test_labels_keep_their_type(labels: Any) -> None:
     assert found.predict(X).dtype == labels.dtype
 
 
-def test_numbers_pictures_and_sounds_have_estimators_too() -> None:
+def test_wantedpictures_and_sounds_have_estimators_too() -> None:
     data = numbers(16)
     inputs = Text(tokenizer=tiny_tokenizer())
     found = TextRegressor(tiny_model(auto_class="AutoModel"), inputs=inputs, **OPTIONS)
@@ -219,3 +219,68 @@ def test_what_is_asked_wrongly_is_refused() -> None:
         classifier().set_params(epoch=3)
     with pytest.raises(DataError, match="did you mean 'first'"):
         classifier(columns={"text": "frist"}).fit(pandas.DataFrame({"first": X}), Y)
+
+
+class TestWeightsOfRows:
+    """By oracles: no weights, rows left out, and the gradient of a weighted mean written once more."""
+
+    @staticmethod
+    def chances(**weights: Any) -> Any:
+        return classifier().fit(X, Y, **weights).predict_proba(X)
+
+    def test_equal_weights_are_none(self) -> None:
+        for weight in (1.0, 3.0):
+            found = self.chances(sample_weight=np.full(len(X), weight))
+            np.testing.assert_allclose(found, self.chances(), atol=1e-5)
+
+    def test_a_row_of_weight_0_is_left_out(self) -> None:
+        weights = np.arange(len(X)) % 3 > 0
+        texts, labels = ([v for v, w in zip(values, weights, strict=True) if w] for values in (X, Y))
+        found = self.chances(sample_weight=weights.astype(int))
+        np.testing.assert_allclose(found, classifier().fit(texts, labels).predict_proba(X), atol=1e-5)
+        assert np.abs(found - self.chances()).max() > 1e-3
+
+    def test_weights_of_labels_are_weights_of_their_rows(self) -> None:
+        first, second = sorted(set(Y))
+        by_row = self.chances(sample_weight=[3.0 if label == first else 1.0 for label in Y])
+        by_label = classifier(class_weights={first: 3.0, second: 1.0}).fit(X, Y).predict_proba(X)
+        np.testing.assert_allclose(by_row, by_label, atol=1e-5)
+
+    def test_the_loss_is_the_weighted_mean_however_it_is_cut(self) -> None:
+        weights = np.linspace(0.1, 2.0, len(X))
+        wanted = np.linspace(-1.0, 1.0, len(X))
+        whole, cut = (
+            TextRegressor(
+                tiny_model(dropout=0.0),
+                tokenizer=tiny_tokenizer(),
+                max_steps=1,
+                batch_size=len(X),
+                micro_batch_size=size,
+            ).fit(X, wanted, sample_weight=weights)
+            for size in (len(X), 5)
+        )
+        start = FineTuner(tiny_model(dropout=0.0), tokenizer=tiny_tokenizer(), max_steps=1, learning_rate=0.0)
+        start.fit(TaskDataset({"text": X, "target": wanted}), progress=False)
+        values = np.array([one.value for one in start.predict(X)])
+        expected = float((weights * (values - wanted) ** 2).sum() / weights.sum())
+        for one in (whole, cut):
+            assert next(iter(one.tuner_.history))["loss"] == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("weights", "said"),
+        [
+            ([1.0], r"shape \(1,\), expected \(24,\)"),
+            ([-1.0] + [1.0] * 23, "row 0: -1.0"),
+            ([1.0] * 23 + [float("nan")], "row 23: nan"),
+            ([0.0] * 24, "all rows weigh 0"),
+            (["heavy"] * 24, "expected a number for each row"),
+        ],
+    )
+    def test_what_cannot_be_is_said(self, weights: Any, said: str) -> None:
+        with pytest.raises(DataError, match=said):
+            classifier().fit(X, Y, sample_weight=weights)
+
+    def test_recipes_do_not_know_of_weights(self) -> None:
+        for options in ({"few_shot": True}, {"learning_rate": "find"}):
+            with pytest.raises(OptionError, match="sample_weight and .* do not go together"):
+                classifier(**options).fit(X, Y, sample_weight=np.ones(24))

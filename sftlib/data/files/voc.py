@@ -14,6 +14,7 @@ from sftlib.data.files.pictures import Paths, by_stem, files_in, pictures_in
 from sftlib.data.files.tables import Table
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.errors import DataError, OptionError
+from sftlib.support.display import counted
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _MOST_BYTES = 2**24  # of one file: a few thousand boxes have a few hundred thousand
@@ -22,7 +23,8 @@ _MOST_BYTES = 2**24  # of one file: a few thousand boxes have a few hundred thou
 def read_voc(annotations: Paths, images: Paths, *, ids: Paths | Sequence[str] | None = None) -> Table:
     """Columns ``image``, ``objects`` and ``id`` (the name of the file without its suffix), sorted.
 
-    Pixels are counted from 1 there and from 0 here, so 1 is taken off of every edge.
+    Pixels are counted from 1 there and from 0 here, so 1 is taken off of every edge. Objects that are marked as
+    difficult count neither for nor against a detector, as in VOC's own evaluation: they become a ``crowd``.
 
     Args:
         annotations: the folder of the XML files.
@@ -58,6 +60,13 @@ def read_voc(annotations: Paths, images: Paths, *, ids: Paths | Sequence[str] | 
     if problems:
         more = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
         raise DataError("\n".join([f"{root} cannot be used:", *problems[:SHOWN], *more]))
+    difficult = sum(thing.get("crowd", False) for objects in columns["objects"] for thing in objects)
+    if difficult:
+        logging.getLogger("sftlib").warning(
+            "%s: %s marked as difficult, neither learned nor held against a model",
+            root,
+            counted(difficult, "object"),
+        )
     if lying:
         logging.getLogger("sftlib").warning(
             "%s: %d files name another picture than their own name does, which was taken: %s",
@@ -103,7 +112,9 @@ def _read(file: Path, problems: list[str]) -> tuple[str, list[dict[str, object]]
         if not label or None in edges:
             problems.append(f"  {file.name}: object {number} has name {label!r} and bndbox {edges}")
         else:
-            objects.append({"label": label, "box": tuple(max(0.0, edge - 1) for edge in edges if edge is not None)})
+            box = tuple(max(0.0, edge - 1) for edge in edges if edge is not None)
+            passed_over = {"crowd": True} if thing.get("difficult") == "1" else {}
+            objects.append({"label": label, "box": box, **passed_over})
     return walk.picture, objects
 
 

@@ -16,7 +16,7 @@ from sftlib.data.kinds.base import Label
 from sftlib.data.pictures import UnreadableError, size_of
 from sftlib.data.problems import SHOWN, brief, listed
 from sftlib.errors import DataError, OptionError
-from sftlib.support.checking import choice, nearest, raise_together
+from sftlib.support.checking import choice, nearest, raise_together, user_path
 
 OPTIONS = ("names", "split", "missing")
 
@@ -32,7 +32,7 @@ def read_yolo(
     """Columns ``image`` and ``objects``, and the names of the classes.
 
     Args:
-        images: the folder of the pictures, or the ``data.yaml`` that names it.
+        images: the folder of the pictures, or the ``data.yaml`` that names it, or the folder that this lies in.
         labels: the folder of the text files; None for the folder of that name beside ``images``.
         names: of the classes, number 0 first, or a file with one in each line; those of ``data.yaml`` when None.
         split: which of those that ``data.yaml`` names.
@@ -44,8 +44,9 @@ def read_yolo(
     """
     raise_together([choice("missing", missing, ("error", "empty"))])
     known = read_names(names)
-    if Path(os.fspath(images)).suffix.lower() in (".yaml", ".yml"):
-        settings = _settings(existing(images))
+    described = _described(images)
+    if described is not None:
+        settings = _settings(described)
         known = known or settings.names
         images = settings.folder(split)
     root = existing(images, folder=True)
@@ -67,6 +68,14 @@ def read_yolo(
         raise DataError("\n".join([f"{folder} cannot be used:", *problems[:SHOWN], *more]))
     columns: dict[str, list[Any]] = {"image": [str(p.absolute()) for p in pictures.values()], "objects": objects}
     return Table(columns, len(pictures), options=OPTIONS), known
+
+
+def _described(images: Paths) -> Path | None:
+    """The ``data.yaml`` that is given, or that lies in the folder that is given; None where there is none."""
+    if Path(os.fspath(images)).suffix.lower() in (".yaml", ".yml"):
+        return existing(images)
+    inside = user_path(images) / "data.yaml"
+    return inside if inside.is_file() else None
 
 
 def _beside(images: Path) -> Path:
@@ -143,11 +152,12 @@ class _Settings:
 
 def _settings(file: Path) -> _Settings:
     values: dict[str, Any] = {}
-    key = ""
+    key, pending = "", ""
     with opened(file, "r", encoding="utf-8-sig") as stream:
         for line in stream:
-            text = re.sub(r"(^|\s)#.*", "", line.rstrip())
-            if not text.strip():
+            text = pending + re.sub(r"(^|\s)#.*", "", line.rstrip())
+            pending = f"{text} " if _is_open(text) else ""
+            if not text.strip() or pending:
                 continue
             begin, _, rest = text.strip().partition(":")
             if text.startswith((" ", "\t", "-")):
@@ -156,6 +166,12 @@ def _settings(file: Path) -> _Settings:
                 key = begin.strip()
                 values[key] = _value(rest.strip())
     return _Settings(file, values)
+
+
+def _is_open(text: str) -> bool:
+    """Whether a list or a mapping in brackets goes on in the next line."""
+    value = text.partition(":")[2].strip()
+    return value[:1] in ("[", "{") and not value.endswith(("]", "}"))
 
 
 def _add(values: dict[str, Any], key: str, text: str, begin: str, rest: str) -> None:

@@ -104,7 +104,10 @@ def _check_keywords(
 ) -> None:
     """Raise every keyword that is no role and every column that does not exist, in one error."""
     known = list(dict.fromkeys(role for schema in pool for role in schema.roles))
-    unknown = [_no_role(role, given[role], task, pool, [*known, *options]) for role in given if role not in known]
+    # That a role of another task is not there may be said of any data.
+    absent_anyway = {role for role in roles_of(None) if role in given and given[role] is None}
+    odd = [role for role in given if role not in known and role not in absent_anyway]
+    unknown = [_no_role(role, given[role], task, pool, [*known, *options]) for role in odd]
     absent = {
         role: column
         for role, column in given.items()

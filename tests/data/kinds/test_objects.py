@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sftlib import TaskDataset
-from sftlib.errors import DataError, LabelError, OptionError
+from sftlib.errors import DataError, LabelError, OptionError, RoleError
 
 PICTURE = np.zeros((20, 30, 3), np.uint8)
 
@@ -167,6 +167,23 @@ class TestVoc:
         assert data[0]["objects"] == [thing(1.0, 2.0, 4.0, 6.0)]
         assert data[0]["id"] == "a"
 
+    def test_what_is_difficult_counts_neither_way(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        xml = self.written(folder, _VOC.replace("<difficult>0", "<difficult>1"))
+        with caplog.at_level(logging.WARNING, "sftlib"):
+            data = TaskDataset.from_voc(xml, folder / "images")
+        assert data[0]["objects"] == [{**thing(1.0, 2.0, 4.0, 6.0), "crowd": True}]
+        assert "1 object marked as difficult" in caplog.text
+
+    def test_it_takes_what_every_reader_takes(self, folder: Path) -> None:
+        xml = self.written(folder)
+        data = TaskDataset.from_voc(xml, folder / "images", task="object-detection", label_names=["dog", "cat"])
+        assert data.label_names == ("dog", "cat")
+        assert TaskDataset.from_voc(xml, folder / "images", objects=None).is_labelled is False
+        with pytest.raises(DataError, match="not in label_names"):
+            TaskDataset.from_voc(xml, folder / "images", label_names=["dog"])
+        with pytest.raises(RoleError, match="objcts"):
+            TaskDataset.from_voc(xml, folder / "images", objcts="objects")
+
     def test_a_wrong_name_inside_is_said(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, "sftlib"):
             data = TaskDataset.from_voc(self.written(folder, name="b.png"), folder / "images")
@@ -229,3 +246,22 @@ class TestYolo:
         assert TaskDataset.from_yolo(root / "images", missing="empty")[1]["objects"] == []
         with pytest.raises(OptionError, match="missing='none'"):
             TaskDataset.from_yolo(root / "images", missing="none")
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            "['cat', 'dog']",
+            "[\n  'cat',\n  'dog'  # two\n]",
+            "{0: cat,\n  1: dog}",
+            "\n- cat\n- dog",
+            "\n  0: cat\n  1: dog",
+        ],
+    )
+    def test_the_ways_that_names_are_written(self, folder: Path, names: str) -> None:
+        root = self.written(folder)
+        (root / "data.yaml").write_text(f"train: images\nnames: {names}\nnc: 2\n")
+        for given in (root / "data.yaml", root):
+            assert TaskDataset.from_yolo(given).label_names == ("cat", "dog")
+        with pytest.raises(OptionError, match="names is given twice"):
+            TaskDataset.from_yolo(root, names=["a", "b"], label_names=["a", "b"])
+        assert TaskDataset.from_yolo(root, label_names=["a", "b"]).label_names == ("a", "b")
