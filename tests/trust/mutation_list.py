@@ -1021,8 +1021,8 @@ MUTATIONS = (
         "9",
         "counts of a step are those of its micro-batch",
         "train/feed.py",
-        "of_step=self._task.counts(self.encoded, rows)",
-        "of_step=self._task.counts(self.encoded, self._cut(step)[number])",
+        "of_step=self._task.counts(encoded, rows)",
+        "of_step=self._task.counts(encoded, self._cut(step)[number])",
         "tests/train/test_feed.py",
     ),
 )
