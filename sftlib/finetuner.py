@@ -706,21 +706,24 @@ class FineTuner:
         return fitted.task.preview(data, row, fitted.encoder, seed=int(fitted.settings["seed"]))
 
     @checked
-    def plan(self, train: TaskDataset) -> Plan:
+    def plan(self, train: TaskDataset, *, processes: int | None = None, link: str | None = None) -> Plan:
         """What a run will take: rows, tokens, memory and time, measured in a few steps; the tuner is not changed.
 
         Args:
             train: labelled rows.
+            processes: how many are to share a step, for what that would take: computed, not measured.
+            link: the slowest between two of them, one way, such as ``"100 Gbit/s"``; given together with ``processes``.
 
         Returns:
             Seconds a step, peak memory and finish time for training everything, what was asked for, and the head only.
 
         Raises:
             DataError: rows that cannot be used.
+            OptionError: ``processes`` without ``link``, or values that they cannot have.
         """
         open_comm().require_alone("plan")
         require_labelled(train, "plan", self.task)
-        return plan(self, train)
+        return plan(self, train, processes=processes, link=link)
 
     @checked
     def self_check(self, data: TaskDataset, *, steps: int = 3) -> CheckReport:
