@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sftlib.data.stream import PLACE, Block, TaskStream
 from sftlib.data.streams.order import Cursor, Reader, order_of_rows
 from sftlib.encoders.encoded import Encoded
-from sftlib.errors import DataError
+from sftlib.errors import CheckpointError, DataError
 from sftlib.run.fitted import Fitted
 from sftlib.run.identity import differences
 from sftlib.run.supervision import check_supervision, with_supervision
@@ -117,7 +117,8 @@ class StreamPlan(Plan):
 
     def _of(self, step: int) -> _Block:
         """The block of a step, read if it is the next."""
-        assert step >= self._block.first, f"step {step} lies before the rows at hand"
+        if step < self._block.first:  # steps come in order, so a checkpoint said so
+            raise CheckpointError(f"the stream stands at step {self._block.first}, beyond step {step} of the run")
         while step >= self._block.first + self._steps(self._block):
             self._before.update(self._block.counts)
             self._block = self._read(self._block.number + 1, self._block.first + self._steps(self._block))
