@@ -14,7 +14,7 @@ from sftlib._version import __version__
 if TYPE_CHECKING:
     from sftlib import explain
     from sftlib.audits import audit
-    from sftlib.data import DataReport, MultiTask, TaskDataset
+    from sftlib.data import DataReport, MultiTask, TaskDataset, TaskStream
     from sftlib.encoders.audio.inputs import Audio
     from sftlib.encoders.image.inputs import Image
     from sftlib.encoders.sequence.inputs import Sequence
@@ -88,6 +88,7 @@ __all__ = [
     "SequenceRegression",
     "SpeechRecognition",
     "TaskDataset",
+    "TaskStream",
     "Text",
     "TextClassification",
     "TextEmbedding",
@@ -136,6 +137,7 @@ _HOME = {
     "SequenceRegression": "sftlib.tasks",
     "SpeechRecognition": "sftlib.tasks",
     "TaskDataset": "sftlib.data",
+    "TaskStream": "sftlib.data",
     "Text": "sftlib.encoders.text.inputs",
     "TextClassification": "sftlib.tasks",
     "TextEmbedding": "sftlib.tasks",

@@ -18,6 +18,7 @@ from torch import nn
 from sftlib.arguments import HINTS, Arguments, own_options, with_deep
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.several import MULTI_TASK, MultiTask
+from sftlib.data.stream import TaskStream
 from sftlib.encoders.base import Inputs
 from sftlib.encoders.encoded import Encoded
 from sftlib.encoders.report import TrainingReport
@@ -60,6 +61,7 @@ from sftlib.run.prepare import Call, Fitting, prepare
 from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
 from sftlib.run.settle import settled
 from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, together_again
+from sftlib.run.supply import supplied
 from sftlib.run.untuned import as_it_came, task_of
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
@@ -247,7 +249,7 @@ class FineTuner:
     @together
     def fit(
         self,
-        train: TaskDataset | MultiTask,
+        train: TaskDataset | MultiTask | TaskStream,
         valid: TaskDataset | MultiTask | None = None,
         *,
         unlabelled: Any = None,
@@ -261,7 +263,7 @@ class FineTuner:
         """Tune a fresh copy of the model; each call starts again from the original weights, unless it resumes.
 
         Args:
-            train: labelled rows; of several tasks that are to share a body, a `MultiTask`.
+            train: labelled rows; of several tasks that are to share a body, a `MultiTask`; or a `TaskStream`.
             valid: labelled rows that are evaluated after each epoch and otherwise only observed; of the same kind.
             unlabelled: rows without labels, of the same kind: a list of texts, or a `TaskDataset` whose labels are not
                 looked at. They get labels in at most two rounds, of which each is kept only if it is not worse; see
@@ -291,6 +293,7 @@ class FineTuner:
         callbacks = check_callbacks(callbacks)
         started = time.monotonic()
         raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
+        train, supply = supplied(train, self._arguments, minutes=minutes, unlabelled=unlabelled)
         task, comm, several = self._chosen(train, valid, callbacks), open_comm(), isinstance(train, MultiTask)
         if minutes is not None:
             comm.require_alone("fit(minutes=...)")  # clocks of several processes differ, and with them the steps
@@ -306,6 +309,7 @@ class FineTuner:
             store=self._store if output_dir is None else PrefixStore(),
             comm=comm,
             progress=progress and comm.rank == 0,
+            supply=supply,
             deadline=None
             if minutes is None
             else Deadline(minutes, started=started, rows=len(valid or ()), batch_size=self._arguments.batch_size),
@@ -390,13 +394,15 @@ class FineTuner:
         return self
 
     @checked
-    def report(self, train: TaskDataset | MultiTask, valid: TaskDataset | MultiTask | None = None) -> TrainingReport:
+    def report(
+        self, train: TaskDataset | MultiTask | TaskStream, valid: TaskDataset | MultiTask | None = None
+    ) -> TrainingReport:
         """What can be known about data before training: what its own ``report()`` finds, tokens, truncation, padding.
 
         Before ``fit`` the model is opened for it, since the length limit is the model's.
 
         Args:
-            train: labelled rows.
+            train: labelled rows; of a `TaskStream` those of its first block are looked at.
             valid: labelled rows that should be independent of them.
 
         Raises:
@@ -404,6 +410,7 @@ class FineTuner:
             OptionError: options that do not go with the data or the model.
             ArtifactError: a model or a tokenizer that cannot be opened.
         """
+        train, _ = supplied(train, self._arguments)  # of a stream its first block
         fitted = self._fitted_for(self._chosen(train, valid))
         rows, others = cast("TaskDataset", train), cast("TaskDataset | None", valid)
         return training_report(self._arguments, fitted, rows, others, fitted.encode(rows))
@@ -699,21 +706,24 @@ class FineTuner:
         return fitted.task.preview(data, row, fitted.encoder, seed=int(fitted.settings["seed"]))
 
     @checked
-    def plan(self, train: TaskDataset) -> Plan:
+    def plan(self, train: TaskDataset, *, processes: int | None = None, link: str | None = None) -> Plan:
         """What a run will take: rows, tokens, memory and time, measured in a few steps; the tuner is not changed.
 
         Args:
             train: labelled rows.
+            processes: how many are to share a step, for what that would take: computed, not measured.
+            link: the slowest between two of them, one way, such as ``"100 Gbit/s"``; given together with ``processes``.
 
         Returns:
             Seconds a step, peak memory and finish time for training everything, what was asked for, and the head only.
 
         Raises:
             DataError: rows that cannot be used.
+            OptionError: ``processes`` without ``link``, or values that they cannot have.
         """
         open_comm().require_alone("plan")
         require_labelled(train, "plan", self.task)
-        return plan(self, train)
+        return plan(self, train, processes=processes, link=link)
 
     @checked
     def self_check(self, data: TaskDataset, *, steps: int = 3) -> CheckReport:
@@ -881,7 +891,8 @@ class FineTuner:
         """What the last ``fit`` decided on the way, and by which numbers; empty where nothing was left to decide.
 
         Of ``few_shot=True`` whether the body was ``"tuned"`` or stays ``"frozen"``, and how many of the rows it looked
-        at were right before and after; of ``learning_rate="find"`` the loss at each rate.
+        at were right before and after; of ``learning_rate="find"`` the loss at each rate; of a `TaskStream` what was
+        read of it, left out and cut.
         """
         return dict(self._ready("decided").decided)
 

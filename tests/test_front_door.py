@@ -46,6 +46,7 @@ CURATED = {
     "SequenceRegression",
     "SpeechRecognition",
     "TaskDataset",
+    "TaskStream",
     "Text",
     "TextClassification",
     "TextEmbedding",

@@ -3,5 +3,6 @@
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.look.report import DataReport
 from sftlib.data.several import MultiTask
+from sftlib.data.stream import TaskStream
 
-__all__ = ["DataReport", "MultiTask", "TaskDataset"]
+__all__ = ["DataReport", "MultiTask", "TaskDataset", "TaskStream"]

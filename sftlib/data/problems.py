@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -13,6 +13,19 @@ from numpy.typing import NDArray
 from sftlib.errors import DataError, LabelError
 
 SHOWN = 5
+
+#: What a message calls a row of this number.
+Naming: TypeAlias = "Callable[[int], str]"
+
+
+def by_number(row: int) -> str:
+    """What a row of a data set is called.
+
+    Example:
+        >>> by_number(3)
+        'row 3'
+    """
+    return f"row {row}"
 
 
 def brief(value: object, limit: int = 40) -> str:
@@ -70,7 +83,7 @@ class _Kind:
 
     mend: str
     count: int = 0
-    rows: list[str] = field(default_factory=list)
+    rows: list[tuple[int, str]] = field(default_factory=list)  # with what is said of each
 
 
 class Findings:
@@ -106,8 +119,7 @@ class Findings:
         kind.count += 1
         self._rows.append(row)
         if kind.count <= self._shown:
-            said = ", ".join(part for part in ("" if value is None else brief(value), note) if part)
-            kind.rows.append(f"row {row} ({said})" if said else f"row {row}")
+            kind.rows.append((row, ", ".join(part for part in ("" if value is None else brief(value), note) if part)))
 
     def __bool__(self) -> bool:
         return bool(self._kinds)
@@ -117,27 +129,29 @@ class Findings:
         """Every bad row, once, in rising order."""
         return np.unique(np.array(self._rows, np.int64))
 
-    def lines(self, where: str) -> Iterator[str]:
+    def lines(self, where: str, named: Naming = by_number) -> Iterator[str]:
         """One line for each kind of problem, beginning with ``where``, and how to mend it."""
         mends = (kind.mend for kind in self._kinds.values())
-        yield from (f"{line}; {mend}" for line, mend in zip(self.counts(where), mends, strict=True))
+        yield from (f"{line}; {mend}" for line, mend in zip(self.counts(where, named), mends, strict=True))
 
-    def counts(self, where: str) -> Iterator[str]:
+    def counts(self, where: str, named: Naming = by_number) -> Iterator[str]:
         """One line for each kind of problem, beginning with ``where``."""
         for what, kind in self._kinds.items():
             rows = "1 row" if kind.count == 1 else f"{kind.count:,} rows"
             more = f" and {kind.count - self._shown:,} more" if kind.count > self._shown else ""
-            yield f"{where}: {rows} with {what}: {', '.join(kind.rows)}{more}"
+            told = ", ".join(f"{named(row)} ({said})" if said else named(row) for row, said in kind.rows)
+            yield f"{where}: {rows} with {what}: {told}{more}"
 
 
 Found: TypeAlias = "tuple[str, bool, Findings]"
 
 
-def raise_findings(found: Iterable[Found]) -> None:
+def raise_findings(found: Iterable[Found], named: Naming = by_number) -> None:
     """Raise everything that was found in one error, or nothing when there is nothing.
 
     Args:
         found: for each column where it is, whether it holds labels, and what was found.
+        named: what rows are called.
 
     Raises:
         LabelError: there are problems, all of them of labels.
@@ -146,6 +160,6 @@ def raise_findings(found: Iterable[Found]) -> None:
     bad = [(where, labels, findings) for where, labels, findings in found if findings]
     if not bad:
         return
-    lines = [line for where, _, findings in bad for line in findings.lines(where)]
+    lines = [line for where, _, findings in bad for line in findings.lines(where, named)]
     error = LabelError if all(labels for _, labels, _ in bad) else DataError
     raise error("\n".join(lines))

@@ -94,9 +94,9 @@ def build(
         rows = np.setdiff1d(np.arange(table.rows), bad)
         taken, others = ({name: chosen(column, rows) for name, column in part.items()} for part in (taken, others))
         dropped, (values, fitted, found) = found, _checked(assignment, taken, names)
-        raise_findings(found)  # such as lists that all look like vectors
-        _say_dropped(dropped, len(bad), table.rows)
-    raise_findings(found)
+        raise_findings(found, lambda row: table.named(int(rows[row])))  # such as lists that all look like vectors
+        _say_dropped(dropped, len(bad), table)
+    raise_findings(found, table.named)
     _say_remarks(assignment, values)
     used = {*assignment.columns.values(), *values}
     return Store(assignment, values, {name: column for name, column in others.items() if name not in used}), fitted
@@ -144,9 +144,9 @@ def _usable(
     return ((row, kind.normalise([value])[0]) for row, value in enumerate(raw) if row not in bad)
 
 
-def _say_dropped(found: Sequence[Found], dropped: int, rows: int) -> None:
-    lines = [f"  {line}" for where, _, findings in found for line in findings.counts(where)]
-    said = f"{dropped:,} of {rows:,} rows left out:"
+def _say_dropped(found: Sequence[Found], dropped: int, table: Table) -> None:
+    lines = [f"  {line}" for where, _, findings in found for line in findings.counts(where, table.named)]
+    said = f"{dropped:,} of {table.rows:,} rows left out:"
     logging.getLogger("sftlib").warning("%s", "\n".join([said, *lines]))
 
 

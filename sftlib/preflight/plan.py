@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
+from torch import nn
 
 from sftlib.arguments import without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
 from sftlib.models.adapters import described
 from sftlib.models.pretrained import Pretrained
+from sftlib.preflight.sharing import Shared, Work, both_ways, check_sharing, shown, table_of, unit_of
 from sftlib.support.display import counted, html_table, text_table
 from sftlib.train.callbacks import Callback
 from sftlib.train.state import Training
@@ -45,6 +47,7 @@ class Way:
         longest_step_seconds: of a step on the longest rows.
         peak_bytes: highest memory of the process during the steps on the longest rows; 0 where it cannot be told.
         total_seconds: of the whole run.
+        work: of a step, for what it takes when several processes share it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Way:
     longest_step_seconds: float
     peak_bytes: int
     total_seconds: float
+    work: Work
 
 
 @final
@@ -65,15 +69,22 @@ class Plan:
         report: what was found in the data: rows, what they take, truncation, padding.
         steps: optimizer steps of the run.
         ways: what is trained -> what it takes.
+        shared: what is trained, and a step of it shared by several processes, in two ways; empty where nobody asked.
     """
 
     report: TrainingReport
     steps: int
     ways: tuple[Way, ...]
+    shared: tuple[tuple[str, Shared], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"report": self.report.to_dict(), "steps": self.steps, "ways": [asdict(way) for way in self.ways]}
+        return {
+            "report": self.report.to_dict(),
+            "steps": self.steps,
+            "ways": [asdict(way) for way in self.ways],
+            "shared": [{"trained": name, **asdict(shared)} for name, shared in self.shared],
+        }
 
     def _rows(self) -> list[list[object]]:
         now = datetime.now()
@@ -92,13 +103,16 @@ class Plan:
 
     def __str__(self) -> str:
         steps = counted(self.steps, "step")
-        return f"{self.report}\n\n{steps}, evaluation not counted:\n{text_table(_HEADER, self._rows())}"
+        alone = f"{self.report}\n\n{steps}, evaluation not counted:\n{text_table(_HEADER, self._rows())}"
+        return f"{alone}\n\n{_SHARED}:\n{shown(self.shared)}" if self.shared else alone
 
     def _repr_html_(self) -> str:
-        return self.report._repr_html_() + html_table(_HEADER, self._rows(), caption=counted(self.steps, "step"))
+        alone = self.report._repr_html_() + html_table(_HEADER, self._rows(), caption=counted(self.steps, "step"))
+        return alone + html_table(*table_of(self.shared), caption=_SHARED) if self.shared else alone
 
 
 _HEADER = ["trained", "parameters", "s a step", "s, longest rows", "peak GiB", "in all", "done by"]
+_SHARED = "a step shared by several processes, computed from the above and not measured"
 
 
 @final
@@ -120,13 +134,20 @@ class _Clock(Callback):
         return statistics.median(b - a for a, b in zip(self.stamps, self.stamps[1:], strict=False))
 
 
-def plan(tuner: FineTuner, train: TaskDataset) -> Plan:
+def plan(tuner: FineTuner, train: TaskDataset, *, processes: int | None = None, link: str | None = None) -> Plan:
     """Measure every way to train on a few batches.
 
     Args:
         tuner: its options are used; it is not changed.
         train: labelled rows.
+        processes: how many are to share a step; None to leave that out.
+        link: between two of them.
+
+    Raises:
+        OptionError: one of both without the other, or values that they cannot have.
     """
+    if processes is not None or link is not None:
+        check_sharing(processes, link)
     options = tuner.get_params()
     batch, seed = options["batch_size"], options["seed"]
     report = tuner.report(train)
@@ -141,7 +162,10 @@ def plan(tuner: FineTuner, train: TaskDataset) -> Plan:
         except OptionError:
             if all(options[option] == value for option, value in changes.items()):
                 raise  # what was asked for; the others are offered where the model has them
-    return Plan(report, report.steps, tuple(ways))
+    if processes is None or link is None:
+        return Plan(report, report.steps, tuple(ways))
+    found = [(way.name, shared) for way in ways for shared in both_ways(way.work, processes=processes, link=link)]
+    return Plan(report, report.steps, tuple(ways), tuple(found))
 
 
 def _choices(options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -174,8 +198,17 @@ def _measure(tuner: FineTuner, name: str, some: TaskDataset, longest: TaskDatase
     before = [_start(tuner, some, _Clock()) for _ in range(2 if tuner.get_params()["freeze"] is not None else 0)]
     once = max(0.0, before[0] - before[1]) / len(some) * rows if before else 0.0
     tuned = tuner.fit(some, callbacks=[usual], progress=False)
-    parameters = sum(p.numel() for p in tuned.model.parameters() if p.requires_grad)
-    return Way(name, parameters, usual.step(), once, long.step(), peak, once + steps * usual.step())
+    work = _work(tuned.model, rows=min(len(some), tuner.get_params()["batch_size"]), seconds=usual.step(), peak=peak)
+    return Way(name, work.trained, usual.step(), once, long.step(), peak, once + steps * usual.step(), work)
+
+
+def _work(model: nn.Module, *, rows: int, seconds: float, peak: int) -> Work:
+    """What a step takes in one process; what of its memory is no weight, gradient or moment passes."""
+    trained = [p.numel() for p in model.parameters() if p.requires_grad]
+    weights = sum(p.numel() for p in model.parameters())
+    work = Work(rows, seconds, weights, sum(trained), len(trained), unit_of(model))
+    kept = work.weight_bytes + work.gradient_bytes + work.optimizer_bytes
+    return replace(work, passing_bytes=max(0, peak - kept))
 
 
 def _start(tuner: FineTuner, rows: TaskDataset, clock: _Clock) -> float:

@@ -103,10 +103,14 @@ class Fitted:
         """
         return self._checked(self.encodings.encode(self.task, data, self.encoder))
 
+    def encode_once(self, data: TaskDataset) -> Encoded:
+        """As `encode`, of rows that will not come again: nothing is kept."""
+        return self._checked(self.task.encode(data, self.encoder))
+
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[TaskDataset, Encoded]:
         """Inputs under role names as a data set, and its columns; those of inputs that come once are not kept."""
         data = self.task.data_of(rows)
-        return data, self._checked(self.task.encode(data, self.encoder))
+        return data, self.encode_once(data)
 
     def examples(self) -> Encoded:
         """A few inputs of the kind that the task takes, of different cost."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from sftlib.arguments import Arguments
@@ -17,7 +19,7 @@ from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import ModelSource
-from sftlib.run.assemble import assemble, opening_lines, plan_of, steps_of, training_budget, with_checkpointing
+from sftlib.run.assemble import assemble, opening_lines, steps_of, training_budget, with_checkpointing
 from sftlib.run.centred import centre
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
@@ -26,6 +28,7 @@ from sftlib.run.minutes import Deadline, Planned
 from sftlib.run.on_disk import Run
 from sftlib.run.settle import holding_frozen
 from sftlib.run.supervision import check_supervision, with_supervision
+from sftlib.run.supply import AtHand, Supply
 from sftlib.run.usable import usable
 from sftlib.tasks.base import Task
 from sftlib.tasks.plan import Plan
@@ -41,6 +44,8 @@ from sftlib.train.optimizer import decay_factors, make_optimizer
 from sftlib.train.progress import Progress, Unshown
 from sftlib.train.schedules import SCHEDULES, Schedule
 from sftlib.train.state import Training
+
+Rows = NDArray[np.int64]
 
 
 @final
@@ -60,6 +65,7 @@ class Call:
         comm: the processes that share the work.
         progress: whether this process tells how far it is.
         deadline: lays the steps over a budget of time, where one was given.
+        supply: of training rows beyond those at hand.
     """
 
     arguments: Arguments
@@ -73,6 +79,7 @@ class Call:
     comm: Comm
     progress: bool
     deadline: Deadline | None = None
+    supply: Supply = field(default_factory=AtHand)
 
     @property
     def metric_names(self) -> Sequence[Any]:
@@ -132,14 +139,19 @@ class Fitting:
             fitted.model.eval()
             fitted.task.finish(fitted.model)
             last = fitted.history.metrics_at(None)
-            self.fitted = replace(fitted, metrics=fitted.history.metrics_at(training.weights_of) or last)
+            self.fitted = replace(
+                fitted,
+                metrics=fitted.history.metrics_at(training.weights_of) or last,
+                decided={**fitted.decided, **self._call.supply.found()},
+            )
             for reporter in self._reporters:
                 reporter.close()
         self.fitted = self.fitted.with_choices_of(self._call.valid, self._call.metric_names)
 
     def _steps(self) -> None:
         arguments, fitted, training = self._call.arguments, self.fitted, self._training
-        seen = None if fitted.task.shows_more else [part for part in (self._train, self._valid) if part is not None]
+        known = self._call.supply.lasting and not fitted.task.shows_more
+        seen = [part for part in (self._train, self._valid) if part is not None] if known else None
         narrowed = fitted.encoder.narrowed(
             fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay, fitted.share_of_inputs)
         )
@@ -179,7 +191,8 @@ def prepare(call: Call, run: Run) -> Fitting:
     tried = call.source.tried
     fitted = usable(fitted, train, own_module=isinstance(arguments.model, nn.Module), tried=tried)
     fitted, frozen = (fitted, "") if arguments.freeze is None else holding_frozen(fitted, train, call.store, tried)
-    plan = plan_of(arguments, call.task, train)
+    fitted, frozen = call.supply.held(fitted, frozen)
+    plan = call.supply.plan(arguments, fitted, train)
     forward = fitted.recalling()
     feed = fitted.feed(train, training_budget(arguments, fitted), plan=plan, knows=fitted.knowing(forward))
 
@@ -187,12 +200,14 @@ def prepare(call: Call, run: Run) -> Fitting:
     training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch)
     opening = opening_lines(fitted, call.train, whole, training.steps, call.valid) if call.progress else []
     unsettled = [call.task.unsettled] if call.valid is None and call.task.unsettled else []
-    notes = [*fitted.told, *unsettled, *(found.sentence for found in drawn), *([frozen] if frozen else []), *run.lines]
+    told = [*fitted.told, *unsettled, *(found.sentence for found in drawn), *([frozen] if frozen else [])]
+    notes = [*told, *call.supply.lines, *run.lines]
     shown: list[Progress | Unshown] = (
         [Progress([*opening, *notes])] if call.progress else [Unshown([*fitted.lost, *unsettled, *_heard_twice(call)])]
     )
     reporters = shown if call.comm.rank == 0 else []
-    members = [*watchers(arguments), *call.callbacks, *([] if call.deadline is None else [call.deadline])]
+    deadline = [] if call.deadline is None else [call.deadline]
+    members = [*watchers(arguments), *call.callbacks, *deadline, *call.supply.watchers()]
     savers = run.begin(training, fitted, feed, members)
     callbacks = Callbacks([*members, *reporters, *call.comm.watchers(run.saves), *savers])
     loop = _loop(call, fitted, forward, feed, plan, valid, callbacks)
@@ -225,13 +240,19 @@ def _loop(
         schedule=schedule,
         max_grad_norm=math.inf if arguments.max_grad_norm is None else arguments.max_grad_norm,
         evaluate=fitted.evaluator(forward, call.valid, valid, call.metric_names),
-        on_nonfinite=_on_nonfinite(arguments, fitted, forward, feed),
+        on_nonfinite=_on_nonfinite(arguments, fitted, forward, feed, plan),
         callbacks=callbacks,
         comm=call.comm,
     )
 
 
-def _on_nonfinite(arguments: Arguments, fitted: Fitted, forward: Forward, feed: Feed) -> NonFinitePolicy:
+def _on_nonfinite(arguments: Arguments, fitted: Fitted, forward: Forward, feed: Feed, plan: Plan) -> NonFinitePolicy:
     if arguments.on_nonfinite == "skip":
         return SkipNonFinite()
-    return RaiseNonFinite(fitted.suspects(forward, feed.encoded), feed.encoded.owners)
+
+    def find(step: int, rows: Rows) -> tuple[Rows, Rows]:
+        """The rows of the data that are to blame, and all those of the step."""
+        columns = feed.columns(step)
+        return fitted.suspects(forward, columns)(rows), np.unique(columns.owners[rows])
+
+    return RaiseNonFinite(find, plan.named)

@@ -8,6 +8,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from sftlib.encoders.encoded import Encoded
+
 
 class Plan(ABC):
     """The rows of every optimizer step: a pure function of the step, so that resuming needs no memory.
@@ -23,6 +25,19 @@ class Plan(ABC):
     @abstractmethod
     def rows(self, step: int) -> NDArray[np.int64]:
         """The row numbers of one optimizer step (from 0); it can be asked in any order."""
+
+    def columns(self, step: int, encoded: Encoded) -> Encoded:
+        """The rows that `rows` numbers at this step: those at hand, unless the plan brings its own.
+
+        Args:
+            step: from 0.
+            encoded: the rows at hand.
+        """
+        return encoded
+
+    def named(self, step: int, row: int) -> str:
+        """What a message calls a row of the data, by its number among those of this step."""
+        return str(row)
 
     @final
     def epoch(self, step: int) -> int:

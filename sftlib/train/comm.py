@@ -37,8 +37,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BUCKET = 2**23  # gradients that are added up together
-_ON_THE_WAY = 2  # of these, while the next is packed
+BUCKET = 2**23  # gradients that are added up together
+ON_THE_WAY = 2  # of these, while the next is packed
 _PIECES = 8  # passes whose predictions are handed over together
 _SAID = 1000  # bytes of an error that the other processes hear of
 _TOLD = "The other processes of this run were told, and ended too."
@@ -228,7 +228,7 @@ class Many(Comm):
         on_the_way: deque[_Travelling] = deque()
         for bucket in _buckets(parameters):
             on_the_way.append(self._send(bucket))
-            if len(on_the_way) > _ON_THE_WAY:
+            if len(on_the_way) > ON_THE_WAY:
                 self._arrive(on_the_way.popleft())
         for travelling in on_the_way:
             self._arrive(travelling)
@@ -434,7 +434,7 @@ def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         bucket: list[Tensor] = []
         for parameter in alike:
             bucket.append(parameter)
-            if sum(p.numel() for p in bucket) >= _BUCKET:
+            if sum(p.numel() for p in bucket) >= BUCKET:
                 yield bucket
                 bucket = []
         if bucket:

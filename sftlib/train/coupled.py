@@ -50,7 +50,7 @@ class Coupled:
             return [backward_of(self._forward, self._task, batches[0], step)]
         with torch.no_grad():
             parts = [self._rows(batch, step) for batch in batches]
-        own, gradient, loss = self._of_whole(parts, batches)
+        own, gradient, loss = self._of_whole(step, parts, batches)
         for batch, above in zip(batches, torch.split(gradient, [len(part) for part in parts]), strict=True):
             self._rows(batch, step).backward(above)  # type: ignore[no-untyped-call]
         return [loss] if own else []
@@ -59,7 +59,7 @@ class Coupled:
         """(b, S, D) embeddings of a micro-batch."""
         return self._task.by_row(self._forward.train(batch, step=step), batch)
 
-    def _of_whole(self, parts: Sequence[Tensor], batches: Sequence[Batch]) -> tuple[bool, Tensor, LossSum]:
+    def _of_whole(self, step: int, parts: Sequence[Tensor], batches: Sequence[Batch]) -> tuple[bool, Tensor, LossSum]:
         """The loss of the effective batch, and its gradient by the rows of this process.
 
         Every process computes the same loss from the embeddings of all; the first alone reports it.
@@ -75,7 +75,7 @@ class Coupled:
         order = torch.argsort(rows)
         there = sent(order, mine.device)
         leaf = torch.cat([part for part in everyone if len(part)])[there].requires_grad_()
-        total, count = self._task.loss(self._task.from_rows(leaf), self._feed.whole(rows[order].numpy()))
+        total, count = self._task.loss(self._task.from_rows(leaf), self._feed.whole(step, rows[order].numpy()))
         (gradient,) = torch.autograd.grad(self._forward.precision.scale(total), leaf)
         first = sum(len(part) for part in everyone[: self._comm.rank])
         back = torch.empty_like(gradient).index_copy_(0, there, gradient)  # in the order of the processes again

@@ -83,10 +83,15 @@ class Feed:
         for batch in self._steps([(step, n) for n in range(len(self._cut(step)))], [(step + 1, n) for n in then]):
             yield batch.to(self._device)
 
-    def whole(self, rows: Rows) -> Batch:
-        """Targets of these rows without their inputs, for a loss over rows that were computed in parts."""
-        fixed = {name: part for name, part in self.encoded.targets.items() if isinstance(part, np.ndarray)}
-        cost = torch.from_numpy(self.encoded.cost[rows])
+    def columns(self, step: int) -> Encoded:
+        """The rows that a step's are numbers of."""
+        return self._planned.columns(step, self.encoded)
+
+    def whole(self, step: int, rows: Rows) -> Batch:
+        """Targets of these rows of a step without their inputs, for a loss over rows that were computed in parts."""
+        encoded = self.columns(step)
+        fixed = {name: part for name, part in encoded.targets.items() if isinstance(part, np.ndarray)}
+        cost = torch.from_numpy(encoded.cost[rows])
         batch = Batch(torch.from_numpy(rows), cost, inputs={}, targets=laid_out(fixed, rows, 0))
         return batch.to(self._device)
 
@@ -106,21 +111,23 @@ class Feed:
 
     def _of_step(self, part: Part) -> Batch:
         step, number = part
-        rows = self._planned.rows(step)
+        rows, encoded = self._planned.rows(step), self.columns(step)
         draws = partial(Draw, self._seed, self._planned.epoch(step))
-        batch = self._made(self._cut(step)[number], draws)
-        return replace(batch, of_step=self._task.counts(self.encoded, rows))
+        batch = self._made(encoded, self._cut(step)[number], draws)
+        return replace(batch, of_step=self._task.counts(encoded, rows))
 
     def _cut(self, step: int) -> Sequence[Rows]:
-        return self._parts(self._comm.share(self._planned.rows(step), self.encoded.cost))
+        encoded = self.columns(step)
+        return self._parts(encoded, self._comm.share(self._planned.rows(step), encoded.cost))
 
-    def _parts(self, rows: Rows) -> list[Rows]:
+    def _parts(self, encoded: Encoded, rows: Rows) -> list[Rows]:
         """These rows within the budget; those that are to be apart are."""
-        return [part for alike in self._alike(rows) for part in self.budget.cut(alike, self.encoded.cost)]
+        return [part for alike in self._alike(encoded, rows) for part in self.budget.cut(alike, encoded.cost)]
 
-    def _alike(self, rows: Rows) -> list[Rows]:
+    @staticmethod
+    def _alike(encoded: Encoded, rows: Rows) -> list[Rows]:
         """The rows that may share a pass, in their order."""
-        apart = self.encoded.apart
+        apart = encoded.apart
         return [rows] if apart is None else [rows[apart[rows] == number] for number in np.unique(apart[rows])]
 
     # Evaluation.
@@ -131,7 +138,7 @@ class Feed:
 
     def passes(self, rows: Rows) -> Iterator[tuple[Rows, Batch]]:
         """These rows as they are, cut within the budget."""
-        parts = self._parts(rows)
+        parts = self._parts(self.encoded, rows)
         batches = self._making(lambda part: self._as_it_is(parts[part[1]]))([(0, n) for n in range(len(parts))])
         for part, batch in zip(parts, batches, strict=True):
             yield part, batch.to(self._device)
@@ -142,19 +149,19 @@ class Feed:
 
     def probes(self) -> list[Batch]:
         """A few rows of different cost, the largest among them; a batch of each kind that has to be apart."""
-        by_cost = self._alike(np.argsort(self.encoded.cost, kind="stable"))
+        by_cost = self._alike(self.encoded, np.argsort(self.encoded.cost, kind="stable"))
         return [self.of(np.unique(rows[[0, len(rows) // 2, -1]])) for rows in by_cost]
 
     def _making(self, make: Callable[[Part], Batch]) -> Making[Part, Batch]:
         return Ahead(make) if self._encoder.slow else WhenAsked(make)
 
     def _as_it_is(self, rows: Rows) -> Batch:
-        return self._made(rows, None)
+        return self._made(self.encoded, rows, None)
 
-    def _made(self, rows: Rows, draws: Draws | None) -> Batch:
+    def _made(self, encoded: Encoded, rows: Rows, draws: Draws | None) -> Batch:
         """One batch; of rows that are drawn nothing can be known."""
         if not self._identified or (draws is not None and self._encoder.draws):
-            return self._task.collate(self.encoded, rows, self._encoder, draws)
-        known_by = tuple(self.encoded.identity(row) for row in rows.tolist())
+            return self._task.collate(encoded, rows, self._encoder, draws)
+        known_by = tuple(encoded.identity(row) for row in rows.tolist())
         read = self._knows is None or not self._knows(known_by)
-        return replace(self._task.collate(self.encoded, rows, self._encoder, draws, read=read), known_by=known_by)
+        return replace(self._task.collate(encoded, rows, self._encoder, draws, read=read), known_by=known_by)

@@ -18,18 +18,19 @@ class RaiseNonFinite:
     """Ends the run with the step and the rows; the weights are those of the step before.
 
     Args:
-        suspects: narrows the rows of a batch down to the rows of the data whose own loss is not finite.
-        owners: (N,) the row of the data that each row of a batch stands for.
+        suspects: of a step (from 0) and its rows, the rows of the data whose own loss is not finite, and all of them.
+        named: what a row of the data is called, by a step and its number.
     """
 
-    def __init__(self, suspects: Callable[[Rows], Rows], owners: Rows) -> None:
+    def __init__(self, suspects: Callable[[int, Rows], tuple[Rows, Rows]], named: Callable[[int, int], str]) -> None:
         self._suspects = suspects
-        self._owners = owners
+        self._named = named
 
     def __call__(self, *, step: int, rows: Rows, loss: float, grad_norm: float) -> None:
-        found = self._suspects(rows)
-        named = found if len(found) else np.unique(self._owners[rows])
-        shown = ", ".join(map(str, named[:10])) + (", ..." if len(named) > 10 else "")
+        found, everyone = self._suspects(step - 1, rows)
+        named = found if len(found) else everyone
+        shown = ", ".join(self._named(step - 1, row) for row in named[:10].tolist())
+        shown += ", ..." if len(named) > 10 else ""
         blame = (
             "the loss of these rows is not finite by itself" if len(found) else "each row by itself has a finite loss"
         )

@@ -47,6 +47,7 @@ CHAT = "tests/encoders/text/test_chat.py"
 KERNELS = "tests/models/layouts/test_kernels.py"
 PRODUCTS = "tests/models/layouts/test_products.py"
 KEPT = "tests/contracts/test_kept_tokens.py"
+STREAMS = "tests/run/test_stream.py"
 
 MUTATIONS = (
     Mutation(
@@ -1021,8 +1022,40 @@ MUTATIONS = (
         "9",
         "counts of a step are those of its micro-batch",
         "train/feed.py",
-        "of_step=self._task.counts(self.encoded, rows)",
-        "of_step=self._task.counts(self.encoded, self._cut(step)[number])",
+        "of_step=self._task.counts(encoded, rows)",
+        "of_step=self._task.counts(encoded, self._cut(step)[number])",
         "tests/train/test_feed.py",
+    ),
+    Mutation(
+        "32",
+        "a stream goes on from its beginning",
+        "run/streamed.py",
+        'cursor=Cursor.from_dict(state["cursor"])',
+        "cursor=Cursor()",
+        STREAMS,
+    ),
+    Mutation(
+        "32",
+        "a stream does not look whether its rows are what they were",
+        "run/streamed.py",
+        'if self._block.encoded.digest() != state["rows"]:',
+        "if False:",
+        STREAMS,
+    ),
+    Mutation(
+        "32",
+        "every block of a stream is shuffled alike",
+        "data/streams/order.py",
+        "_generator(seed, 0, block + 1)",
+        "_generator(seed, 0, 1)",
+        "tests/data/streams/test_shards.py",
+    ),
+    Mutation(
+        "32",
+        "rows at the seam of two blocks are read twice",
+        "data/streams/order.py",
+        "row = number + 1",
+        "row = number",
+        "tests/data/streams/test_shards.py",
     ),
 )

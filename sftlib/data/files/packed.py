@@ -75,6 +75,11 @@ def unpacked(file: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
+def is_packed(file: Path) -> bool:
+    """Whether a file is unpacked as it is read."""
+    return start_of(file).startswith((_ZIP, *(mark for mark, _ in _PACKED)))
+
+
 def _plain(file: Path) -> IO[bytes]:
     return open(file, "rb")
 

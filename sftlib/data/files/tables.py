@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from sftlib.data.kinds.base import RoleKind
-from sftlib.data.problems import Findings, brief, listed
+from sftlib.data.problems import Findings, Naming, brief, by_number, listed
 from sftlib.errors import DataError
 
 FORMS = (
@@ -40,6 +40,7 @@ class Table:
         unified: mappings in it have the keys of all rows, None where a row lacks one, as Arrow has it.
         separator: what stands between the members of a list in a cell, or None.
         settled: columns whose values are what they are meant to be, and are read no further.
+        named: what messages call a row.
     """
 
     columns: Mapping[str, Sequence[object]]
@@ -52,6 +53,7 @@ class Table:
     unified: bool = False
     separator: str | None = None
     settled: frozenset[str] = frozenset()
+    named: Naming = by_number
 
 
 def open_rows(rows: object) -> Table:
@@ -181,7 +183,7 @@ def _from_datasets(rows: Any) -> Table:
             f"found several splits ({listed(rows)}): choose one, for example rows[{next(iter(rows), '')!r}]"
         )
     features = getattr(rows, "features", None) or {}
-    class_names = _class_names(features)
+    class_names = class_names_of(features)
     for name, feature in features.items():
         if type(feature).__name__ == "Image":  # as the bytes of its file: decoded ones would fill the memory
             rows = rows.cast_column(name, type(feature)(decode=False))
@@ -193,7 +195,7 @@ def _from_datasets(rows: Any) -> Table:
     return Table({name: plain[name] for name in plain.column_names}, len(plain), class_names, unified=True)
 
 
-def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def class_names_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The declared names of each column of class numbers, or of lists of them."""
     inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
     return {name: tuple(feature.names) for name, feature in inner.items() if type(feature).__name__ == "ClassLabel"}

@@ -1,0 +1,1 @@
+"""Shards of a stream: a file a form they come in."""
