@@ -38,10 +38,21 @@ def markdown(notebook: dict[str, Any], name: str) -> str:
             parts.append(text)
             continue
         parts.append(_fenced("{code-block} python", text))
-        parts += [shown for output in cell["outputs"] if (shown := _output(output))]
+        parts += [shown for output in _joined(cell["outputs"]) if (shown := _output(output))]
     title, _, rest = "\n\n".join(parts).partition("\n")
     where = f"{{download}}`Get the notebook <../../notebooks/{name}>`, or read on: all of it was run as it stands here."
     return f"{title}\n\n{where}\n{rest}\n"
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was printed in several pieces, in one."""
+    found: list[dict[str, Any]] = []
+    for output in outputs:
+        if found and output["output_type"] == "stream" and found[-1].get("name") == output["name"]:
+            found[-1] = {**output, "text": "".join(found[-1]["text"]) + "".join(output["text"])}
+        else:
+            found.append(output)
+    return found
 
 
 def _output(output: dict[str, Any]) -> str:
