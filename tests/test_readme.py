@@ -45,3 +45,16 @@ def test_the_table_of_tasks_is_the_registry() -> None:
 
     listed = re.findall(r"^\| `([\w-]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert listed == [task.name for task in TASKS]
+
+
+def test_no_figure_stands_there_that_was_not_measured() -> None:
+    from tests.benchmarks import beside
+
+    assert README.read_text(encoding="utf-8") == beside.write(), "python -m tests.benchmarks.beside writes it again"
+
+
+def test_pictures_exist_and_are_small() -> None:
+    sources = re.findall(r'(?:src|srcset)="([^"]+)"', README.read_text(encoding="utf-8"))
+    assert sources
+    for source in sources:
+        assert (ROOT / source).stat().st_size < 200_000, source
