@@ -32,7 +32,7 @@ from sftlib.models.frozen.freezing import Freeze
 from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.language.generation import Generation
 from sftlib.models.pretrained import Pretrained
-from sftlib.models.sources import AdaptedSource, ModelSource, held, open_source
+from sftlib.models.sources import ModelSource, held, open_source
 from sftlib.preflight.plan import Plan, plan
 from sftlib.preflight.self_check import CheckReport, self_check
 from sftlib.run.adapt import adapted, stages_of
@@ -48,25 +48,23 @@ from sftlib.run.choose import (
 )
 from sftlib.run.encodings import Encodings
 from sftlib.run.features import text_features
-from sftlib.run.few_shot import HEAD_FIRST, check_few_shot, few_shot
-from sftlib.run.find_rate import FIND, found_rate
+from sftlib.run.find_rate import FIND
 from sftlib.run.fitted import Fitted
-from sftlib.run.head_first import head_first
 from sftlib.run.inputs import rows_of
 from sftlib.run.judged import Judged, judged
 from sftlib.run.minutes import Deadline
-from sftlib.run.on_disk import RunInMemory
-from sftlib.run.open_run import open_run
-from sftlib.run.prepare import Call, Fitting, prepare
-from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
+from sftlib.run.prepare import Call
+from sftlib.run.pseudo import Pseudo
 from sftlib.run.settle import settled
-from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, together_again
+from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, task_asked, together_again
 from sftlib.run.supply import supplied
+from sftlib.run.tuning import Disk, tuned
 from sftlib.run.untuned import as_it_came, task_of
+from sftlib.run.views import shown_as
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.saved.several import is_of_several, read_together, save_parts
-from sftlib.support.checking import above_zero, checked, nearest, raise_together, true_or_false, whole_number
+from sftlib.support.checking import above_zero, checked, raise_together, true_or_false, whole_number
 from sftlib.support.elsewhere import FIT, PREDICT
 from sftlib.support.values import Problem
 from sftlib.tasks.base import Label, Task
@@ -254,6 +252,7 @@ class FineTuner:
         *,
         unlabelled: Any = None,
         minutes: float | None = None,
+        baseline: bool = False,
         callbacks: Sequence[Callback] = (),
         output_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -270,6 +269,9 @@ class FineTuner:
                 `pseudo`.
             minutes: a budget of time for the whole call: the schedule is laid over as many steps as fit, planned after
                 the first five and corrected at each quarter; at most ``epochs``. Plans are records in the history.
+            baseline: whether to judge, beside the tuned model, the body as it came under a head alone (of one label a
+                row a logistic regression), on ``valid``: a line, a warning where tuning made it worse, and `decided`.
+                It takes a pass over the rows.
             callbacks: see `sftlib.Callback`.
             output_dir: folder of the run's checkpoints; None to write nothing. With it, SIGTERM and SIGINT end the run
                 after its current step, saved.
@@ -292,8 +294,11 @@ class FineTuner:
         """
         callbacks = check_callbacks(callbacks)
         started = time.monotonic()
-        raise_together([true_or_false("progress", progress), *self._problems_of_time(minutes, unlabelled)])
-        train, supply = supplied(train, self._arguments, minutes=minutes, unlabelled=unlabelled)
+        problems = self._problems_of_fit(valid, minutes, unlabelled, baseline)
+        raise_together([true_or_false("progress", progress), *problems])
+        train, supply = supplied(
+            train, self._arguments, {"minutes=": minutes, "unlabelled=": unlabelled, "baseline=": baseline}
+        )
         task, comm, several = self._chosen(train, valid, callbacks), open_comm(), isinstance(train, MultiTask)
         if minutes is not None:
             comm.require_alone("fit(minutes=...)")  # clocks of several processes differ, and with them the steps
@@ -314,38 +319,14 @@ class FineTuner:
             if minutes is None
             else Deadline(minutes, started=started, rows=len(valid or ()), batch_size=self._arguments.batch_size),
         )
-        if self._arguments.few_shot:
-            check_few_shot(self._arguments, task)
-        if unlabelled is not None:
-            check_unlabelled(task)
-        self._parts = {}
-        raced = found_rate(call) if self._arguments.learning_rate == FIND else None
-        if raced is not None:
-            call = replace(call, arguments=raced.options(call.arguments))
-        if unlabelled is not None:
-            self._learned_rows = train
-            self._fitted = with_unlabelled(
-                call, unlabelled, output_dir=output_dir, resume=resume, save_every=save_every
-            )
-        else:
-            self._learned_rows = train
-            with open_run(output_dir, resume=resume, save_every=save_every, quiet=not call.progress, comm=comm) as run:
-                if self._arguments.few_shot == HEAD_FIRST:
-                    self._fitted = head_first(call, run)
-                elif self._arguments.few_shot:
-                    self._fitted = few_shot(call, run)
-                else:
-                    self._run(prepare(call, run))
-        if raced is not None:
-            self._fitted = replace(self._ready("fit"), decided={**self._ready("fit").decided, **raced.to_dict()})
-        return self
 
-    def _run(self, fitting: Fitting) -> None:
-        self._fitted = fitting.fitted  # which callbacks use meanwhile
-        try:
-            fitting.go()
-        finally:
-            self._fitted = fitting.fitted
+        def shown(fitted: Fitted) -> None:
+            self._fitted, self._learned_rows = fitted, train  # which callbacks use meanwhile
+            self._parts = {}
+
+        disk = Disk(output_dir, resume, save_every)
+        shown(tuned(call, disk, unlabelled=unlabelled, compared=baseline, shown=shown))
+        return self
 
     @checked
     def adapt(
@@ -528,23 +509,34 @@ class FineTuner:
             DataError: an input of another shape, with its row.
             OptionError: probabilities or sets of a task that has none, or sets before `conform`.
         """
-        raise_together([None if batch_size is None else whole_number("batch_size", batch_size, at_least=1)])
+        raise_together(
+            [
+                None if batch_size is None else whole_number("batch_size", batch_size, at_least=1),
+                views is not None
+                and sets is not False
+                and "sets=True: what conform() promised was found without views; give one of both",
+            ]
+        )
         if self._is_of_several or task is not None:
             more: dict[str, Any] = {"generation": generation, "abstain_below": abstain_below, "sets": sets}
             return self._part_for("predict", task).predict(inputs, batch_size=batch_size, **more)
         fitted = self._usable("predict", inputs)
-        saying = _saying_more(fitted, abstain_below=abstain_below, sets=sets)
+        said: Callable[[list[Any]], list[Any]] = list
+        if abstain_below is not None or sets is not False:
+            from sftlib.sure.answers import saying_more
+
+            said = saying_more(fitted.task, fitted.settings, abstain_below=abstain_below, sets=sets)
         one = isinstance(inputs, Mapping) or fitted.encoder.is_one(inputs) or fitted.task.is_one(inputs)
         rows = [fitted.task.inputs_of(inputs)] if one else rows_of(fitted.task, inputs)
         if not rows:
             return []
-        rows, merged = _viewed(fitted, rows, views, sets)
-        data, encoded = fitted.read(rows)
+        shown, merged = shown_as(views, fitted, rows)
+        data, encoded = fitted.read(shown)
         fitted = self._settled(fitted, encoded)
         answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
         if answering is not None:
             fitted = replace(fitted, task=fitted.task.generating(answering))
-        found = saying(merged(fitted.predict(data, encoded, batch_size)))
+        found = said(merged(fitted.predict(data, encoded, batch_size)))
         return found[0] if one else found
 
     # How sure it is: see `sftlib.sure`.
@@ -891,8 +883,9 @@ class FineTuner:
         """What the last ``fit`` decided on the way, and by which numbers; empty where nothing was left to decide.
 
         Of ``few_shot=True`` whether the body was ``"tuned"`` or stays ``"frozen"``, and how many of the rows it looked
-        at were right before and after; of ``learning_rate="find"`` the loss at each rate; of a `TaskStream` what was
-        read of it, left out and cut.
+        at were right before and after; of ``learning_rate="find"`` the loss at each rate; of ``baseline=True`` its
+        ``metrics``, what its ``head`` was and how many ``seconds`` it took; of a `TaskStream` what was read of it, left
+        out and cut.
         """
         return dict(self._ready("decided").decided)
 
@@ -917,10 +910,7 @@ class FineTuner:
             OptionError: there is no such task.
         """
         fitted = self._ready("task")
-        known = fitted.task.names if isinstance(fitted.task, Several) else ()
-        if name not in known:
-            why = nearest(name, known) if known else f"this model has one task, {fitted.task.name}"
-            raise OptionError(f"task={name!r:.60}: {why}")
+        task_asked(fitted, "task", name)
         if name not in self._parts:
             part = self.clone().set_params(keep_best=None, early_stopping=None)  # which name metrics of several
             part._fitted = part_of(fitted, name)
@@ -934,11 +924,7 @@ class FineTuner:
         Raises:
             OptionError: it is not said which, or there is no such task.
         """
-        fitted = self._ready(use)
-        names = fitted.task.names if isinstance(fitted.task, Several) else ()
-        if task is None and len(names) > 1:
-            raise OptionError(f"{use}: this model has several tasks, {', '.join(names)}; say which: task={names[0]!r}")
-        return self._part(names[0] if task is None else task)
+        return self._part(task_asked(self._ready(use), use, task))
 
     def _evaluate_several(self, data: MultiTask, batch_size: int | None) -> TaskMetrics:
         fitted = self._ready("evaluate")
@@ -955,15 +941,22 @@ class FineTuner:
             }
         )
 
-    def _problems_of_time(self, minutes: object, unlabelled: object) -> list[Problem]:
+    def _problems_of_fit(self, valid: object, minutes: object, unlabelled: object, baseline: object) -> list[Problem]:
+        problems = [
+            true_or_false("baseline", baseline),
+            baseline is True
+            and valid is None
+            and "baseline=True looks at the validation data, and there is none: fit(train, valid, baseline=True)",
+        ]
         if minutes is None:
-            return []
+            return problems
         given = [name for name in ("max_steps", "few_shot") if getattr(self._arguments, name)]
         if self._arguments.learning_rate == FIND:
             given.append("learning_rate='find'")
         if unlabelled is not None:
             given.append("unlabelled=")
         return [
+            *problems,
             above_zero("minutes", minutes, otherwise="None for no limit"),
             bool(given) and f"minutes={minutes!r:.40} and {given[0]}: a run takes one of them, not both",
         ]
@@ -1033,107 +1026,3 @@ class FineTuner:
         return NotFittedError(
             f"{use}: this FineTuner holds no model yet{why}; call fit(train), or FineTuner.load(path)"
         )
-
-
-def _viewed(fitted: Fitted, rows: list[Any], views: Views | str | None, sets: bool) -> tuple[list[Any], Any]:
-    """The rows as they are to be shown, and what makes one prediction of those of each row."""
-    if views is None:
-        return rows, list
-    if sets:
-        raise OptionError("sets=True: what conform() promised was found without views; give one of both")
-    from sftlib.run.views import shown_as
-
-    return shown_as(views, fitted, rows)
-
-
-def _saying_more(fitted: Fitted, *, abstain_below: float | None, sets: bool) -> Callable[[list[Any]], list[Any]]:
-    """A function that adds to predictions what is asked for beside; refuses what cannot be."""
-    if abstain_below is None and sets is False:
-        return list
-    from sftlib.sure.answers import check_answers, saying_more
-
-    check_answers(fitted.task, fitted.settings, abstain_below=abstain_below, sets=sets)
-    return partial(saying_more, settings=fitted.settings, abstain_below=abstain_below, sets=sets)
-
-
-def fitted_of(tuner: FineTuner, use: str) -> Fitted:
-    """What a tuner holds, for the rooms above: whoever looks into a model rather than at its answers.
-
-    Raises:
-        NotFittedError: before ``fit`` or ``load``.
-    """
-    return tuner._ready(use)
-
-
-def origin_of(tuner: FineTuner, data: TaskDataset) -> Fitted:
-    """The model as it was before any tuning, under a fresh head for this data; the tuner is not changed.
-
-    Raises:
-        DataError: rows that ``fit`` would refuse.
-        OptionError: options that do not go with the data or the model.
-        ArtifactError: a model or a tokenizer that cannot be opened.
-    """
-    task = choose_task(tuner._arguments, data, None)
-    return replace(assemble(tuner._arguments, tuner._source, task), encodings=tuner._encodings)
-
-
-def learned_rows_of(tuner: FineTuner) -> Any:
-    """The rows of the last ``fit``, a `TaskDataset` or a `MultiTask`; None of a tuner that was loaded."""
-    return tuner._learned_rows
-
-
-def beginning_with(tuner: FineTuner, body: nn.Module) -> FineTuner:
-    """A clone whose runs begin with another body; what that lacks comes from where the model came from."""
-    twin = tuner.clone()
-    twin._source = AdaptedSource(tuner._source, body)
-    return twin
-
-
-def learned_around(
-    tuner: FineTuner,
-    task: Task,
-    around: Callable[[Task], Task],
-    train: TaskDataset,
-    valid: TaskDataset | None,
-    *,
-    progress: bool,
-) -> FineTuner:
-    """A clone that learned rows by a task around its own, and answers as its own does.
-
-    Args:
-        tuner: how to learn; it is not changed.
-        task: its own, which knows its labels.
-        around: gives the task that is learned instead.
-        train: rows, labelled or not.
-        valid: labelled rows that are only observed, or None.
-        progress: as in `FineTuner.fit`.
-
-    Raises:
-        OptionError: options that do not go with the data or the model.
-        ArtifactError: a model or a tokenizer that cannot be opened.
-    """
-    twin = tuner.clone()
-    own = task.beside(twin._source, twin._arguments.reading(task))
-    call = Call(
-        arguments=twin._arguments.of(own),
-        source=twin._source,
-        task=around(own),
-        train=train,
-        valid=valid,
-        callbacks=(),
-        encodings=twin._encodings,
-        store=PrefixStore(),
-        comm=open_comm(),
-        progress=progress and open_comm().rank == 0,
-    )
-    twin._run(prepare(call, RunInMemory()))
-    learned = replace(twin._ready("fit"), task=own)
-    twin._fitted, twin._learned_rows = learned.with_choices_of(valid, call.metric_names), train
-    return twin
-
-
-def noted(tuner: FineTuner, name: str, value: Any) -> FineTuner:
-    """The same tuner, with what was decided on the way to it in ``decided``."""
-    fitted = tuner._ready(name)
-    tuner._fitted = replace(fitted, decided={**fitted.decided, name: value})
-    return tuner

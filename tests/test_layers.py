@@ -15,7 +15,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 # Each room and what it may import from, besides itself. Folders stand for all their files.
 GROUND = {"errors", "support", "_version"}
 MIDDLE = {"data", "models", "metrics"}  # siblings: none imports another
-WIRING = ("arguments", "run", "saved", "preflight", "finetuner")
+WIRING = ("arguments", "run", "saved", "preflight", "finetuner", "inside")
 # Rooms above the front. Those of `DELEGATES` have verbs of the front too, which imports them inside the method alone.
 UPPER = ("sure", "explain", "audits", "cards")
 DELEGATES = {"sure", "cards"}
@@ -76,8 +76,6 @@ INSIDE_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib", "openpyxl"), EVERYWHERE
     ),
-    **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL"), EVERYWHERE),
-    **dict.fromkeys(("sklearn", "scipy", "pandas", "polars", "pyarrow", "datasets", "matplotlib"), EVERYWHERE),
     **dict.fromkeys(("peft", "gguf", "bitsandbytes", "PIL", "rdkit", "soundfile"), EVERYWHERE),
     # The reader of exported models lies in folders of its own, and is imported where it is used.
     "onnx": EVERYWHERE,

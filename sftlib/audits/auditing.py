@@ -18,7 +18,8 @@ from sftlib.audits.shown import shown_as
 from sftlib.audits.slices import slices_of
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import DataError, OptionError
-from sftlib.finetuner import FineTuner, origin_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import origin_of
 from sftlib.run.choose import require_labelled
 from sftlib.run.looking import features_of
 from sftlib.support.checking import checked, nearest, raise_together, true_or_false, whole_number

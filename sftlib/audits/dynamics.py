@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftlib.data.dataset import TaskDataset
-from sftlib.finetuner import FineTuner, fitted_of, learned_around
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of, learned_around
 from sftlib.support.extras import require
 from sftlib.tasks.base import Task
 from sftlib.tasks.single_label import OneLabelTask

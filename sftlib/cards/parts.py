@@ -23,7 +23,8 @@ from sftlib.data.look.voices import shared_speakers
 from sftlib.data.splitting import keys
 from sftlib.errors import DataError, OptionError
 from sftlib.explain.explaining import explain
-from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of
 from sftlib.metrics import Metrics
 from sftlib.support.display import counted
 from sftlib.sure.calibration import bins_of

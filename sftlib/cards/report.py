@@ -13,7 +13,8 @@ from sftlib.cards.parts import Facts
 from sftlib.cards.pictures import worst_pictures
 from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError
-from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of
 from sftlib.run.choose import check_data, require_labelled
 from sftlib.support.checking import folder_path
 from sftlib.support.redaction import redacted

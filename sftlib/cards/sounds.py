@@ -12,7 +12,7 @@ from sftlib.cards.parts import Facts, wrong_rows
 from sftlib.data.problems import brief
 from sftlib.encoders.audio.decode import decode
 from sftlib.encoders.audio.preview import SoundPreview
-from sftlib.finetuner import fitted_of
+from sftlib.inside import fitted_of
 from sftlib.metrics import WordErrors
 from sftlib.metrics.edits import edit_distance
 from sftlib.tasks.audio.speech_recognition import SpeechRecognition

@@ -24,7 +24,8 @@ from sftlib.explain.methods import METHODS, IntegratedGradients, LeaveOneOut, Me
 from sftlib.explain.pieces import Piece, Places, Text, placed, sequence_of, shares, texts_of
 from sftlib.explain.questions import Question, question_of
 from sftlib.explain.sound import SoundExplanation
-from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of
 from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
 from sftlib.run.settle import settled

@@ -14,7 +14,8 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.errors import DataError
 from sftlib.explain.explaining import explain
 from sftlib.explain.explanation import Explanation
-from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of
 from sftlib.run.inputs import rows_of
 from sftlib.run.looking import features_of
 from sftlib.support.checking import checked, raise_together, whole_number

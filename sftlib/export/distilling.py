@@ -14,7 +14,8 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.errors import DataError, OptionError
 from sftlib.export.comparing import agreement, first_metric, seconds_of
 from sftlib.export.students import student_of
-from sftlib.finetuner import FineTuner, fitted_of, learned_around, noted
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of, learned_around, noted
 from sftlib.models.sizes import count_parameters
 from sftlib.run.choose import check_data, require_labelled
 from sftlib.run.fitted import Fitted

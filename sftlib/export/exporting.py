@@ -19,7 +19,8 @@ from sftlib.encoders.text.tokenizer import TextEncoder
 from sftlib.errors import ArtifactError, DataError
 from sftlib.export import onnx
 from sftlib.export.comparing import agreement, first_metric, seconds_of
-from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of
 from sftlib.models.sizes import count_parameters
 from sftlib.run.choose import check_data, require_labelled
 from sftlib.run.fitted import Fitted

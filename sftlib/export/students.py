@@ -10,7 +10,8 @@ import numpy as np
 from torch import nn
 
 from sftlib.errors import OptionError
-from sftlib.finetuner import FineTuner, fitted_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import fitted_of
 from sftlib.models.pooling import averages
 from sftlib.models.pretrained import Pretrained
 from sftlib.models.structure import layers_of

@@ -114,7 +114,7 @@ def check_few_shot(arguments: Arguments, task: object) -> None:
 
 
 def with_head(call: Call) -> Fitted:
-    """The body as it came, under a head that is fitted on what it makes of the training rows.
+    """The body as it came, under a head that is fitted on what it makes of the training rows; judged on the others.
 
     Raises:
         OptionError: a model without an output layer that can be told.
@@ -123,7 +123,7 @@ def with_head(call: Call) -> Fitted:
     train = plain.encode(call.train)
     plain = settled(plain, train)
     features = _features(plain, call.train, train)
-    return _finished(replace(call, valid=None), plain, train, features, np.asarray(train.targets["target"]), {})
+    return _finished(call, plain, train, features, np.asarray(train.targets["target"]), {})
 
 
 def few_shot(call: Call, run: Run) -> Fitted:

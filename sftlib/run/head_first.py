@@ -26,7 +26,7 @@ def head_first(call: Call, run: Run) -> Fitted:
     Raises:
         OptionError: a model without an output layer that can be told.
     """
-    begun = with_head(call)
+    begun = with_head(replace(call, valid=None))
     fitting = prepare(replace(call, source=AdaptedSource(call.source, begun.model)), run)
     fitting.go()
     return replace(fitting.fitted, decided={"few_shot": {"kept": HEAD_FIRST}})

@@ -29,12 +29,12 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief, listed_rows
 from sftlib.data.splitting import key
 from sftlib.errors import DataError, OptionError
-from sftlib.run.few_shot import HEAD_FIRST, few_shot, halves
+from sftlib.run.few_shot import HEAD_FIRST, halves
 from sftlib.run.fitted import Fitted
-from sftlib.run.head_first import head_first
 from sftlib.run.on_disk import Run, RunInMemory
 from sftlib.run.open_run import open_run, require_empty
-from sftlib.run.prepare import Call, prepare
+from sftlib.run.prepare import Call
+from sftlib.run.recipes import learned
 from sftlib.support.display import counted, html_table, text_table
 from sftlib.support.extras import require
 from sftlib.tasks.base import Label
@@ -243,17 +243,6 @@ def check_unlabelled(task: object) -> None:
 
 
 Open = Callable[[int], Run]
-
-
-def learned(call: Call, run: Run) -> Fitted:
-    """One model, by the recipe that was asked for."""
-    if call.arguments.few_shot == HEAD_FIRST:
-        return head_first(call, run)
-    if call.arguments.few_shot:
-        return few_shot(call, run)
-    fitting = prepare(call, run)
-    fitting.go()
-    return fitting.fitted
 
 
 def with_unlabelled(

@@ -46,6 +46,26 @@ class TaskName(str):
         return self._part(name)
 
 
+def task_asked(fitted: Fitted, use: str, task: str | None) -> str:
+    """Which of the tasks of a model is asked; the only one where there is one.
+
+    Args:
+        fitted: the model.
+        use: what for, to begin the message with.
+        task: as the user named it; None for the only one.
+
+    Raises:
+        OptionError: it is not said which, or there is no such task.
+    """
+    names = fitted.task.names if isinstance(fitted.task, Several) else ()
+    if task is None and len(names) > 1:
+        raise OptionError(f"{use}: this model has several tasks, {', '.join(names)}; say which: task={names[0]!r}")
+    if task is not None and task not in names:
+        why = nearest(task, names) if names else f"this model has one task, {fitted.task.name}"
+        raise OptionError(f"task={task!r:.60}: {why}")
+    return names[0] if task is None else task
+
+
 def choose_tasks(arguments: Arguments, source: ModelSource, train: object, valid: object) -> Several:
     """The tasks of these data sets, after everything about them that can be refused was refused.
 

@@ -125,16 +125,13 @@ class Streamed(Supply):
         return {} if self._plan is None else {"stream": self._plan.found()}
 
 
-def supplied(
-    train: Any, arguments: Arguments, *, minutes: object = None, unlabelled: object = None
-) -> tuple[Any, Supply]:
+def supplied(train: Any, arguments: Arguments, around: Mapping[str, object] | None = None) -> tuple[Any, Supply]:
     """The rows that are at hand when a run begins, and what supplies the others.
 
     Args:
         train: as `FineTuner.fit` was given it.
         arguments: the options.
-        minutes: as `FineTuner.fit` was given it.
-        unlabelled: the same.
+        around: what else `FineTuner.fit` was given that takes all rows, under its name.
 
     Raises:
         OptionError: options that do not go with a stream, all of them.
@@ -142,7 +139,7 @@ def supplied(
     """
     if not isinstance(train, TaskStream):
         return train, AtHand()
-    given = {"minutes=": minutes, "unlabelled=": unlabelled, "few_shot=": arguments.few_shot}
+    given = {**(around or {}), "few_shot=": arguments.few_shot}
     weights = getattr(arguments.task, "class_weights", None) or arguments.class_weights
     decided = {"class_weights": weights, "learning_rate": arguments.learning_rate}  # where it is a word, by the rows
     raise_together(

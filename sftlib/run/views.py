@@ -27,12 +27,12 @@ from sftlib.tasks.vector import VectorTask
 
 
 def shown_as(
-    views: Views | str, fitted: Fitted, rows: Sequence[Mapping[str, Any]]
+    views: Views | str | None, fitted: Fitted, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Mapping[str, Any]], Callable[[list[Any]], list[Any]]]:
     """The rows and their other views, and what makes one prediction of those of each row.
 
     Args:
-        views: what they are; a string is its `Views` with the defaults.
+        views: what they are; a string is its `Views` with the defaults; None for the rows alone.
         fitted: predicts them.
         rows: under role names.
 
@@ -40,6 +40,8 @@ def shown_as(
         OptionError: no sequences, an augmentation of another alphabet, or a task that has more than one answer a row.
         DataError: letters that the alphabet does not have.
     """
+    if views is None:
+        return list(rows), list
     wanted, encoder = Views(views) if isinstance(views, str) else views, fitted.encoder
     if not isinstance(encoder, SequenceEncoder) or not isinstance(fitted.task, VectorTask):
         raise OptionError(f"views={views!r}: only classes and numbers of sequences have views, not {fitted.task.name}")

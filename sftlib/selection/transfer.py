@@ -11,7 +11,8 @@ from sftlib.arguments import without_recipes
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.several import MultiTask
 from sftlib.errors import OptionError
-from sftlib.finetuner import FineTuner, beginning_with, fitted_of, learned_rows_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import beginning_with, fitted_of, learned_rows_of
 from sftlib.run.choose import require_labelled
 from sftlib.selection.paired import Difference, Scores, has_rows
 from sftlib.selection.tables import Table, ends, frame

@@ -20,7 +20,8 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.encoders.base import Inputs
 from sftlib.errors import DataError, NotFittedError, OptionError
-from sftlib.finetuner import FineTuner, learned_around, origin_of
+from sftlib.finetuner import FineTuner
+from sftlib.inside import learned_around, origin_of
 from sftlib.models.frozen.freezing import Freeze
 from sftlib.support.checking import nearest, raise_together
 from sftlib.tasks.base import Task

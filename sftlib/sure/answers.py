@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,37 @@ from sftlib.tasks.base import Task
 from sftlib.tasks.single_label import OneLabelTask
 
 
-def check_answers(task: Task, settings: Mapping[str, Any], *, abstain_below: float | None, sets: bool) -> None:
-    """Refuse what cannot be said of a task's predictions, before anything is computed.
+def saying_more(
+    task: Task, settings: Mapping[str, Any], *, abstain_below: float | None, sets: bool
+) -> Callable[[Sequence[Any]], list[Any]]:
+    """A function that adds to predictions what is asked for beside; label and probability stay as they are.
+
+    Args:
+        task: whose predictions they are.
+        settings: of the model.
+        abstain_below: the probability below which no answer is given.
+        sets: whether sets, or intervals, are wanted.
 
     Raises:
-        OptionError: all of it at once.
+        OptionError: what cannot be said of them, all of it at once, before anything is computed.
     """
+    _check(task, settings, abstain_below, sets)
+    return lambda predictions: [_one(prediction, settings, abstain_below, sets) for prediction in predictions]
+
+
+def _one(prediction: Any, settings: Mapping[str, Any], abstain_below: float | None, sets: bool) -> Any:
+    more: dict[str, Any] = {}
+    if abstain_below is not None:
+        more["abstained"] = prediction.probability < abstain_below
+    if sets and hasattr(prediction, "value"):
+        reach = float(settings["conformal_threshold"])
+        more |= {"low": prediction.value - reach, "high": prediction.value + reach}
+    elif sets:
+        more["labels"] = label_set(prediction.probabilities, settings["conformal_threshold"])
+    return replace(prediction, **more)
+
+
+def _check(task: Task, settings: Mapping[str, Any], abstain_below: float | None, sets: bool) -> None:
     one_label = isinstance(task, OneLabelTask)
     raise_together(
         [
@@ -37,29 +62,3 @@ def check_answers(task: Task, settings: Mapping[str, Any], *, abstain_below: flo
             and "sets=True: nothing was promised yet: call conform(valid, level=0.9) first",
         ]
     )
-
-
-def saying_more(
-    predictions: Sequence[Any], settings: Mapping[str, Any], *, abstain_below: float | None, sets: bool
-) -> list[Any]:
-    """The predictions with what is asked for beside; label and probability stay as they are.
-
-    Args:
-        predictions: of a task that was checked.
-        settings: of the model.
-        abstain_below: the probability below which no answer is given.
-        sets: whether sets, or intervals, are wanted.
-    """
-    return [_one(prediction, settings, abstain_below, sets) for prediction in predictions]
-
-
-def _one(prediction: Any, settings: Mapping[str, Any], abstain_below: float | None, sets: bool) -> Any:
-    more: dict[str, Any] = {}
-    if abstain_below is not None:
-        more["abstained"] = prediction.probability < abstain_below
-    if sets and hasattr(prediction, "value"):
-        reach = float(settings["conformal_threshold"])
-        more |= {"low": prediction.value - reach, "high": prediction.value + reach}
-    elif sets:
-        more["labels"] = label_set(prediction.probabilities, settings["conformal_threshold"])
-    return replace(prediction, **more)

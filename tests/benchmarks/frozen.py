@@ -18,7 +18,7 @@ from tests.benchmarks.clocks import Epochs, HfEpochs
 from tests.benchmarks.figures import Asked, Figures, compared, spread
 from tests.benchmarks.measure import Series, interleaved, seconds_of
 
-FOLDS, EPOCHS, RATE = 5, 5, 1e-3
+FOLDS, EPOCHS = 5, 5
 
 
 def frozen(asked: Asked) -> Figures:
@@ -104,7 +104,7 @@ def _rows(count: int) -> list[c.Row]:
 
 
 def _tuner(seed: int) -> Any:
-    return c.ours(epochs=EPOCHS, freeze="backbone", learning_rate=RATE, seed=seed)
+    return c.ours(epochs=EPOCHS, freeze="backbone", learning_rate=None, seed=seed)
 
 
 def _validated(tuner: Any, data: TaskDataset, parts: Sequence[tuple[list[int], list[int]]]) -> float:

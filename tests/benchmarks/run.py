@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "predicting": ("speed", "predicting"),
     "frozen": ("frozen", "frozen"),
     "folds": ("frozen", "folds"),
+    "heads": ("heads", "heads"),
     "starting": ("processes", "starting"),
     "memory": ("processes", "memory"),
     "datapath": ("path", "datapath"),

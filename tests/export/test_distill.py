@@ -16,7 +16,7 @@ from sftlib.errors import DataError, NotFittedError, OptionError
 from sftlib.export import distill
 from sftlib.export.comparing import agreement
 from sftlib.export.students import shortened
-from sftlib.finetuner import fitted_of
+from sftlib.inside import fitted_of
 from sftlib.run.looking import scores_of
 from sftlib.tasks.distilled import Distilled, TeacherScores
 from sftlib.testing import (

@@ -118,7 +118,7 @@ def _contrary(tuner: FineTuner) -> Any:
     import copy
     from dataclasses import replace
 
-    from sftlib.finetuner import fitted_of
+    from sftlib.inside import fitted_of
 
     fitted = fitted_of(tuner, "test")
     model = copy.deepcopy(fitted.model)
