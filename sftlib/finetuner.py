@@ -471,6 +471,7 @@ class FineTuner:
             (N, H) a vector a row.
 
         Raises:
+            DataError: something else than a data set.
             OptionError: rows that are no texts.
             ArtifactError: the model cannot be opened.
         """

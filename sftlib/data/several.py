@@ -13,6 +13,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.look.report import DataReport
 from sftlib.data.problems import brief, listed
 from sftlib.data.rows import Row
+from sftlib.data.stream import no_data_set
 from sftlib.errors import DataError, OptionError
 from sftlib.support.checking import above_zero, checked, nearest, raise_together, real_number
 from sftlib.support.display import html_table, text_table
@@ -264,10 +265,7 @@ def _check_parts(parts: Mapping[str, object]) -> None:
     problems = []
     for name, data in parts.items():
         if not isinstance(data, TaskDataset):
-            problems.append(
-                f"MultiTask: {name!r} is of type {type(data).__name__}; wrap the rows: TaskDataset(rows, text=..., "
-                "label=...)"
-            )
+            problems.append(no_data_set(data, f"MultiTask: {name!r}"))
         elif not len(data):
             problems.append(f"MultiTask: the data set {name!r} holds no rows")
     if problems:

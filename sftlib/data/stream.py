@@ -371,6 +371,21 @@ class TaskStream:
         return f"TaskStream({', '.join([counted(len(self.shards), 'shard'), *parts])})"
 
 
+def no_data_set(data: object, use: str) -> str:
+    """What to say where something else than a data set was given.
+
+    Args:
+        data: what it is.
+        use: what for, to begin the message with.
+    """
+    if isinstance(data, TaskStream):
+        return f"{use}: a stream is for learning from alone; give some of its rows: stream.take(1000)"
+    return (
+        f"{use}: expected a TaskDataset, found {type(data).__name__}; "
+        "wrap the rows: TaskDataset(rows, text=..., label=...)"
+    )
+
+
 def _unreadable(rows: Sequence[Taken]) -> Findings:
     findings = Findings()
     for number, row in enumerate(rows):
@@ -392,6 +407,8 @@ def _files(paths: Paths) -> list[Path]:
     """
     if isinstance(paths, str | os.PathLike):
         given = user_path(paths)
+        if given.is_dir():
+            raise DataError(f"{given} is a folder: name its files, with a pattern such as {os.fspath(given / '*')!r}")
         found = [given] if given.is_file() else [Path(name) for name in sorted(glob.glob(os.fspath(given)))]
         if not found:
             raise DataError(f"{given}: no such files{_near(given)}")

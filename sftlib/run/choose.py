@@ -9,7 +9,7 @@ from sftlib.arguments import Arguments
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import listed, listed_rows
 from sftlib.data.roles.schemas import SCHEMAS
-from sftlib.data.stream import TaskStream
+from sftlib.data.stream import no_data_set
 from sftlib.errors import DataError, OptionError
 from sftlib.tasks import find_task
 from sftlib.tasks.base import Task
@@ -81,13 +81,8 @@ def require_labelled(data: object, purpose: str, task: str | None = None) -> Non
     Raises:
         DataError: saying which.
     """
-    if isinstance(data, TaskStream):
-        raise DataError(f"{purpose}: a stream is for learning from alone; give some of its rows: stream.take(1000)")
     if not isinstance(data, TaskDataset):
-        raise DataError(
-            f"{purpose}: expected a TaskDataset, found {type(data).__name__}; "
-            "wrap the rows: TaskDataset(rows, text=..., label=...)"
-        )
+        raise DataError(no_data_set(data, purpose))
     if len(data) == 0:
         raise DataError(f"{purpose}: the data set holds no rows")
     if len(data.without_target):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from sftlib.arguments import OF_TASK, Arguments
 from sftlib.data.dataset import TaskDataset
-from sftlib.errors import OptionError
+from sftlib.data.stream import no_data_set
+from sftlib.errors import DataError, OptionError
 from sftlib.models.sources import ModelSource
 from sftlib.run.assemble import assemble
 from sftlib.run.encodings import Encodings
@@ -40,9 +41,12 @@ def text_features(
         roles: whose texts are taken.
 
     Raises:
+        DataError: something else than a data set.
         OptionError: rows that are no texts.
         ArtifactError: the model cannot be opened.
     """
+    if not isinstance(data, TaskDataset):
+        raise DataError(no_data_set(data, "features"))
     there = [role for role in roles if role in data.roles]
     if "text" not in there:
         raise OptionError(f"features of {data.task} cannot be computed; they are made of texts (role 'text')")

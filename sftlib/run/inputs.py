@@ -7,6 +7,7 @@ from typing import Any
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
+from sftlib.data.stream import TaskStream, no_data_set
 from sftlib.errors import DataError
 from sftlib.tasks.base import Task
 
@@ -28,6 +29,8 @@ def rows_of(task: Task, inputs: object, *, use: str = "predict") -> list[dict[st
         raise DataError(
             f"{use}: found a {type(inputs).__name__}; say which column is which: TaskDataset(frame, text=...)"
         )
+    if isinstance(inputs, TaskStream):
+        raise DataError(no_data_set(inputs, use))
     if isinstance(inputs, bytes | Set) or not isinstance(inputs, Iterable):
         raise DataError(
             f"{use}: found {brief(inputs)} of type {type(inputs).__name__}, expected an input, a list of inputs, "

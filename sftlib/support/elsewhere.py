@@ -156,6 +156,9 @@ _OF_CALLS = {
     "resume": "fit(train, output_dir='run', resume=True) takes it",
     "save_every": _SAVED,
     "progress": "fit(..., progress=False) takes it",
+    "minutes": "fit(train, valid, minutes=20) takes it",
+    "unlabelled": "fit(train, unlabelled=texts) takes it",
+    "baseline": "fit(train, valid, baseline=True) takes it",
     "generation": _GENERATION,
 }
 

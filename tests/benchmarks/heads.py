@@ -6,8 +6,10 @@ import functools
 import math
 import os
 import random
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -59,7 +61,7 @@ def _fold(name: str, rows: int, fold: int) -> list[str]:
 
 
 @functools.cache
-def _body(name: str, rows: int) -> tuple[TaskDataset, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _body(name: str, rows: int) -> tuple[TaskDataset, NDArray[Any], NDArray[Any]]:
     """Rows, what the body makes of each, and their labels."""
     both = texts.banking() if name == "banking77" else None
     every = both[0] if both else [{"text": row["text"], "label": row["label"]} for row in texts.sentiments(name)]

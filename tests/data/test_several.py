@@ -53,7 +53,7 @@ def test_everything_wrong_with_the_options_is_said_at_once() -> None:
     [
         ({}, {}, OptionError, "expected a mapping"),
         ([moods()], {}, OptionError, "expected a mapping"),
-        ({"mood": {"text": ["a"]}}, {}, DataError, "'mood' is of type dict; wrap the rows"),
+        ({"mood": {"text": ["a"]}}, {}, DataError, "'mood': expected a TaskDataset, found dict; wrap the rows"),
         ({"mood": moods().select([])}, {}, DataError, "'mood' holds no rows"),
         ({"mood": moods()}, {"weights": "auto"}, OptionError, "no rule that sets them by itself"),
         ({"mood": moods()}, {"mixng": 1}, OptionError, "did you mean 'mixing'"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from sftlib import FineTuner, TaskDataset, TaskStream, TextClassification
+from sftlib import FineTuner, MultiTask, TaskDataset, TaskStream, TextClassification
 from sftlib.data.streams.order import Reader, order_of_rows
 from sftlib.encoders.encoded import Encoded
 from sftlib.errors import CheckpointError, DataError, NonFiniteError, OptionError
@@ -242,12 +242,19 @@ def test_options_that_need_all_rows_are_refused(folder: Path, options: dict[str,
 
 
 def test_data_that_cannot_be_streamed_is_refused(folder: Path) -> None:
+    listed: Any = [{"text": "a"}]
+    uses: list[Any] = [tuner().plan, tuner().features, tuner(max_steps=1).fit(stream(folder), progress=False).predict]
     with pytest.raises(OptionError, match="label_names"):
         tuner().fit(TaskStream.from_jsonl(folder / "part-*.jsonl"), progress=False)
     with pytest.raises(DataError, match="take"):
         tuner(max_steps=1).fit(stream(folder), progress=False).evaluate(stream(folder))
-    with pytest.raises(DataError, match="take"):
-        tuner().plan(stream(folder))
+    for use in uses:
+        with pytest.raises(DataError, match="take"):
+            use(stream(folder))
+    with pytest.raises(DataError, match="'mood': a stream is for learning from alone"):
+        MultiTask({"mood": cast("TaskDataset", stream(folder))})
+    with pytest.raises(DataError, match="features: expected a TaskDataset, found list"):
+        tuner().features(listed)
     with pytest.raises(OptionError, match="texts"):
         tuner().fit(TaskStream([{"sequence": "ACGT", "label": 0}], label_names=[0, 1]), progress=False)
     assert isinstance(Fixed([]), Plan)

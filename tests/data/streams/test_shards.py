@@ -259,6 +259,7 @@ def test_columns_of_an_archive(tmp_path: Path) -> None:
         (lambda: TaskStream("a.jsonl"), "from_jsonl"),
         (lambda: TaskStream.from_jsonl("nowhere/*.jsonl"), "no such folder"),
         (lambda: TaskStream.from_jsonl([]), "a pattern"),
+        (lambda: TaskStream.from_jsonl("."), "a folder: name its files, with a pattern"),
         (lambda: TaskStream([{}], buffer=0, on_invalid="keep"), "buffer=0"),
         (lambda: TaskStream([{}], bufer=3), "bufer"),
     ],
