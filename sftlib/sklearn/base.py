@@ -116,6 +116,8 @@ class Tuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
         Raises:
             DataError: nothing that holds rows, or a frame of which it is not said what is what.
         """
+        if hasattr(X, "tocsr"):
+            raise DataError(f"X is a sparse {type(X).__name__}: expected dense input, a list, an array or a frame")
         names = getattr(X, "columns", None)
         if names is not None:
             chosen = self._columns(list(names))
@@ -203,7 +205,7 @@ def weights_of(given: Any, rows: int) -> NDArray[np.float32]:
         raise DataError(f"sample_weight has the shape {found.shape}, expected ({rows},), a number for each row")
     wrong = np.flatnonzero(~np.isfinite(found) | (found < 0))
     if len(wrong) or not found.any():
-        where = f"row {int(wrong[0])}: {float(found[wrong[0]])!r}" if len(wrong) else "all rows weigh 0"
+        where = f"row {int(wrong[0])}: {float(found[wrong[0]])!r}" if len(wrong) else "all weights are zero"
         raise DataError(f"sample_weight, {where}: expected finite numbers of at least 0, and some above it")
     return found
 

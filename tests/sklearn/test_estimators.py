@@ -272,7 +272,7 @@ class TestWeightsOfRows:
             ([1.0], r"shape \(1,\), expected \(24,\)"),
             ([-1.0] + [1.0] * 23, "row 0: -1.0"),
             ([1.0] * 23 + [float("nan")], "row 23: nan"),
-            ([0.0] * 24, "all rows weigh 0"),
+            ([0.0] * 24, "all weights are zero"),
             (["heavy"] * 24, "expected a number for each row"),
         ],
     )
