@@ -13,7 +13,9 @@
     race.py              all its candidates, rung by rung
     found.py             what it found
     heads.py             scikit-learn's heads on features of a frozen body
+    candidates.py        what `compare` is given
     compare.py           `compare`
+    comparison.py        what it found
     transfer.py          `transfer`
     tables.py            how results are shown
 
@@ -22,7 +24,8 @@ Everything stands beside `FineTuner`, on its public methods.
 
 from __future__ import annotations
 
-from sftlib.selection.compare import Comparison, compare
+from sftlib.selection.compare import compare
+from sftlib.selection.comparison import Comparison
 from sftlib.selection.cross_validation import CrossValidation, cross_validate
 from sftlib.selection.options import Range
 from sftlib.selection.search import Found, search

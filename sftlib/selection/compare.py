@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 from tqdm.auto import tqdm
 
 from sftlib.arguments import without_recipes
@@ -21,171 +17,17 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.errors import OptionError, SftlibError
 from sftlib.finetuner import FineTuner
 from sftlib.models.memory import is_out_of_memory
-from sftlib.models.pretrained import Pretrained
 from sftlib.models.sizes import count_parameters
 from sftlib.run.choose import require_labelled
+from sftlib.selection.candidates import Candidate, baseline_of, candidates_of, licence_of
+from sftlib.selection.comparison import Comparison, Standing
 from sftlib.selection.folds import Fold, Groups, check_folds, group_names, make_folds
-from sftlib.selection.heads import fitted, is_estimator, predictions, suits, usual_baseline, usual_head
+from sftlib.selection.heads import fitted, predictions, suits, usual_head
 from sftlib.selection.paired import Difference, Scores, has_rows
-from sftlib.selection.tables import Table, ends, frame
 from sftlib.selection.trial import WATCHING, Question, question_of, run_trial
 from sftlib.support.checking import above_zero, checked, raise_together, true_or_false, whole_number
-from sftlib.support.display import counted
 
 _STEPS = 5  # of a run that only shows how fast training is
-_BASELINE = "words counted (tf-idf)"
-
-
-@final
-@dataclass(frozen=True)
-class Standing:
-    """One line of a comparison.
-
-    Attributes:
-        name: of the model.
-        score: on rows that it has not seen: of the tuned model where it was in the race, else of a head on its frozen
-            features, or of the estimator; on the rows of the race, so that all can be compared. None where it failed.
-        interval: of that, at 95 %, from drawing rows.
-        difference: to the best, with its interval.
-        equal: whether it cannot be told from the best.
-        frozen: score of a head on its frozen features, over all rows.
-        tuned: score of the tuned model, on the rows of the race.
-        parameters: of the model; None of an estimator.
-        megabytes: of its weights in fp32.
-        predicted: rows a second in predicting.
-        trained: rows a second in training.
-        licence: as the card in its folder says.
-        seconds: in all.
-        error: what it failed with.
-    """
-
-    name: str
-    score: float | None = None
-    interval: tuple[float, float] = (math.nan, math.nan)
-    difference: Difference | None = None
-    equal: bool = False
-    frozen: float | None = None
-    tuned: float | None = None
-    parameters: int | None = None
-    megabytes: float | None = None
-    predicted: float | None = None
-    trained: float | None = None
-    licence: str | None = None
-    seconds: float = 0.0
-    error: str | None = None
-
-
-@final
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """What a comparison found; prints as a table, the best first.
-
-    Attributes:
-        metric: that models are ranked by.
-        standings: a line a model, the best first.
-        rows: of the data.
-        race_rows: that the ranking rests on.
-        untried: models that the time did not suffice for.
-        seconds: in all.
-    """
-
-    metric: str
-    standings: tuple[Standing, ...]
-    rows: int
-    race_rows: int
-    untried: tuple[str, ...]
-    seconds: float
-
-    @property
-    def best(self) -> str:
-        """The name of the model with the best score."""
-        return self.standings[0].name
-
-    @property
-    def equals(self) -> tuple[str, ...]:
-        """The models that cannot be told from the best, the best itself first."""
-        return tuple(one.name for one in self.standings if one.equal)
-
-    @property
-    def simplest(self) -> str:
-        """Of `equals` the one with the fewest parameters; an estimator that counts words has none to speak of."""
-        return min((one for one in self.standings if one.equal), key=lambda one: one.parameters or 0).name
-
-    def _lines(self) -> list[dict[str, Any]]:
-        lines = []
-        for one in self.standings:
-            apart = one.difference
-            lines.append(
-                {
-                    "model": one.name,
-                    self.metric: one.score,
-                    "95 %": ends(*one.interval),
-                    "to the best": None if apart is None else apart.value,
-                    "95 % of that": "" if apart is None or apart.value == 0 else ends(apart.low, apart.high),
-                    "equal": "yes" if one.equal else "",
-                    "frozen": one.frozen,
-                    "tuned": one.tuned,
-                    "parameters": one.parameters,
-                    "MB": _rounded(one.megabytes),
-                    "rows/s": _rounded(one.predicted),
-                    "rows/s trained": _rounded(one.trained),
-                    "licence": one.licence or "",
-                    "note": "" if one.error is None else f"failed: {one.error:.120}",
-                }
-            )
-        return lines
-
-    def to_frame(self) -> Any:
-        """A pandas ``DataFrame``, one line a model.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        return frame(self._plain(), purpose="Comparison.to_frame()")
-
-    def _plain(self) -> list[dict[str, Any]]:
-        lines = []
-        for one in self.standings:
-            apart = one.difference or Difference(math.nan, math.nan, math.nan)
-            line = {name: value for name, value in vars(one).items() if name not in ("interval", "difference")}
-            line |= {"low": one.interval[0], "high": one.interval[1], "difference": apart.value}
-            lines.append(line | {"difference_low": apart.low, "difference_high": apart.high})
-        return lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {
-            "metric": self.metric,
-            "best": self.best,
-            "equals": list(self.equals),
-            "simplest": self.simplest,
-            "models": self._plain(),
-            "untried": list(self.untried),
-            "rows": self.rows,
-            "race_rows": self.race_rows,
-            "seconds": self.seconds,
-        }
-
-    def _table(self) -> Table:
-        notes = [
-            f"ranked on {counted(self.race_rows, 'row')} that none has seen; frozen: a head on features of the model "
-            f"as it is, over all {self.rows:,} rows; speeds are of this machine at this hour"
-        ]
-        if len(self.equals) > 1:
-            notes.append(f"{', '.join(self.equals)} cannot be told apart; the simplest: {self.simplest}")
-        if self.untried:
-            notes.append(f"not tried, the time was over: {', '.join(self.untried)}")
-        return Table(self._lines(), notes)
-
-    def __str__(self) -> str:
-        return str(self._table())
-
-    def __repr__(self) -> str:
-        score = self.standings[0].score
-        return f"Comparison(best={self.best!r}, {self.metric}={math.nan if score is None else score:.4f})"
-
-    def _repr_html_(self) -> str:
-        return self._table().html()
 
 
 @checked
@@ -249,7 +91,7 @@ def compare(
         ]
     )
     check_folds(data, folds, 1, groups)
-    entries = _entries(models)
+    entries = candidates_of(models)
     tuners = [entry.tuner for entry in entries if entry.tuner is not None]
     if not tuners:
         raise OptionError(
@@ -261,89 +103,11 @@ def compare(
     if not has_rows(question.metric):
         raise OptionError(f"metric={question.metric!r} is known as a sum alone; rank by one of predictions")
     texts = _texts(data) if suits(question.task) and "text" in data.roles else None
-    entries += _baseline(baseline, question, texts)
+    entries += baseline_of(baseline, question.task, texts)
     parts = make_folds(data, folds=folds, repeats=1, groups=groups, seed=question.seed)
     board = _Board(entries, data, question, parts, texts, group_names(data, groups), progress=progress)
     board.run(finalists, math.inf if minutes is None else time.perf_counter() + 60 * minutes)
     return board.result()
-
-
-@final
-@dataclass(frozen=True)
-class _Entry:
-    """What is compared.
-
-    Attributes:
-        name: unlike all others.
-        tuner: of a pretrained model.
-        estimator: of scikit-learn.
-    """
-
-    name: str
-    tuner: FineTuner | None = None
-    estimator: Any = None
-
-
-def _entries(models: object) -> list[_Entry]:
-    if isinstance(models, str | os.PathLike | nn.Module | FineTuner) or not isinstance(models, Sequence) or not models:
-        raise OptionError(
-            f"models={models!r:.60}: expected a list of names, folders, models, tuners or estimators, at least one"
-        )
-    found: list[_Entry] = []
-    problems = []
-    for place, model in enumerate(models):
-        try:
-            found.append(_entry(model))
-        except SftlibError as error:
-            problems.append(f"models[{place}]: {error}")
-    raise_together(problems)
-    same = [one for place, one in enumerate(models) if any(one is other for other in models[:place])]
-    named = [one for one in models if isinstance(one, str)]
-    same += [one for place, one in enumerate(named) if one in named[:place]]
-    raise_together([f"models: {same[0]!r:.60} comes twice" if same else None])
-    return _named_apart(found)
-
-
-def _entry(model: Any) -> _Entry:
-    if isinstance(model, FineTuner):
-        return _Entry(_name(model), tuner=model.holding())
-    if isinstance(model, str | os.PathLike | Pretrained | nn.Module):
-        tuner = FineTuner(model)
-        return _Entry(_name(tuner), tuner=tuner.holding())
-    if is_estimator(model) and not isinstance(model, type):
-        return _Entry(type(model).__name__, estimator=model)
-    raise OptionError(f"{model!r:.60} is neither a model nor an estimator with fit and predict")
-
-
-def _name(tuner: FineTuner) -> str:
-    model = tuner.get_params(deep=False)["model"]
-    if isinstance(model, Pretrained):
-        model = model.name
-    if isinstance(model, str | os.PathLike):
-        name = os.fspath(model)
-        return Path(name).name if os.path.isdir(name) else name
-    return type(model).__name__
-
-
-def _named_apart(entries: Sequence[_Entry]) -> list[_Entry]:
-    """The same, those with equal names numbered."""
-    names = [entry.name for entry in entries]
-    return [
-        replace(entry, name=f"{entry.name} #{names[: place + 1].count(entry.name)}")
-        if names.count(entry.name) > 1
-        else entry
-        for place, entry in enumerate(entries)
-    ]
-
-
-def _baseline(baseline: Any, question: Question, texts: Sequence[str] | None) -> list[_Entry]:
-    if baseline is None or texts is None:
-        return []
-    if isinstance(baseline, str) and baseline == "tf-idf":
-        return [_Entry(_BASELINE, estimator=usual_baseline(question.task))]
-    if is_estimator(baseline) and not isinstance(baseline, str | type):
-        return [_Entry(f"baseline: {type(baseline).__name__}", estimator=baseline)]
-    raise OptionError(f"baseline={baseline!r:.60}: expected 'tf-idf', an estimator of scikit-learn, or None")
 
 
 def _texts(data: TaskDataset) -> list[str]:
@@ -368,7 +132,7 @@ class _Board:
 
     def __init__(
         self,
-        entries: Sequence[_Entry],
+        entries: Sequence[Candidate],
         data: TaskDataset,
         question: Question,
         folds: Sequence[Fold],
@@ -401,7 +165,7 @@ class _Board:
                 return
             self._attempt(entry, self._tuned)
 
-    def _attempt(self, entry: _Entry, stage: Any) -> None:
+    def _attempt(self, entry: Candidate, stage: Any) -> None:
         begun = time.perf_counter()
         standing = self._facts.get(entry.name, Standing(entry.name))
         try:
@@ -425,7 +189,7 @@ class _Board:
 
     # Stages.
 
-    def _as_it_is(self, entry: _Entry, standing: Standing) -> Standing:
+    def _as_it_is(self, entry: Candidate, standing: Standing) -> Standing:
         if entry.tuner is None:
             return self._of_estimator(entry, standing)
         if self._texts is None:  # no head of scikit-learn answers as this task does
@@ -437,7 +201,7 @@ class _Board:
         known = self._with_facts(entry.tuner, standing)
         return replace(known, frozen=self._score(self._whole[entry.name]), predicted=len(self._data) / seconds)
 
-    def _of_estimator(self, entry: _Entry, standing: Standing) -> Standing:
+    def _of_estimator(self, entry: Candidate, standing: Standing) -> Standing:
         if self._texts is None:
             raise OptionError(f"{entry.name}: an estimator learns from texts with one label or number each")
         begun = time.perf_counter()
@@ -477,10 +241,10 @@ class _Board:
             parameters=parameters,
             megabytes=4 * parameters / 2**20,
             trained=learned / seconds,
-            licence=_licence(tuner),
+            licence=licence_of(tuner),
         )
 
-    def _finalists(self, most: int) -> list[_Entry]:
+    def _finalists(self, most: int) -> list[Candidate]:
         """The best pretrained model, and those that cannot be told from it."""
         models = (
             [entry for entry in self._entries if entry.tuner is not None and self._facts[entry.name].error is None]
@@ -495,7 +259,7 @@ class _Board:
         inside = [entry for place, entry in enumerate(order) if not place or not scores.difference(place, 0).told_apart]
         return inside[:most]
 
-    def _tuned(self, entry: _Entry, standing: Standing) -> Standing:
+    def _tuned(self, entry: Candidate, standing: Standing) -> Standing:
         assert entry.tuner is not None
         fold = self._folds[0]
         (outcome,) = run_trial(
@@ -557,18 +321,3 @@ class _Board:
             untried=tuple(entry.name for entry in self._entries if entry.name not in self._facts),
             seconds=time.perf_counter() - self._started,
         )
-
-
-def _licence(tuner: FineTuner) -> str | None:
-    """What the card in a model's folder says; None without one."""
-    model = tuner.get_params(deep=False)["model"]
-    card = Path(os.fspath(model)) / "README.md" if isinstance(model, str | os.PathLike) else None
-    if card is None or not card.is_file():
-        return None
-    head = card.read_text(encoding="utf-8", errors="replace")[:4_000]
-    found = re.search(r"^license:\s*([\w.-]+)", head, re.MULTILINE)
-    return found[1] if found else None
-
-
-def _rounded(value: float | None) -> int | None:
-    return None if value is None else round(value)
