@@ -53,12 +53,13 @@ from sftlib.run.fitted import Fitted
 from sftlib.run.inputs import rows_of
 from sftlib.run.judged import Judged, judged
 from sftlib.run.minutes import Deadline
+from sftlib.run.open_run import Disk
 from sftlib.run.prepare import Call
 from sftlib.run.pseudo import Pseudo
 from sftlib.run.settle import settled
 from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, task_asked, together_again
 from sftlib.run.supply import supplied
-from sftlib.run.tuning import Disk, tuned
+from sftlib.run.tuning import tuned
 from sftlib.run.untuned import as_it_came, task_of
 from sftlib.run.views import shown_as
 from sftlib.saved import artifact

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
 
 from sftlib.errors import CheckpointError
 from sftlib.run.identity import differences, libraries
@@ -19,35 +21,52 @@ from sftlib.train.disk.saving import check_state
 from sftlib.train.disk.signals import Signals
 
 
-def open_run(
-    output_dir: str | os.PathLike[str] | None, *, resume: bool, save_every: int | None, quiet: bool, comm: Comm
-) -> Run:
-    """The run that `FineTuner.fit` was asked for.
+@final
+@dataclass(frozen=True)
+class Disk:
+    """What a run is to leave on disk, as `FineTuner.fit` was told.
 
-    Args:
+    Attributes:
         output_dir: where checkpoints go; None to write nothing.
         resume: whether to go on from the newest complete checkpoint.
         save_every: optimizer steps between two checkpoints; None for every end of an epoch.
-        quiet: whether nobody reads what is told.
-        comm: the processes of the run.
-
-    Raises:
-        OptionError: options that need an ``output_dir`` without one, or values they cannot have.
-        CheckpointError: a folder that cannot be written, that a living run uses, or that is not empty although
-            ``resume`` is False.
     """
-    _check(output_dir, resume, save_every)
-    if output_dir is None:
-        return RunInMemory()
-    folder = user_path(output_dir)
-    checkpoints, lock = Checkpoints(folder), FolderLock(folder)
-    comm.on_first(checkpoints.open)
-    comm.on_first(lock.take)
-    try:
-        return _open_on_disk(checkpoints, lock, resume=resume, save_every=save_every, quiet=quiet, comm=comm)
-    except BaseException:
-        lock.release()
-        raise
+
+    output_dir: str | os.PathLike[str] | None
+    resume: bool
+    save_every: int | None
+
+    def of_round(self, number: int) -> Disk:
+        """The same for one of several runs: a folder in that folder."""
+        folder = None if self.output_dir is None else Path(self.output_dir) / f"round-{number}"
+        return replace(self, output_dir=folder)
+
+    def open(self, *, quiet: bool, comm: Comm) -> Run:
+        """The run.
+
+        Args:
+            quiet: whether nobody reads what is told.
+            comm: the processes of the run.
+
+        Raises:
+            OptionError: options that need an ``output_dir`` without one, or values they cannot have.
+            CheckpointError: a folder that cannot be written, that a living run uses, or that is not empty although
+                ``resume`` is False.
+        """
+        _check(self.output_dir, self.resume, self.save_every)
+        if self.output_dir is None:
+            return RunInMemory()
+        folder = user_path(self.output_dir)
+        checkpoints, lock = Checkpoints(folder), FolderLock(folder)
+        comm.on_first(checkpoints.open)
+        comm.on_first(lock.take)
+        try:
+            return _open_on_disk(
+                checkpoints, lock, resume=self.resume, save_every=self.save_every, quiet=quiet, comm=comm
+            )
+        except BaseException:
+            lock.release()
+            raise
 
 
 def _open_on_disk(

@@ -16,7 +16,6 @@ Nothing depends on the order of the pool. On disk each round is a run in a folde
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.run.few_shot import HEAD_FIRST, halves
 from sftlib.run.fitted import Fitted
 from sftlib.run.on_disk import Run, RunInMemory
-from sftlib.run.open_run import open_run, require_empty
+from sftlib.run.open_run import Disk, require_empty
 from sftlib.run.prepare import Call
 from sftlib.run.recipes import learned
 from sftlib.support.display import counted, html_table, text_table
@@ -245,17 +244,13 @@ def check_unlabelled(task: object) -> None:
 Open = Callable[[int], Run]
 
 
-def with_unlabelled(
-    call: Call, given: object, *, output_dir: str | os.PathLike[str] | None, resume: bool, save_every: int | None
-) -> Fitted:
+def with_unlabelled(call: Call, given: object, disk: Disk) -> Fitted:
     """The model of the last round that was kept; ``decided["pseudo"]`` says how it came to that.
 
     Args:
         call: what is asked for.
         given: the pool, as the user gave it.
-        output_dir: where each round has a folder; None to write nothing.
-        resume: whether to go on there.
-        save_every: optimizer steps between two checkpoints.
+        disk: where each round has a folder.
 
     Raises:
         DataError: a pool that cannot be used.
@@ -266,14 +261,13 @@ def with_unlabelled(
     pool = Pool.of(call.task, given, call.train, call.valid)
     maker = _Rounds(call, pool)
 
-    if output_dir is not None and not resume:
-        folder = Checkpoints(Path(output_dir))
+    if disk.output_dir is not None and not disk.resume:
+        folder = Checkpoints(Path(disk.output_dir))
         folder.open()
         require_empty(folder)
 
     def opened(number: int) -> Run:
-        place = None if output_dir is None else Path(output_dir) / f"round-{number}"
-        return open_run(place, resume=resume, save_every=save_every, quiet=not call.progress, comm=call.comm)
+        return disk.of_round(number).open(quiet=not call.progress, comm=call.comm)
 
     if call.valid is not None:
         fitted, pseudo = maker.guarded(opened)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -11,33 +9,10 @@ from sftlib.run.baseline import Baseline, baseline
 from sftlib.run.few_shot import check_few_shot
 from sftlib.run.find_rate import FIND, found_rate
 from sftlib.run.fitted import Fitted
-from sftlib.run.on_disk import Run
-from sftlib.run.open_run import open_run
+from sftlib.run.open_run import Disk
 from sftlib.run.prepare import Call
 from sftlib.run.pseudo import check_unlabelled, with_unlabelled
 from sftlib.run.recipes import Shown, learned
-
-
-@final
-@dataclass(frozen=True)
-class Disk:
-    """What a run leaves on disk, as `FineTuner.fit` was given it.
-
-    Attributes:
-        output_dir: a folder for checkpoints; None to write nothing.
-        resume: whether to go on there.
-        save_every: optimizer steps between two checkpoints; None for the ends of epochs.
-    """
-
-    output_dir: str | os.PathLike[str] | None
-    resume: bool
-    save_every: int | None
-
-    def open(self, call: Call) -> AbstractContextManager[Run]:
-        """The run of a call."""
-        return open_run(
-            self.output_dir, resume=self.resume, save_every=self.save_every, quiet=not call.progress, comm=call.comm
-        )
 
 
 def tuned(call: Call, disk: Disk, *, unlabelled: Any, compared: bool, shown: Shown) -> Fitted:
@@ -60,13 +35,8 @@ def tuned(call: Call, disk: Disk, *, unlabelled: Any, compared: bool, shown: Sho
     if unlabelled is not None:
         check_unlabelled(call.task)
         call, before = _before(call, compared)
-        return before.beside(
-            call,
-            with_unlabelled(
-                call, unlabelled, output_dir=disk.output_dir, resume=disk.resume, save_every=disk.save_every
-            ),
-        )
-    with disk.open(call) as run:
+        return before.beside(call, with_unlabelled(call, unlabelled, disk))
+    with disk.open(quiet=not call.progress, comm=call.comm) as run:
         call, before = _before(call, compared)
         fitted = learned(call, run, shown)
     return before.beside(call, fitted)

@@ -366,7 +366,7 @@ MUTATIONS = (
         "8",
         "a folder is not locked",
         "run/open_run.py",
-        "    comm.on_first(lock.take)\n",
+        "        comm.on_first(lock.take)\n",
         "",
         "tests/trust/test_locks.py",
     ),
