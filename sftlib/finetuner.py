@@ -59,10 +59,10 @@ from sftlib.run.on_disk import RunInMemory
 from sftlib.run.open_run import open_run
 from sftlib.run.prepare import Call, Fitting, prepare
 from sftlib.run.pseudo import Pseudo, check_unlabelled, with_unlabelled
-from sftlib.run.settle import settled
 from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, together_again
 from sftlib.run.supply import supplied
 from sftlib.run.untuned import as_it_came, task_of
+from sftlib.run.usable import answering
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
 from sftlib.saved.several import is_of_several, read_together, save_parts
@@ -1014,7 +1014,7 @@ class FineTuner:
 
     def _settled(self, fitted: Fitted, encoded: Encoded) -> Fitted:
         """What is ready for use, its layout tried on these rows if it had none."""
-        found = settled(fitted, encoded)
+        found = answering(fitted, encoded)
         if fitted is self._fitted:
             self._fitted = found
         else:
