@@ -177,7 +177,7 @@ def gpu(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest version of every requirement's range."""
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = ("plot", "data", "excel", "metrics", "image", "chem", "audio", "lora", "gguf")
+    optional = ("plot", "data", "excel", "metrics", "image", "chem", "audio", "lora", "gguf", "onnx")
     ranges = [*PROJECT["project"]["dependencies"], *(item for name in optional for item in extras[name])]
     session.install(*(lowest(item) for item in ranges), *nox.project.dependency_groups(PROJECT, "check"))
     # What the tests compare with, without the newer releases that it asks for; of those, what it cannot do without.

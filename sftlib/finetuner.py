@@ -56,11 +56,11 @@ from sftlib.run.minutes import Deadline
 from sftlib.run.open_run import Disk
 from sftlib.run.prepare import Call
 from sftlib.run.pseudo import Pseudo
-from sftlib.run.settle import settled
 from sftlib.run.several import TaskName, body_copy, choose_tasks, part_of, task_asked, together_again
 from sftlib.run.supply import supplied
 from sftlib.run.tuning import tuned
 from sftlib.run.untuned import as_it_came, task_of
+from sftlib.run.usable import answering
 from sftlib.run.views import shown_as
 from sftlib.saved import artifact
 from sftlib.saved.round_trip import opened, plain_model, save
@@ -535,9 +535,9 @@ class FineTuner:
         shown, merged = shown_as(views, fitted, rows)
         data, encoded = fitted.read(shown)
         fitted = self._settled(fitted, encoded)
-        answering = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
-        if answering is not None:
-            fitted = replace(fitted, task=fitted.task.generating(answering))
+        writing = generation or getattr(self._arguments.task, "generation", None)  # which may be another by now
+        if writing is not None:
+            fitted = replace(fitted, task=fitted.task.generating(writing))
         found = said(merged(fitted.predict(data, encoded, batch_size)))
         return found[0] if one else found
 
@@ -1009,7 +1009,7 @@ class FineTuner:
 
     def _settled(self, fitted: Fitted, encoded: Encoded) -> Fitted:
         """What is ready for use, its layout tried on these rows if it had none."""
-        found = settled(fitted, encoded)
+        found = answering(fitted, encoded)
         if fitted is self._fitted:
             self._fitted = found
         else:

@@ -59,6 +59,23 @@ def check_gguf(folder: str, name: str) -> None:
     raise ArtifactError(f"gguf_file={name!r}: there is no such file in {folder!r}{hint}")
 
 
+def as_described(tokenizer: Any) -> Any:
+    """A tokenizer of a GGUF file in the class that knows nothing but what it is told.
+
+    Transformers 5.0 opens that of a Llama as one of Code Llama: it takes the first token of a text for the last, knows
+    no padding, and splits words another way when it is read back from a folder.
+    """
+    plain = transformers.PreTrainedTokenizerFast
+    if type(tokenizer) is plain:
+        return tokenizer
+    marks = {}
+    for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        number = tokenizer.init_kwargs.get(f"{role}_id")  # as the file has it
+        if isinstance(number, int) and 0 <= number < len(tokenizer):
+            marks[role] = tokenizer.convert_ids_to_tokens(number)
+    return plain(tokenizer_object=tokenizer.backend_tokenizer, chat_template=tokenizer.chat_template, **marks)
+
+
 def gguf_hint(folder: str) -> str:
     """How to open the GGUF file of a folder, where there is one."""
     found = sorted(item for item in os.listdir(folder) if is_gguf(item)) if os.path.isdir(folder) else []

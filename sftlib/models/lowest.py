@@ -10,6 +10,7 @@ from sftlib.errors import OptionError
 from sftlib.models.structure import layers_of
 
 _COUNT = "num_hidden_layers"  # the name that configs of transformers have in common
+_OWN = ("encoder_layers",)  # what models that write call the same; before transformers 5.4 two numbers that agree
 
 
 def keep_lowest(config: Any, layers: int) -> None:
@@ -30,7 +31,9 @@ def keep_lowest(config: Any, layers: int) -> None:
     for name, value in vars(config).items():  # what a config says of each layer
         if isinstance(value, list) and len(value) == count:
             setattr(config, name, value[:layers])
-    setattr(config, _COUNT, layers)
+    own = [name for name in _OWN if getattr(config, name, None) == count]
+    for name in (_COUNT, *own):
+        setattr(config, name, layers)
 
 
 def check_lowest(model: nn.Module, layers: int) -> None:

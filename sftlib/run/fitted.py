@@ -239,7 +239,7 @@ class Fitted:
 
         def find(rows: NDArray[np.int64]) -> NDArray[np.int64]:
             bad = []
-            with torch.inference_mode():
+            with torch.no_grad():
                 for row in rows:
                     batch = feed.of(np.array([row]))
                     if not torch.isfinite(self.task.loss(forward(batch), batch).total):

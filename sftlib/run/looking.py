@@ -35,7 +35,7 @@ def scores_of(fitted: Fitted, data: TaskDataset) -> NDArray[np.float64]:
     found: NDArray[np.float64] = np.empty((len(encoded), task.head.outputs or 0))
     forward = ready.forward()
     fitted.model.eval()
-    with forward.prepared(), torch.inference_mode():
+    with forward.prepared(), torch.no_grad():
         for rows, batch in ready.feed(encoded).everything():
             found[rows] = task.scores(forward(batch), batch).double().cpu().numpy()
     return found
@@ -58,7 +58,7 @@ def features_of(fitted: Fitted, encoded: Encoded) -> NDArray[np.float32]:
     def keep(_: nn.Module, __: Any, outputs: Any) -> None:
         found.append(_hidden(outputs))
 
-    with forward.prepared(), torch.inference_mode(), hooked([body.register_forward_hook(keep)]):
+    with forward.prepared(), torch.no_grad(), hooked([body.register_forward_hook(keep)]):
         for rows, batch in fitted.feed(encoded).everything():
             found.clear()
             forward(batch)

@@ -87,7 +87,7 @@ def fitting_layout(
 
     def run(layout: Layout) -> Tensor:
         forward = make(layout)
-        with torch.inference_mode(), forward.prepared():
+        with torch.no_grad(), forward.prepared():
             found = [encoder.visible(logits(forward(batch)), batch.inputs).flatten() for batch in batches]
         if not forward.works():
             raise ValueError(f"{type(model).__name__} does not hand keywords on to its attention")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from sftlib.encoders.encoded import Encoded
@@ -11,6 +14,8 @@ from sftlib.models.seeds import seeded
 from sftlib.models.tried import Tried
 from sftlib.run.fitted import Fitted
 from sftlib.run.settle import settled
+
+T = TypeVar("T")
 
 
 def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool, tried: Tried | None = None) -> Fitted:
@@ -25,18 +30,31 @@ def usable(fitted: Fitted, encoded: Encoded, *, own_module: bool, tried: Tried |
     Raises:
         OptionError: what the model does on a row of the data, or does not.
     """
-    # A user's own module may raise anything.
-    seen = attempt(lambda: _looked_at(fitted, encoded, own_module, tried), kinds=(Exception,))
-    if seen.value is None:
-        raise OptionError(
-            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: {seen.reason}"
-        ) from seen.error
-    found, learns = seen.value
+    found, learns = _called(fitted, lambda: _looked_at(fitted, encoded, own_module, tried))
     if not learns:
         raise OptionError(
             f"model={fitted.settings['model']}: its scores do not depend on a parameter that can be trained"
         )
     return found
+
+
+def answering(fitted: Fitted, encoded: Encoded) -> Fitted:
+    """The same, settled on rows that are to be answered: what a folder describes may be a model that computes nothing.
+
+    Raises:
+        OptionError: what the model does on a row of the data.
+    """
+    return _called(fitted, lambda: settled(fitted, encoded))
+
+
+def _called(fitted: Fitted, call: Callable[[], T]) -> T:
+    """What a first call of the model gives; a user's own module may raise anything."""
+    seen = attempt(call, kinds=(Exception,))
+    if seen.value is None:
+        raise OptionError(
+            f"model={fitted.settings['model']}: it cannot be called with {fitted.encoder.hands}: {seen.reason}"
+        ) from seen.error
+    return seen.value
 
 
 def _looked_at(fitted: Fitted, encoded: Encoded, own_module: bool, tried: Tried | None) -> tuple[Fitted, bool]:

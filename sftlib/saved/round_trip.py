@@ -118,7 +118,7 @@ def _scores(fitted: Fitted, model: nn.Module, rows: Sequence[Mapping[str, Any]])
     encoded = seen.read(rows)[1]
     forward = settled(seen, encoded).forward()
     found = []
-    with torch.inference_mode(), forward.prepared():
+    with torch.no_grad(), forward.prepared():
         for _, batch in seen.feed(encoded).everything():
             said = forward(batch)
             scores = said.layer.scores(said.states) if isinstance(said, Hidden) else logits(said)

@@ -23,6 +23,9 @@ from sftlib.train.forward import Forward
 class Inference:
     """Runs a model over rows without gradients.
 
+    Not in torch's inference mode, which would save nothing that can be measured: what a model keeps there for the next
+    call, as ESM of transformers 5.0 does its tables of angles, could not be trained with afterwards.
+
     Args:
         forward: calls the model.
         task: turns outputs into losses and predictions.
@@ -38,7 +41,7 @@ class Inference:
         self._feed = feed
         self._comm = comm
 
-    @torch.inference_mode()  # here, not around a ``yield``: an error would leave it on as long as its traceback lives
+    @torch.no_grad()  # here, not around a ``yield``: an error would leave it on as long as its traceback lives
     def predict(self, data: TaskDataset) -> list[Any]:
         """One prediction per row of the data that the feed was made of, in its order."""
         found: list[Any] = [None] * len(data)
@@ -52,7 +55,7 @@ class Inference:
                 found[row] = self._task.complete(data, row, parts)
         return found
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def evaluate(self, data: TaskDataset, references: Sequence[Any], metrics: Metrics) -> Metrics:
         """Fill metrics with every row.
 

@@ -26,6 +26,7 @@ from tests.contracts.cases import case_of, losses, same_weights, tuner_for, weig
 from tests.gpu.conftest import CARD, ON_A_CARD
 from tests.trust.sandbox import ROOT
 from tests.trust.test_layouts import BOUND, ROWS, laid_out, sums, whole_apart, worst
+from tests.versions import requires_flat
 
 #: One of each kind of input and of loss: rows, tokens, coupled rows, pictures, sounds, letters, two stacks.
 TASKS = [
@@ -52,6 +53,7 @@ def test_33_cutting(name: str, family: str, device: str) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gpt2", "llama"])
 def test_33_rows_end_to_end_against_padded(family: str, device: str) -> None:
+    requires_flat(family)
     name = "causal-lm" if family in ("gpt2", "llama") else "text-classification"
     flat = sums(name, family, 8, padding_free=True, device=device)
     padded = sums(name, family, 8, padding_free=False, device=device)

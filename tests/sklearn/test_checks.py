@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from sftlib.sklearn import TextClassifier, TextFeatures, TextRegressor
 from sftlib.testing import tiny_folder
+from tests.versions import sklearn_before
 
 _BATCHES = "a step has so many rows, whatever they weigh: rows of weight 2 do not make the batches of rows given twice"
 _TRAINED = "a tiny model in one step learns nothing of numbers that are spelled out"
@@ -73,6 +74,7 @@ KINDS: list[tuple[Callable[..., Any], Mapping[str, Any], Mapping[str, str]]] = [
 ]
 
 
+@pytest.mark.skipif(sklearn_before("1.9"), reason="the checks, and what they ask, are those of scikit-learn 1.9")
 @pytest.mark.parametrize(("kind", "options", "expected"), KINDS, ids=["classifier", "regressor", "features"])
 def test_the_checks_of_scikit_learn(
     kind: Callable[..., Any], options: Mapping[str, Any], expected: Mapping[str, str], tmp_path: Path

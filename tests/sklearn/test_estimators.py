@@ -15,7 +15,6 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - makes the next import possible
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -35,6 +34,7 @@ from sftlib.sklearn import AudioClassifier, ImageClassifier, TextClassifier, Tex
 from sftlib.testing import tiny_folder, tiny_model, tiny_tokenizer
 from tests.contracts.cases import case_of
 from tests.selection.helpers import numbers, reviews
+from tests.versions import sklearn_before
 
 DATA = reviews(24)
 X, Y = DATA.column("text"), DATA.column("label")
@@ -145,8 +145,17 @@ def test_searches_and_folds_run(fitted: TextClassifier) -> None:
     assert chances.sum(axis=1) == pytest.approx(np.ones(24))
 
 
+def calibrating(fitted: TextClassifier) -> CalibratedClassifierCV:
+    """Around what is fitted already; scikit-learn has a class for that since 1.6, before it was a word."""
+    if sklearn_before("1.6"):
+        return CalibratedClassifierCV(fitted, cv="prefit")
+    from sklearn.frozen import FrozenEstimator
+
+    return CalibratedClassifierCV(FrozenEstimator(fitted))
+
+
 def test_it_is_calibrated_voted_on_and_teaches_itself(fitted: TextClassifier) -> None:
-    calibrated = CalibratedClassifierCV(FrozenEstimator(fitted)).fit(X, Y)
+    calibrated = calibrating(fitted).fit(X, Y)
     assert (calibrated.predict(X) == Y).mean() >= 0.5
     numbered = np.array([int(label == "good") for label in Y])
     voting = VotingClassifier([("one", classifier()), ("two", classifier(seed=1))], voting="soft").fit(X, numbered)

@@ -73,6 +73,17 @@ def write_model(model: nn.Module, folder: Path, attached: Sequence[str] = ()) ->
             storage.write_json(folder / GENERATION, generating)
         model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
         _leave_out_refused(folder / CONFIG)
+        _count_labels(model.config, folder / CONFIG)
+
+
+def _count_labels(config: Any, path: Path) -> None:
+    """Write how many labels there are beside their names, where a class would open with a number of its own.
+
+    PVT of transformers 5.0 does, with 1,000.
+    """
+    settings = storage.read_json(path)
+    if type(config).from_dict(dict(settings)).num_labels != config.num_labels:
+        path.write_text(_indented({**settings, "num_labels": config.num_labels}), encoding="utf-8")
 
 
 def _leave_out_refused(path: Path) -> None:
@@ -80,7 +91,11 @@ def _leave_out_refused(path: Path) -> None:
     if path.is_file():
         settings = storage.read_json(path)
         if (allowed := without_refused(settings)) != settings:
-            path.write_text(json.dumps(allowed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(_indented(allowed), encoding="utf-8")
+
+
+def _indented(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -90,7 +105,7 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
     _leave_out_refused(settings)
     if not is_own_tokenizer(type(tokenizer)) and settings.is_file():  # opened by the class that any such file opens in
         known = {**storage.read_json(settings), "tokenizer_class": "PreTrainedTokenizerFast"}
-        settings.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        settings.write_text(_indented(known), encoding="utf-8")
 
 
 def write_image_processor(processor: Any, folder: Path) -> None:
@@ -304,4 +319,6 @@ def read_tokenizer(folder: Path) -> Any:
     if (folder / CONFIG).exists():  # transformers reads it here too
         read_config(folder, stored_weights(folder / WEIGHTS))
     with quiet(), told("the tokenizer cannot be opened"):
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found([""])  # transformers 5.0 takes settings of any kind, and stumbles over them when it reads
+    return found

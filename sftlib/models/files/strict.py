@@ -291,7 +291,12 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _is_refused(key: str, value: object) -> bool:
-    """Whether no folder may have an entry; what describes the body of a detector by numbers alone, it may."""
+    """Whether no folder may have an entry; what describes the body of a detector by numbers alone, it may.
+
+    And that there is no other body, which transformers 5.0 wants to read of a detector: it would fetch one by default.
+    """
+    if "backbone" in key.lower() and (value is None or value is False):
+        return False
     return bool(_REFUSED.fullmatch(key)) and not (key == _BODY and _is_plain_body(value))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import sdpa_mask
 
 from sftlib.models.dropout import DropoutMasks, Windows
 from sftlib.models.layouts.kernels import Look, kernel_of
@@ -275,13 +275,21 @@ def _no_mask(*_: Any, **__: Any) -> None:
     """Rows laid end to end need no mask of transformers."""
 
 
-def _padding_mask(*args: Any, attention_mask: Tensor | None = None, **more: Any) -> Tensor | None:
-    """The mask of transformers; on a processor none where nothing is padded. Elsewhere the host would wait for that."""
+def _padding_mask(
+    *args: Any, attention_mask: Tensor | None = None, dtype: torch.dtype = torch.float32, **more: Any
+) -> Tensor | None:
+    """(B, 1, T, T) 0 where a token is seen; on a processor none where nothing is padded.
+
+    Elsewhere the host would wait for the answer to that. For the same reason the numbers of transformers' own mask are
+    made here: its older versions copy them to the device.
+    """
     if attention_mask is not None and attention_mask.device.type != "cpu":
         more["allow_is_bidirectional_skip"] = False
-    made: Any = eager_mask
-    mask: Tensor | None = made(*args, attention_mask=attention_mask, **more)
-    return mask
+    made: Any = sdpa_mask
+    seen: Tensor | None = made(*args, attention_mask=attention_mask, **{**more, "allow_is_causal_skip": False})
+    if seen is None:
+        return None
+    return torch.where(seen, torch.zeros((), device=seen.device, dtype=dtype), torch.finfo(dtype).min)
 
 
 AttentionInterface.register(PADDED, attend_padded)

@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 from sftlib.errors import ArtifactError, OptionError
-from sftlib.models.compressed import check_gguf, gguf_hint, is_gguf, weights_as
+from sftlib.models.compressed import as_described, check_gguf, gguf_hint, is_gguf, weights_as
 from sftlib.models.head_rows import follow_labels
 from sftlib.models.lowest import check_lowest, keep_lowest
 from sftlib.models.opening import (
@@ -82,7 +82,8 @@ class PretrainedSource(ModelSource):
 
     def tokenizer(self) -> Any:
         self._read_config()  # a model that is not there is to be told as that
-        return open_tokenizer(self._name, option="model", more=self._from)
+        found = open_tokenizer(self._name, option="model", more=self._from)
+        return as_described(found) if self._from else found
 
     def image_processor(self) -> Any:
         self._read_config()
