@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,9 +95,9 @@ def within(apart: float, what: str, figure: Figure) -> None:
 
 @pytest.mark.parametrize(("name", "family"), having(("distilbert", "gpt2")))
 def test_09_accumulation(name: str, family: str, figure: Figure) -> None:
-    for task in case_of(name).tasks:
+    for number, task in enumerate(case_of(name).tasks):
         whole = sums(name, family, ROWS, task=task)
-        for cut in (1, 4, 16):
+        for cut in (4,) if number else (1, 4, 16):  # under its options: whatever the last, uneven part is not given
             apart = whole_apart(whole, sums(name, family, cut, task=task))
             within(apart, "loss and gradient, cut into 1, 4 or 16 rows", figure)
 
@@ -127,6 +126,10 @@ def laid_out(tuner: FineTuner, *, padding_free: bool, padding_side: str) -> Fine
     return twin
 
 
+#: Layout and padding side -> batch sizes: of any two of the three, every pair.
+PAIRWISE = {(True, "left"): (5, 1), (True, "right"): (64,), (False, "left"): (64,), (False, "right"): (5, 1)}
+
+
 @pytest.mark.parametrize(("name", "family"), having(("bert", "gpt2")))
 def test_11_evaluation(name: str, family: str, figure: Figure) -> None:
     """Against batch size, order, padding side and layout; number 10 varies the processes."""
@@ -135,9 +138,9 @@ def test_11_evaluation(name: str, family: str, figure: Figure) -> None:
     order = np.random.default_rng(3).permutation(len(data)).tolist()
     metrics = dict(tuner.evaluate(data, batch_size=1))
     numbers = [case.numbers(one) for one in tuner.predict(data, batch_size=1)]
-    for padding_free, padding_side in itertools.product((True, False), ("left", "right")):
+    for (padding_free, padding_side), sizes in PAIRWISE.items():
         other = laid_out(tuner, padding_free=padding_free, padding_side=padding_side)
-        for size in (1, 5, 64):
+        for size in sizes:
             found = dict(other.evaluate(data.select(order), batch_size=size))
             assert found.keys() == metrics.keys()
             apart = [abs(found[key] - value) / max(1.0, abs(value)) for key, value in metrics.items()]
