@@ -14,6 +14,7 @@ Letters: ``B`` rows, ``T`` positions, ``N`` tokens end to end, ``H`` features, `
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
@@ -49,6 +50,17 @@ def _gather(pool: Tensor, offsets: Tensor, width: int) -> Tensor:
     """(M, W): row ``i`` is ``pool[offsets[i] : offsets[i] + W]``."""
     windows: Tensor = pool.as_strided((_PLACES, width), (1, 1)).index_select(0, offsets)
     return windows
+
+
+@functools.lru_cache(maxsize=4)  # a function of these three alone, of 17 MB and some 50 ms: runs and folds share it
+@torch.inference_mode(False)  # whoever asks for it next may save it for a backward pass
+def _pool(p: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2^22 + 2^16,) of 0 and 1 / (1 - p): the same numbers for every type and device. Not to be written to."""
+    generator = torch.Generator().manual_seed(0x5F7)
+    numbers = torch.randint(0, 2**16, (_PLACES + _WIDEST_WINDOW,), generator=generator, dtype=torch.int32)
+    dropped = round(p * 2**16)
+    scale = 2**16 / (2**16 - dropped) if dropped < 2**16 else 0.0
+    return ((numbers >= dropped) * scale).to(dtype=dtype, device=device)
 
 
 def _offsets(keys: Tensor) -> Tensor:
@@ -95,7 +107,6 @@ class DropoutMasks:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._pools: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
         self._step_key = 0
         self._numbers: Tensor | None = None  # (B,) of the rows
         self._flat: Tensor | None = None  # (N,) keys
@@ -186,12 +197,12 @@ class DropoutMasks:
             p: rate.
             offsets: (...) where each window starts.
         """
-        windows: Tensor = _Windows.apply(x.reshape(-1, x.shape[-1]), self._pool(p, x), offsets.reshape(-1))  # type: ignore[no-untyped-call]
+        windows: Tensor = _Windows.apply(x.reshape(-1, x.shape[-1]), _pool(p, x.dtype, x.device), offsets.reshape(-1))  # type: ignore[no-untyped-call]
         return windows.view(x.shape)
 
     def windows(self, p: float, offsets: Tensor, width: int, *, like: Tensor) -> Windows:
         """The masks that start at ``offsets`` (...), each ``width`` wide, in the type of ``like``."""
-        return Windows(self._pool(p, like), offsets.reshape(-1), width)
+        return Windows(_pool(p, like.dtype, like.device), offsets.reshape(-1), width)
 
     def kept(self, shape: tuple[int, ...], p: float, site: int) -> Tensor:
         """Which rows, or which channels of rows, are kept where a lot falls on the whole of them.
@@ -257,18 +268,6 @@ class DropoutMasks:
                 places = torch.arange(count, device=self._numbers.device)
                 self._keys_of[count] = mix(self._numbers[:, None] * 2**24 + places)
         return self._keys_of[count]
-
-    def _pool(self, p: float, x: Tensor) -> Tensor:
-        """(2^22 + 2^16,) of 0 and 1 / (1 - p), in the type of ``x``: the same numbers for every type and device."""
-        key = (p, x.dtype, x.device)
-        if key not in self._pools:
-            generator = torch.Generator().manual_seed(0x5F7)
-            size = _PLACES + _WIDEST_WINDOW
-            numbers = torch.randint(0, 2**16, (size,), generator=generator, dtype=torch.int32)
-            dropped = round(p * 2**16)
-            scale = 2**16 / (2**16 - dropped) if dropped < 2**16 else 0.0
-            self._pools[key] = ((numbers >= dropped) * scale).to(dtype=x.dtype, device=x.device)
-        return self._pools[key]
 
 
 @final

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -641,6 +642,7 @@ CASES: dict[str, Case] = {
         unsupervised=None,
         oracle=_label_sets,
         others=(MultiLabelClassification(class_weights={"fun": 3.0, "long": 1.0, "sad": 0.5}),),
+        by_heart={"max_steps": 150},
     ),
     "text-regression": Case(
         columns={"text": _TEXTS, "target": [((i * 11) % 32) / 16 - 1 for i in range(32)]},
@@ -688,7 +690,7 @@ CASES: dict[str, Case] = {
         supervised=False,
         families=ENCODERS,
         auto_class="AutoModelForMaskedLM",
-        by_heart={"max_steps": 600, "learning_rate": 3e-3, "task": MaskedLM(mask_probability=0.2)},
+        by_heart={"max_steps": 300, "learning_rate": 6e-3, "task": MaskedLM(mask_probability=0.2)},
     ),
     "text-embedding": Case(
         columns={"text": _TEXTS, "text_pair": [f"{text.split()[-1]} {text}" for text in _TEXTS]},
@@ -776,6 +778,7 @@ CASES: dict[str, Case] = {
         inputs=("sequence",),
         examples=("A", "CG"),
         families=("bert", "roberta"),
+        by_heart={"max_steps": 150},
     ),
     "sequence-regression": Case(
         columns={
@@ -953,8 +956,8 @@ CASES: dict[str, Case] = {
         metrics=["wer", "cer"],
         by_heart={
             "inputs": Audio(processor=tiny_feature_extractor("wav2vec2")),
-            "max_steps": 300,
-            "learning_rate": 3e-3,
+            "max_steps": 200,
+            "learning_rate": 6e-3,
             "schedule": "constant",
             "metrics": ["exact_match"],
         },
@@ -996,7 +999,7 @@ CASES: dict[str, Case] = {
         examples=(_PICTURES[0]["image"], _PICTURES[1]["image"]),
         families=("vit", "mobilenet_v2", "resnet"),
         auto_class="AutoModelForImageClassification",
-        # One and the same picture in every epoch: what is augmented anew is not known by heart in 150 steps.
+        # One and the same picture in every epoch: what is augmented anew is not known by heart in 80 steps.
         by_heart={"inputs": Image(processor=tiny_image_processor("vit"), augment="none")},
     ),
     "semantic-segmentation": Case(
@@ -1022,7 +1025,7 @@ CASES: dict[str, Case] = {
         families=("segformer", "mobilenet_v2", "upernet"),
         auto_class="AutoModelForSemanticSegmentation",
         built=tiny_segmenter,
-        by_heart={"inputs": Image(processor=tiny_image_processor("segformer"), augment="none"), "max_steps": 250},
+        by_heart={"inputs": Image(processor=tiny_image_processor("segformer"), augment="none"), "max_steps": 120},
     ),
     "object-detection": Case(
         columns={
@@ -1050,8 +1053,9 @@ CASES: dict[str, Case] = {
         by_heart={  # of these at toy size it is the one that learns in so few steps
             "model": tiny_detector("deformable_detr"),
             "inputs": Image(processor=tiny_image_processor("deformable_detr"), augment="none"),
-            "learning_rate": 3e-3,
-            "max_steps": 300,
+            "learning_rate": 5e-3,
+            "schedule": "constant",
+            "max_steps": 150,
         },
     ),
     "multi-label-image-classification": Case(
@@ -1144,6 +1148,21 @@ def having(families: Sequence[str], names: Sequence[str] = NAMES) -> list[tuple[
     """(name of a task, family) for every pair that goes together; at least one for each task."""
     own = {name: [family for family in families if family in CASES[name].families] for name in names}
     return [(name, family) for name in names for family in own[name] or CASES[name].families[:1]]
+
+
+def thinned(pairs: Sequence[tuple[str, str]]) -> list[Any]:
+    """Pairs of task and family for `pytest.mark.parametrize`: of each task one, of each family one, the others slow.
+
+    Tasks take families in turn, so that no family meets one kind of task alone.
+    """
+    own: dict[str, list[str]] = {}
+    for name, family in pairs:
+        own.setdefault(name, []).append(family)
+    kept = {(name, families[i % len(families)]) for i, (name, families) in enumerate(own.items())}
+    for name, family in pairs:
+        if all(family != other for _, other in kept):
+            kept.add((name, family))
+    return [pair if pair in kept else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
 
 
 def tuner_for(name: str, family: str | None = None, **options: Any) -> FineTuner:

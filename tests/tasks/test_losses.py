@@ -141,8 +141,9 @@ LOSSES = [
 def test_gradients(name: str, task: Task) -> None:
     data = case_of(name).data()
     task = task.learned_from(data)
-    outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda scores: loss_of(task, data, scores)[0], (outputs,), atol=1e-7)
+    batch = batch_of(task, data)
+    outputs = case_of(name).fake(task, batch).requires_grad_()
+    assert torch.autograd.gradcheck(lambda scores: task.loss(scores, batch)[0], (outputs,), atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["text-classification", "multi-label-classification", "text-regression"])

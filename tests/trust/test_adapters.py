@@ -6,6 +6,7 @@ And trust 24: folders of adapters that are made to harm whoever opens them are r
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import shutil
 import struct
@@ -22,7 +23,7 @@ from sftlib import FineTuner, LoRA
 from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import adapter_off, without_adapter
 from sftlib.testing import tiny_folder, tiny_model, tiny_tokenizer
-from tests.contracts.cases import NAMES, case_of, having, same_weights, tuner_for, weights
+from tests.contracts.cases import NAMES, case_of, having, same_weights, thinned, tuner_for, weights
 from tests.trust.conftest import Figure
 from tests.trust.sandbox import watched
 from tests.trust.test_hostile_artifacts import (
@@ -47,9 +48,10 @@ ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FAMILIES = ("bert", "distilbert", "deberta-v2", "gpt2", "llama")
 
 
-def tuned(name: str = NAME, family: str | None = None, **options: Any) -> FineTuner:
-    """A tuner whose adapter has moved far from where it began."""
-    given = {"adapter": LoRA(r=4, dropout=0.1), "max_steps": 6, "learning_rate": 1e-2, **options}
+@functools.cache
+def tuned(name: str = NAME, family: str | None = None) -> FineTuner:
+    """A tuner whose adapter has moved far from where it began; not to be changed."""
+    given: dict[str, Any] = {"adapter": LoRA(r=4, dropout=0.1), "max_steps": 6, "learning_rate": 1e-2}
     return tuner_for(name, family, **given).fit(case_of(name).data(), progress=False)
 
 
@@ -82,7 +84,7 @@ def inputs(name: str) -> list[Any]:
     return [{role: data[i][role] for role in data.inputs} for i in range(6)]
 
 
-@pytest.mark.parametrize(("name", "family"), having(FAMILIES))
+@pytest.mark.parametrize(("name", "family"), thinned(having(FAMILIES)))
 def test_13_merged_against_unmerged(name: str, family: str, tmp_path: Path, figure: Figure) -> None:
     tuner = tuned(name, family)
     before = weights(tuner)
@@ -120,7 +122,7 @@ def test_13_off_is_the_base(name: str, family: str) -> None:
             assert torch.equal(base.state_dict()[weight][: len(value)], value), weight  # below: rows of new tokens
 
 
-@pytest.mark.parametrize(("name", "family"), having(FAMILIES))
+@pytest.mark.parametrize(("name", "family"), thinned(having(FAMILIES)))
 def test_13_saved_and_opened_again(name: str, family: str, tmp_path: Path) -> None:
     tuner, base = tuned(name, family), case_of(name).model(family)
     tuner.save(tmp_path / "adapter")
@@ -140,7 +142,7 @@ def _own(tuner: FineTuner) -> dict[str, torch.Tensor]:
     return {name: value for name, value in weights(tuner).items() if "original_module" not in name}
 
 
-@pytest.mark.parametrize(("name", "family"), having(FAMILIES))
+@pytest.mark.parametrize(("name", "family"), thinned(having(FAMILIES)))
 def test_13_peft_opens_it_with_equal_outputs(name: str, family: str, tmp_path: Path) -> None:
     tuner = tuned(name, family)
     tuner.save(tmp_path / "adapter")
@@ -229,7 +231,7 @@ def test_13_numbers_that_are_not_finite_are_refused(bad: float, saved: Path, tmp
 
 
 def test_13_an_adapter_in_memory_with_nan_is_not_saved(tmp_path: Path) -> None:
-    tuner = tuned()
+    tuner = copy.deepcopy(tuned())
     with torch.no_grad():
         next(p for name, p in tuner.model.named_parameters() if "lora_A" in name)[0, 0] = float("nan")
     with pytest.raises(ArtifactError, match="not finite"):

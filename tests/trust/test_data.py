@@ -65,13 +65,14 @@ class TestLosses:
     def test_18_gradients(self, name: str, asked: Task, figure: Figure) -> None:
         data = case_of(name).data()
         task = asked.learned_from(data)
-        outputs = case_of(name).fake(task, batch_of(task, data)).requires_grad_()
+        batch = batch_of(task, data)
+        outputs = case_of(name).fake(task, batch).requires_grad_()
         assert outputs.dtype == torch.float64
         # gradcheck's two points, 1e-6 apart, tell no more than 1e-7 of a sum of this size; five points tell 1e-9.
-        assert torch.autograd.gradcheck(lambda z: loss_of(task, data, z)[0], (outputs,), atol=1e-7)
-        loss_of(task, data, outputs)[0].backward()  # type: ignore[no-untyped-call]
+        assert torch.autograd.gradcheck(lambda z: task.loss(z, batch)[0], (outputs,), atol=1e-7)
+        task.loss(outputs, batch)[0].backward()  # type: ignore[no-untyped-call]
         assert outputs.grad is not None
-        slopes = five_point_slopes(lambda z: loss_of(task, data, z)[0], outputs.detach())
+        slopes = five_point_slopes(lambda z: task.loss(z, batch)[0], outputs.detach())
         worst = float((outputs.grad - slopes).abs().max())
         assert worst <= 1e-9
         figure(f"{asked}, gradient against five-point differences (bound 1e-9)", f"{worst:.1e}")

@@ -281,8 +281,18 @@ def test_a_model_without_a_template_reads_tools_and_calls(caplog: pytest.LogCapt
 # Weights.
 
 
-@pytest.mark.parametrize("key", ["weight", "train", "training", "loss"])
-@pytest.mark.parametrize("off", [0, False, 0.0, np.int64(0)])
+@pytest.mark.parametrize(
+    ("key", "off"),
+    [
+        *((key, 0) for key in ("weight", "train", "training", "loss")),
+        *(("weight", off) for off in (False, 0.0, np.int64(0))),
+        *(
+            pytest.param(key, off, marks=pytest.mark.slow)
+            for key in ("train", "training", "loss")
+            for off in (False, 0.0, np.int64(0))
+        ),
+    ],
+)
 def test_a_turn_without_weight_is_read_and_not_learned(key: str, off: Any) -> None:
     turns = [USER, SAID | {key: off}, USER, SAID | {"content": "Yes?", key: 1}]
     whole = plain(CHATML, [USER, SAID, USER, SAID | {"content": "Yes?"}])

@@ -34,7 +34,7 @@ def without_recall() -> Iterator[None]:
 
 def run_of(name: str, family: str, what: Any, **options: Any) -> FineTuner:
     data = case_of(name).data()
-    defaults = {"freeze": what, "max_steps": 6, "batch_size": 12, "learning_rate": 1e-2}
+    defaults = {"freeze": what, "max_steps": 4, "batch_size": 12, "learning_rate": 1e-2}  # of 3 steps is an epoch
     tuner = tuner_for(name, family, **{**defaults, **options})
     return tuner.fit(data, case_of(name).data(10), progress=False)
 
@@ -70,16 +70,21 @@ def test_a_frozen_body_is_computed_once(family: str, padding_free: bool) -> None
     assert_same_run(recalled, plain)
 
 
-@pytest.mark.parametrize("padding_free", [True, False])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("count", "padding_free"),
+    [(1, True), (2, False), pytest.param(1, False, marks=slow), pytest.param(2, True, marks=slow)],
+)
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "albert"])
-def test_frozen_layers_are_computed_once(family: str, padding_free: bool) -> None:
-    for count in (1, 2):
-        options: dict[str, Any] = {"padding_free": padding_free, "learning_rate": 1e-3, "weight_decay": 0.1}
-        recalled = run_of(NAME, family, count, **options)
-        with without_recall():
-            plain = run_of(NAME, family, count, **options)
-        assert recall_of(recalled).layout.prefix.layers in (count, None)
-        assert_same_run(recalled, plain)
+def test_frozen_layers_are_computed_once(family: str, count: int, padding_free: bool) -> None:
+    options: dict[str, Any] = {"padding_free": padding_free, "learning_rate": 1e-3, "weight_decay": 0.1}
+    recalled = run_of(NAME, family, count, **options)
+    with without_recall():
+        plain = run_of(NAME, family, count, **options)
+    assert recall_of(recalled).layout.prefix.layers in (count, None)
+    assert_same_run(recalled, plain)
 
 
 # Filling in words reads every step's own gaps, and an embedding has no head: nothing of theirs is computed once.
@@ -90,12 +95,20 @@ RECALLING = [
 ]
 
 
-@pytest.mark.parametrize("what", ["backbone", 1, ["bert.embeddings", "*.layer.0"]])
-@pytest.mark.parametrize("name", RECALLING)
+NAMED = ["bert.embeddings", "*.layer.0"]  # the same layers as 1, asked for by name
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        *((name, what) for name in RECALLING for what in ("backbone", 1)),
+        *(pytest.param(name, NAMED, marks=() if name == NAME else slow) for name in RECALLING),
+    ],
+)
 def test_every_task_and_cut(name: str, what: Any) -> None:
     with without_recall():
         plain = run_of(name, "bert", what, keep_best="loss")
-    for cut in (12, 5, 1):
+    for cut in (5, 1):
         recalled = run_of(name, "bert", what, keep_best="loss", micro_batch_size=cut)
         assert recall_of(recalled) is not None
         assert losses(recalled) == pytest.approx(losses(plain), rel=1e-5)
