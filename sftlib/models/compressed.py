@@ -65,7 +65,7 @@ def as_described(tokenizer: Any) -> Any:
     Transformers 5.0 opens that of a Llama as one of Code Llama: it takes the first token of a text for the last, knows
     no padding, and splits words another way when it is read back from a folder.
     """
-    plain = transformers.PreTrainedTokenizerFast
+    plain: Any = transformers.PreTrainedTokenizerFast
     if type(tokenizer) is plain:
         return tokenizer
     marks = {}
