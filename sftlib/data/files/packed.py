@@ -44,8 +44,8 @@ _PACKED: Final[tuple[tuple[bytes, Callable[..., Any]], ...]] = (
     (b"\xfd7zXZ\0", lzma.open),
 )
 
-#: What the standard library raises for a packed file that is not whole.
-BROKEN: Final = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
+#: What the standard library raises for a packed file that is not whole, or packed in a way that it does not know.
+BROKEN: Final = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 def start_of(file: Path) -> bytes:
@@ -118,12 +118,15 @@ def refuse_others(file: Path) -> None:
 
 
 def size_of(file: Path) -> int:
-    """Bytes of a file once it is unpacked, as far as it tells."""
+    """Bytes of a file once it is unpacked, as far as it tells; one that is not whole is told when it is read."""
     start, size = start_of(file), file.stat().st_size
     if start.startswith(_ZIP):
-        with zipfile.ZipFile(file) as archive:
-            return _only(file, archive).file_size
-    if start.startswith(b"\x1f\x8b"):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _only(file, archive).file_size
+        except BROKEN:
+            return size
+    if start.startswith(b"\x1f\x8b") and size > 4:
         with open(file, "rb") as stream:  # what gzip writes at its end: the size, up to 4 GiB
             stream.seek(-4, os.SEEK_END)
             return max(size, int.from_bytes(stream.read(4), "little"))

@@ -110,9 +110,9 @@ def undecodable(file: Path, encoding: str, error: UnicodeDecodeError) -> str:
     """Where a file is not in its encoding: the reader decodes in blocks, so the line is looked for again."""
     name = encoding.removesuffix("-sig")
     where = ""
-    with unpacked(file) as stream:
+    with opened(file, "rb") as stream:
         start = stream.read(2)
-    with unpacked(file) as stream:
+    with opened(file, "rb") as stream:
         if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return f"{file} is not {name}, it begins with the mark of UTF-16: give encoding='utf-16'"
         for line, raw in enumerate(stream, 1):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import io
 import json
+import lzma
 import os
+import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +345,43 @@ def test_any_file_is_a_data_set_or_our_error(content: bytes, tmp_path_factory: p
     for reader in READERS:
         with contextlib.suppress(SftlibError):
             assert len(getattr(TaskDataset, reader)(path)) > 0
+
+
+def zipped(content: bytes, method: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("rows.csv", content)
+    return stream.getvalue()
+
+
+def damaged(content: bytes, numbers: random.Random) -> bytes:
+    """Bytes changed, put in, or cut off."""
+    found = bytearray(content)
+    for _ in range(numbers.randint(1, 4)):
+        place = numbers.randrange(len(found))
+        match numbers.choice(["change", "put in", "cut off"]):
+            case "change":
+                found[place] = numbers.randrange(256)
+            case "put in":
+                found[place:place] = numbers.randbytes(3)
+            case _:
+                del found[max(place, 7) :]
+    return bytes(found)
+
+
+def test_a_damaged_packed_file_is_a_data_set_or_our_error(tmp_path: Path) -> None:
+    rows = b"text,label\n" + b"".join(b"row %d,%d\n" % (i, i % 2) for i in range(40))
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    whole = [gzip.compress(rows), bz2.compress(rows), lzma.compress(rows), *(zipped(rows, one) for one in methods)]
+    begun = [b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"]
+    for one in whole:
+        assert len(TaskDataset.from_csv(write(tmp_path, one, "whole"))) == 40
+    numbers = random.Random(0)
+    for content in [*begun, *(damaged(numbers.choice(whole), numbers) for _ in range(1500))]:
+        path = write(tmp_path, content, "damaged")
+        for reader in ("from_csv", "from_jsonl", "from_conll"):
+            with contextlib.suppress(SftlibError):
+                assert len(getattr(TaskDataset, reader)(path)) > 0
 
 
 REAL = Path(os.environ.get("SFTLIB_DATA", "no such folder"))

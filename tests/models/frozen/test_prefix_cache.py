@@ -289,7 +289,7 @@ def test_a_file_leaves_no_trace(dtype: torch.dtype, tmp_path: Any, monkeypatch: 
 
 def test_a_run_with_everything_in_a_file() -> None:
     expected = run_of(NAME, "bert", 1)
-    tuner = tuner_for(NAME, freeze=1, max_steps=6, batch_size=12, learning_rate=1e-2)
+    tuner = tuner_for(NAME, freeze=1, max_steps=4, batch_size=12, learning_rate=1e-2)
     tuner._store = PrefixStore(memory=0)
     tuner.fit(case_of(NAME).data(), case_of(NAME).data(10), progress=False)
     assert tuner._store.in_memory == 0
