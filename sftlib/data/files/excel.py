@@ -16,7 +16,7 @@ from sftlib.data.files.separated import check_header
 from sftlib.data.files.spool import BLOCK, sink_for
 from sftlib.data.files.tables import Table
 from sftlib.data.problems import SHOWN, listed
-from sftlib.errors import DataError, OptionError
+from sftlib.errors import DataError, OptionError, SftlibError
 from sftlib.support.checking import nearest
 from sftlib.support.extras import require
 
@@ -42,13 +42,17 @@ def read_excel(path: str | os.PathLike[str], *, sheet: str | int | None = None) 
         warnings.simplefilter("ignore")  # of styles and the like, which are not read
         try:
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
+            return _table(file, _sheet(book, sheet, str(file)))  # which reads on
+        except SftlibError:
+            raise
         except broken as error:
             raise DataError(f"{file} cannot be read as a workbook: {error}") from error
-        return _table(file, _sheet(book, sheet, str(file)))
 
 
 def _sheet(book: Any, wanted: object, file: str) -> Any:
     names = list(book.sheetnames)
+    if not names:
+        raise DataError(f"{file} cannot be read as a workbook: it has no sheets")
     if isinstance(wanted, int) and not isinstance(wanted, bool) and -len(names) <= wanted < len(names):
         return book[names[wanted]]
     if wanted in names:

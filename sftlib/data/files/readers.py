@@ -67,7 +67,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
                 return replace(open_rows(parts.read()), folder=file.parent)
             columns = spool.spool_arrow(parts.schema_arrow, parts.iter_batches(batch_size=spool.BLOCK))
             return Table(columns, parts.metadata.num_rows, folder=file.parent, unified=True)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 
 

@@ -48,7 +48,7 @@ class Parquet(Shard):
                     if row < first + count:
                         yield from _of_group(parts, group, first, max(row, first))
                     first += count
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, UnicodeDecodeError) as error:
             raise DataError(f"{self.name} cannot be read as Parquet: {error}") from error
 
     def facts(self) -> list[Any]:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftlib.data import TaskDataset
+from sftlib.data import TaskDataset, TaskStream
 from sftlib.data.files import spool
 from sftlib.errors import DataError, OptionError, SftlibError
 
@@ -382,6 +382,31 @@ def test_a_damaged_packed_file_is_a_data_set_or_our_error(tmp_path: Path) -> Non
         for reader in ("from_csv", "from_jsonl", "from_conll"):
             with contextlib.suppress(SftlibError):
                 assert len(getattr(TaskDataset, reader)(path)) > 0
+
+
+def test_a_damaged_table_is_a_data_set_or_our_error(tmp_path: Path) -> None:
+    pyarrow, openpyxl = pytest.importorskip("pyarrow"), pytest.importorskip("openpyxl")
+    from pyarrow import parquet
+
+    rows = [{"text": f"row {i}", "label": i % 2} for i in range(40)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet", compression="none")
+    book = openpyxl.Workbook()
+    for row in [("text", "label"), *(tuple(row.values()) for row in rows)]:
+        book.active.append(row)
+    book.save(tmp_path / "rows.xlsx")
+    numbers = random.Random(1)
+    for reader, name, count in (("from_parquet", "rows.parquet", 1500), ("from_excel", "rows.xlsx", 150)):
+        content = (tmp_path / name).read_bytes()
+        assert len(getattr(TaskDataset, reader)(tmp_path / name)) == 40
+        for _ in range(count):
+            path = write(tmp_path, damaged(content, numbers), f"damaged {name}")
+            with contextlib.suppress(SftlibError):
+                assert len(getattr(TaskDataset, reader)(path)) > 0
+    undecodable = (tmp_path / "rows.parquet").read_bytes().replace(b"row 11", b"row \xff1")
+    path = write(tmp_path, undecodable, "undecodable.parquet")
+    for read in (TaskDataset.from_parquet, lambda file: TaskStream.from_parquet(file).take(40)):
+        with pytest.raises(DataError, match="cannot be read as Parquet: 'utf-8' codec"):
+            read(path)
 
 
 REAL = Path(os.environ.get("SFTLIB_DATA", "no such folder"))
