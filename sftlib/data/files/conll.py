@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias, final
 
 from sftlib.data.files.packed import size_of
-from sftlib.data.files.paths import BadLines, existing, opened, undecodable, with_mark
+from sftlib.data.files.paths import BadLines, existing, opened, with_mark
 from sftlib.data.files.spool import BLOCK, sink_for
 from sftlib.data.files.tables import Table
 from sftlib.data.problems import brief
@@ -58,16 +58,11 @@ def read_conll(
     bad, beside = BadLines(file), _Beside(columns)
     sink = sink_for(size_of(file))
     sink.add({name: [] for name in columns}, 0)
-    try:
-        with opened(file, "r", encoding=encoding) as stream:
-            sentences = map(beside.without, _sentences(_lines(stream, delimiter, comment), bad, columns, file))
-            while block := list(islice(sentences, BLOCK)):
-                picked = {name: [[cells[at] for _, cells in rows] for rows in block] for name, at in columns.items()}
-                sink.add(picked, len(block))
-    except UnicodeDecodeError as error:
-        raise DataError(undecodable(file, encoding, error)) from None
-    except UnicodeError as error:  # UTF-16 without its byte order mark
-        raise DataError(f"{file}: {error}; name its encoding, such as encoding='utf-16-le'") from None
+    with opened(file, "r", encoding=encoding, named=True) as stream:
+        sentences = map(beside.without, _sentences(_lines(stream, delimiter, comment), bad, columns, file))
+        while block := list(islice(sentences, BLOCK)):
+            picked = {name: [[cells[at] for _, cells in rows] for rows in block] for name, at in columns.items()}
+            sink.add(picked, len(block))
     bad.raise_any()
     beside.tell(file)
     return Table(sink.columns(), sink.count, options=("columns", "delimiter", "comment", "encoding"))

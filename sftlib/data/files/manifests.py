@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sftlib.data.files.paths import BadLines, entries, opened, undecodable
+from sftlib.data.files.paths import BadLines, entries, opened
 from sftlib.data.files.readers import read_jsonl
 from sftlib.data.files.separated import AUTO, read_csv
 from sftlib.data.files.tables import Table
@@ -170,10 +170,7 @@ def _cut(file: Path, sounds: Mapping[str, str]) -> dict[str, object]:
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Every line with its number, blank ones left out."""
-    try:
-        with opened(file, "r", encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(undecodable(file, "utf-8", error)) from None
+    with opened(file, "r") as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")

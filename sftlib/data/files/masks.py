@@ -74,7 +74,7 @@ def read_names(names: object) -> tuple[Label, ...] | None:
         DataError: there is no such file.
     """
     if isinstance(names, str | os.PathLike):
-        with opened(_file(names), "r", encoding="utf-8-sig") as stream:
+        with opened(_file(names), "r") as stream:
             names = [line.strip() for line in stream if line.strip()]
     try:
         return check_label_names(names)

@@ -72,17 +72,31 @@ def entries(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def opened(file: Path, mode: str, *, as_it_lies: bool = False, **options: Any) -> Iterator[IO[Any]]:
+def opened(
+    file: Path, mode: str, *, as_it_lies: bool = False, encoding: str = "utf-8-sig", named: bool = False, **options: Any
+) -> Iterator[IO[Any]]:
     """The file, unpacked and open for reading, as bytes (``"rb"``) or text (``"r"``); or as it lies on disk.
 
+    Args:
+        file: that is there.
+        mode: of the two.
+        as_it_lies: whether to leave it packed.
+        encoding: of text.
+        named: whether who calls the reader can name another.
+        **options: of `io.TextIOWrapper`.
+
     Raises:
-        DataError: what the system says of it, or a file of a kind that is not read here.
+        DataError: what the system says of it, a file of a kind that is not read here, or bytes that are no text.
     """
     if not as_it_lies:
         refuse_others(file)
     try:
         with open(file, "rb") if as_it_lies else unpacked(file) as stream:
-            yield stream if mode == "rb" else io.TextIOWrapper(stream, **options)
+            yield stream if mode == "rb" else io.TextIOWrapper(stream, encoding=encoding, **options)
+    except UnicodeError as error:
+        if mode == "rb":
+            raise  # of whoever reads the bytes
+        raise DataError(_undecodable(file, encoding, error, named)) from None
     except BROKEN as error:
         raise DataError(f"{file} cannot be unpacked: {error}; copy it again from where it came") from error
     except FileNotFoundError as error:
@@ -106,15 +120,18 @@ def with_mark(encoding: str) -> str:
     return "utf-8-sig" if name == "utf-8" else encoding
 
 
-def undecodable(file: Path, encoding: str, error: UnicodeDecodeError) -> str:
+def _undecodable(file: Path, encoding: str, error: UnicodeError, named: bool) -> str:
     """Where a file is not in its encoding: the reader decodes in blocks, so the line is looked for again."""
+    if not isinstance(error, UnicodeDecodeError):  # UTF-16 without its byte order mark
+        return f"{file}: {error}; name its encoding, such as encoding='utf-16-le'"
     name = encoding.removesuffix("-sig")
     where = ""
     with opened(file, "rb") as stream:
         start = stream.read(2)
     with opened(file, "rb") as stream:
         if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return f"{file} is not {name}, it begins with the mark of UTF-16: give encoding='utf-16'"
+            mend = "give encoding='utf-16'" if named else "save it as UTF-8"
+            return f"{file} is not {name}, it begins with the mark of UTF-16: {mend}"
         for line, raw in enumerate(stream, 1):
             try:
                 raw.decode(name)
@@ -122,7 +139,8 @@ def undecodable(file: Path, encoding: str, error: UnicodeDecodeError) -> str:
                 where, error = f" in line {line}", exact
                 break
     byte = error.object[error.start]
-    return f"{file} is not {name}: byte 0x{byte:02x}{where}; give its encoding, often encoding='cp1252' or 'latin-1'"
+    mend = "give its encoding, often encoding='cp1252' or 'latin-1'" if named else "save it as UTF-8"
+    return f"{file} is not {name}: byte 0x{byte:02x}{where}; {mend}"
 
 
 def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

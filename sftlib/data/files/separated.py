@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, final
 
 from sftlib.data.files.packed import size_of
-from sftlib.data.files.paths import BadLines, existing, opened, undecodable, with_mark
+from sftlib.data.files.paths import BadLines, existing, opened, with_mark
 from sftlib.data.files.spool import BLOCK, sink_for
 from sftlib.data.files.tables import Table
 from sftlib.data.problems import SHOWN, brief, delimiter_hint, listed
@@ -58,14 +58,9 @@ def read_csv(
     quote = _check_options(delimiter, quoting, escape)
     file = existing(path)
     encoding = with_mark(encoding)
-    try:
-        with opened(file, "r", encoding=encoding, newline="") as stream, _long_cells_allowed():
-            lines = _after_a_look(file, stream)
-            return _read_cells(file, lines, delimiter, quote, escape, sure=quoting != AUTO)
-    except UnicodeDecodeError as error:
-        raise DataError(undecodable(file, encoding, error)) from None
-    except UnicodeError as error:  # UTF-16 without its byte order mark
-        raise DataError(f"{file}: {error}; name its encoding, such as encoding='utf-16-le'") from None
+    with opened(file, "r", encoding=encoding, named=True, newline="") as stream, _long_cells_allowed():
+        lines = _after_a_look(file, stream)
+        return _read_cells(file, lines, delimiter, quote, escape, sure=quoting != AUTO)
 
 
 def _check_options(delimiter: Any, quoting: Any, escape: Any) -> str | None:

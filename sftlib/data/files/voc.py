@@ -81,7 +81,7 @@ def _chosen(files: dict[str, Path], ids: object, root: Path) -> dict[str, Path]:
     if ids is None:
         return files
     if isinstance(ids, str | os.PathLike):
-        with opened(existing(ids), "r", encoding="utf-8-sig") as stream:  # VOC's own have a second column, 1 or -1
+        with opened(existing(ids), "r") as stream:  # VOC's own have a second column, 1 or -1
             ids = [line.split()[0] for line in stream if line.strip()]
     if not isinstance(ids, Sequence) or not all(isinstance(name, str) for name in ids):
         raise OptionError(f"ids={brief(ids)}: expected a list of names without suffix, or a file with one in each line")

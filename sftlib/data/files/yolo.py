@@ -91,7 +91,7 @@ def _beside(images: Path) -> Path:
 def _objects(
     file: Path, picture: Path, names: tuple[Label, ...] | None, problems: list[str]
 ) -> list[dict[str, object]]:
-    with opened(file, "r", encoding="utf-8-sig", errors="replace") as stream:
+    with opened(file, "r", errors="replace") as stream:
         lines = [(number, line.split()) for number, line in enumerate(stream, 1) if line.strip()]
     try:
         height, width = size_of(str(picture)) if lines else (1, 1)
@@ -153,7 +153,7 @@ class _Settings:
 def _settings(file: Path) -> _Settings:
     values: dict[str, Any] = {}
     key, pending = "", ""
-    with opened(file, "r", encoding="utf-8-sig") as stream:
+    with opened(file, "r") as stream:
         for line in stream:
             text = pending + re.sub(r"(^|\s)#.*", "", line.rstrip())
             pending = f"{text} " if _is_open(text) else ""

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sftlib.data import TaskDataset, TaskStream
 from sftlib.data.files import spool
 from sftlib.errors import DataError, OptionError, SftlibError
+from sftlib.testing import pictures
 
 CONLL = """-DOCSTART- -X- -X- O
 
@@ -407,6 +409,28 @@ def test_a_damaged_table_is_a_data_set_or_our_error(tmp_path: Path) -> None:
     for read in (TaskDataset.from_parquet, lambda file: TaskStream.from_parquet(file).take(40)):
         with pytest.raises(DataError, match="cannot be read as Parquet: 'utf-8' codec"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("data.yaml", lambda folder: TaskDataset.from_yolo(folder)),
+        ("ids.txt", lambda folder: TaskDataset.from_voc(folder, folder, ids=folder / "ids.txt")),
+        (
+            "names.txt",
+            lambda folder: TaskDataset.from_masks([folder / "a.png"], [folder / "a.png"], names=folder / "names.txt"),
+        ),
+        ("list.tsv", lambda folder: TaskDataset.from_manifest(folder / "list.tsv")),
+        ("rows.csv", lambda folder: TaskDataset.from_csv(folder / "rows.csv")),
+        ("rows.conll", lambda folder: TaskDataset.from_conll(folder / "rows.conll")),
+    ],
+)
+def test_bytes_that_are_no_text_are_said_with_their_line(name: str, read: Any, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"train: .\nnames: [Caf\xe9]\n")
+    Image.fromarray(pictures(1)[0]["image"]).save(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match=rf"{name} is not utf-8: byte 0xe9 in line 2; (save it as UTF-8|give its enc)"):
+        read(tmp_path)
 
 
 REAL = Path(os.environ.get("SFTLIB_DATA", "no such folder"))
