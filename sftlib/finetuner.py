@@ -272,7 +272,7 @@ class FineTuner:
                 the first five and corrected at each quarter; at most ``epochs``. Plans are records in the history.
             baseline: whether to judge, beside the tuned model, the body as it came under a head alone (of one label a
                 row a logistic regression), on ``valid``: a line, a warning where tuning made it worse, and `decided`.
-                It takes a pass over the rows.
+                It takes a pass over the rows; of other tasks a run of the head as well.
             callbacks: see `sftlib.Callback`.
             output_dir: folder of the run's checkpoints; None to write nothing. With it, SIGTERM and SIGINT end the run
                 after its current step, saved.

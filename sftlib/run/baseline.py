@@ -8,6 +8,7 @@ steps, as with ``freeze="backbone"``.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 from sftlib.errors import OptionError
 from sftlib.metrics.directions import higher_is_better
 from sftlib.models.frozen.freezing import BACKBONE
+from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.run.choose import watchers
 from sftlib.run.few_shot import with_head
 from sftlib.run.fitted import Fitted
@@ -53,7 +55,8 @@ class Baseline:
         """Both beside one another; also where nothing is printed, if the tuned model is the worse one."""
         metric = _compared(call, self.metrics)
         before, after = self.metrics[metric], (tuned.metrics or {}).get(metric, float("nan"))
-        worse = after < before if higher_is_better(metric) else after > before
+        good = after >= before if higher_is_better(metric) else after <= before
+        worse = not (good or math.isnan(before))  # a tuned model without a number is worse than one with it
         rows = counted(len(call.valid or ()), "validation row")
         line = f"baseline: {metric} {before:.4f} with the body as it came under {self.head}, tuned {after:.4f} ({rows})"
         if worse:
@@ -74,7 +77,8 @@ def baseline(call: Call) -> Baseline:
     arguments = replace(
         call.arguments, freeze=BACKBONE, adapter=None, few_shot=None, learning_rate=None, layer_decay=1.0
     )
-    alone = replace(call, arguments=arguments, callbacks=(), progress=False, deadline=None)
+    # With a store of its own: what the run computes must not depend on whether it was compared.
+    alone = replace(call, arguments=arguments, callbacks=(), progress=False, deadline=None, store=PrefixStore())
     try:
         if isinstance(call.task, OneLabelTask):
             head, fitted = _REGRESSION, with_head(alone)

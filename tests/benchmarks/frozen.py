@@ -121,7 +121,7 @@ def _validated(tuner: Any, data: TaskDataset, parts: Sequence[tuple[list[int], l
 
 def _on_features(chosen: Sequence[str], labels: Sequence[str], parts: Sequence[tuple[list[int], list[int]]]) -> float:
     """The mean accuracy over the folds of logistic regression."""
-    x, y = _features(chosen), np.array(labels)
+    x, y = features_of(chosen), np.array(labels)
     return float(
         np.mean(
             [
@@ -132,7 +132,7 @@ def _on_features(chosen: Sequence[str], labels: Sequence[str], parts: Sequence[t
     )
 
 
-def _features(chosen: Sequence[str]) -> np.ndarray[Any, Any]:
+def features_of(chosen: Sequence[str]) -> np.ndarray[Any, Any]:
     """(rows, width) as sentence-transformers makes them: the mean of the last hidden states, of length 1."""
     model = SentenceTransformer(str(c.MODEL), device=_device())
     found: np.ndarray[Any, Any] = model.encode(list(chosen), normalize_embeddings=True, show_progress_bar=False)

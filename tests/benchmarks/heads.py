@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -18,6 +17,7 @@ from sftlib import FineTuner, TaskDataset
 from tests.benchmarks import contenders as c
 from tests.benchmarks import texts
 from tests.benchmarks.figures import Asked, Figures
+from tests.benchmarks.frozen import features_of
 from tests.benchmarks.measure import kept
 
 SETS, ROWS, FOLDS = ("movies", "tweets", "products", "editorials", "banking77"), 2000, 5
@@ -66,6 +66,4 @@ def _body(name: str, rows: int) -> tuple[TaskDataset, NDArray[Any], NDArray[Any]
     both = texts.banking() if name == "banking77" else None
     every = both[0] if both else [{"text": row["text"], "label": row["label"]} for row in texts.sentiments(name)]
     chosen = random.Random(0).sample(every, min(rows, len(every)))
-    model = SentenceTransformer(str(c.MODEL), device="cpu")
-    features = model.encode([row["text"] for row in chosen], normalize_embeddings=True, show_progress_bar=False)
-    return TaskDataset(chosen), features, np.array([row["label"] for row in chosen])
+    return TaskDataset(chosen), features_of([row["text"] for row in chosen]), np.array([row["label"] for row in chosen])
