@@ -17,6 +17,7 @@ from sftlib.encoders.batch import Batch
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.errors import DataError, OptionError
+from sftlib.explain.continued import Continuation, own_continuation
 from sftlib.explain.dials import Dials, FieldDials, SwitchedTokens, TimeDials, TokenDials
 from sftlib.explain.explanation import Explanation, PictureExplanation, Word
 from sftlib.explain.faithful import faithfulness
@@ -31,6 +32,7 @@ from sftlib.run.inputs import rows_of
 from sftlib.run.settle import settled
 from sftlib.support.checking import checked, choice, raise_together, whole_number
 from sftlib.support.display import counted
+from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.seq2seq import Seq2Seq
 
 _GRID = (8, 8)
@@ -52,7 +54,8 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
         inputs: one input as `FineTuner.predict` takes it, a list of them, or a `TaskDataset`.
         target: the label to explain; the one that the model gives when None. Of tags the number of a word, or that and
             a tag: ``(3, "B-PER")``; the word that is surest to be part of a name when None. Of a question an answer
-            that stands in the context, of a text for a text (``seq2seq``) any text; the model's own when None.
+            that stands in the context, of a text that is written (``seq2seq``, ``causal-lm``) any text; the model's
+            own when None.
         method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures and sounds, when None) or
             ``"gradient"``.
         steps: of integrated gradients to begin with; doubled, up to 256, until the gap is at most 1 %.
@@ -123,7 +126,7 @@ def _explained(
     fitted: Fitted, row: Mapping[str, Any], asked: _Asked
 ) -> Explanation | PictureExplanation | SoundExplanation:
     data, encoded = fitted.read([row])
-    if isinstance(fitted.task, Seq2Seq):
+    if isinstance(fitted.task, Seq2Seq | CausalLM):
         return _written(fitted, row, asked, data, encoded)
     if "pixel_values" in encoded.inputs:
         return _picture(fitted, encoded, asked)
@@ -136,11 +139,14 @@ def _explained(
 
 def _written(fitted: Fitted, row: Mapping[str, Any], asked: _Asked, data: TaskDataset, encoded: Encoded) -> Explanation:
     """Of a text that is written for a text: of the model's own, or of another one."""
-    target = asked.target
-    if target is None:
+    target, own = asked.target, asked.target is None
+    if own:
         target = settled(fitted, encoded).predict(data, encoded)[0].text
     if not isinstance(target, str) or not target.strip():
         raise OptionError(f"target={target!r:.60}: expected a text whose probability is explained")
+    if isinstance(fitted.task, CausalLM):
+        found = own_continuation(fitted, row, target) if own else Continuation(fitted, row, target)
+        return _of_places(fitted, found.encoded, asked, found.texts, found.places, found.question)
     _, with_target = fitted.read([{**row, "target": target}])
     return _text(fitted, row, with_target, replace(asked, target=target))
 
@@ -154,14 +160,25 @@ def _text(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Aske
         else texts_of(row, [role for role in fitted.task.reads if role in row])
     )
     assert isinstance(column, Ragged)
+    return _of_places(fitted, encoded, asked, texts, placed(fitted.encoder, texts, column[0]) if texts else None)
+
+
+def _of_places(
+    fitted: Fitted,
+    encoded: Encoded,
+    asked: _Asked,
+    texts: list[Text],
+    places: Places | None,
+    question: Question | None = None,
+) -> Explanation:
+    """Of texts whose tokens are known; ``question`` is what the task asks of its answers when None."""
     pieces: list[Piece] = [piece for number, text in enumerate(texts) for piece in text.pieces(number)]
-    if not pieces:
+    if not pieces or places is None:
         raise DataError("there is no word in this input, so there is nothing to explain")
-    places = placed(fitted.encoder, texts, column[0])
     groups = shares(pieces, places)
     way = asked.way(IntegratedGradients(asked.steps))
     dials = _token_dials(fitted, encoded, places, way)
-    question = question_of(fitted.task, dials, asked.target, texts)
+    question = question or question_of(fitted.task, dials, asked.target, texts)
     facts, scores = _shared(question, dials, groups, way, seed=_seed(texts))
     return Explanation(
         words=tuple(

@@ -167,7 +167,7 @@ def question_of(task: Task, dials: Dials, target: Any, texts: Sequence[Text]) ->
         return OfText(target)
     if not isinstance(task, VectorTask):
         raise OptionError(
-            f"explain: answers of {task.name} are not explained yet; labels, numbers, tags, spans and seq2seq are"
+            f"explain: answers of {task.name} are not explained yet; labels, numbers, tags, spans and texts are"
         )
     names = task.label_names
     if names is None:

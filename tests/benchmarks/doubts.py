@@ -66,16 +66,20 @@ def planted(name: str, features: Floats, labels: NDArray[np.int64], flipped: flo
 
 def promised(name: str, features: Floats, labels: NDArray[np.int64]) -> str:
     """One line: calibration, coverage and a promised accuracy over halves of rows that were not learned from."""
-    draw = np.random.default_rng(0)
     learned, held = np.arange(1500), np.arange(1500, len(labels))
     model = LogisticRegression(C=100, max_iter=300).fit(features[learned], labels[learned])
     scores: Any = model.decision_function(features[held])
     scores = np.stack([0 * scores, scores], axis=1) if scores.ndim == 1 else scores
-    true = np.searchsorted(model.classes_, labels[held])
+    return f"| {name} | {promised_of(name, scores, np.searchsorted(model.classes_, labels[held]))} |"
+
+
+def promised_of(name: str, scores: Floats, true: NDArray[np.int64]) -> str:
+    """What becomes of promises over halves of rows that were not learned from: scores (N, K), labels (N,)."""
+    draw = np.random.default_rng(0)
     truth, aim = np.eye(scores.shape[1])[true], PROMISED[name]
     errors, coverage, kept = [], [], []
     for _ in range(HALVES):
-        order = draw.permutation(len(held))
+        order = draw.permutation(len(true))
         valid, half, test = order[:VALID], order[: len(order) // 2], order[len(order) // 2 :]
         found = probabilities(scores / best_temperature(scores[valid], truth[valid]), several=False)
         rest = order[VALID:]
@@ -88,7 +92,7 @@ def promised(name: str, features: Floats, labels: NDArray[np.int64]) -> str:
             kept.append(right[test][sure[test] >= good[-1].threshold].mean() >= aim)
     raw, tempered = np.mean(errors, axis=0)
     shown = f"{np.mean(coverage):.3f} ({np.min(coverage):.3f} to {np.max(coverage):.3f})"
-    return f"| {name} | {raw:.3f} | {tempered:.3f} | {shown} | {aim:.2f} in {sum(kept)} of {len(kept)} |"
+    return f"{raw:.3f} | {tempered:.3f} | {shown} | {aim:.2f} in {sum(kept)} of {len(kept)}"
 
 
 def main() -> None:

@@ -344,15 +344,6 @@ def test_texts_that_are_written() -> None:
         explain(tuner, "a joy", target=3)
 
 
-def test_what_is_not_explained_yet_says_so() -> None:
-    rows = TaskDataset({"prompt": ["a joy", "a pain"] * 4, "completion": ["yes", "no"] * 4})
-    tuner = FineTuner(
-        tiny_model("gpt2", auto_class="AutoModelForCausalLM"), tokenizer=tiny_tokenizer("gpt2"), max_steps=1
-    ).fit(rows, progress=False)
-    with pytest.raises(OptionError, match="causal-lm are not explained yet"):
-        explain(tuner, "a joy")
-
-
 def test_what_the_model_never_read_is_said() -> None:
     tuner = FineTuner(tiny_model(), tokenizer=tiny_tokenizer(), max_steps=1, max_length=8).fit(
         planted(8), progress=False

@@ -109,6 +109,17 @@ class Dialogues:
                 waiting = []
         yield from self._rows(waiting)
 
+    def located(self, turns: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> tuple[str, Tokens]:
+        """What the template makes of a conversation, and where in it each token stands.
+
+        Args:
+            turns: what is said.
+            given: what else the template is told.
+        """
+        (rendering,) = self._format.render([Talk(turns, given)])
+        (tokens,) = self._chat.tokens([_text(rendering)])
+        return _text(rendering), tokens
+
     def of_prompts(self, prompts: Sequence[str], completions: Sequence[str] | None) -> Iterator[Row]:
         """Prompts and completions: turns of a conversation where the model has a chat template, otherwise plain."""
         if self._has_template:
