@@ -755,7 +755,7 @@ class FineTuner:
         fitted = self._ready("save").alone()
 
         def reload(folder: str | os.PathLike[str], model: Any) -> Fitted:
-            return FineTuner.load(folder, model=model)._ready("save").alone()
+            return FineTuner.load(folder, model=model, device=fitted.device)._ready("save").alone()
 
         def write(part: FineTuner, folder: str | os.PathLike[str]) -> None:
             save(part._ready("save").alone(), part._arguments, folder, reload=reload)
@@ -773,6 +773,7 @@ class FineTuner:
         path: str | os.PathLike[str],
         *,
         model: str | os.PathLike[str] | Pretrained | nn.Module | None = None,
+        device: str | torch.device = "auto",
     ) -> FineTuner:
         """Open a saved folder; nothing in it is executed, and nothing else is needed but the base of an adapter.
 
@@ -780,24 +781,27 @@ class FineTuner:
             path: the folder.
             model: an instance to fill, for a model that is not of a transformers class. For an adapter the base it was
                 trained on: a folder, a name, a `Pretrained`, or a model object, which is copied.
+            device: to compute on, as of `FineTuner`.
 
         Raises:
             ArtifactError: the folder is missing, incomplete or changed, or needs ``model=``, or that is another one.
+            OptionError: a device that this machine does not have.
         """
+        resolve_device(device)
         if model is None and is_of_several(path):
-            return cls._load_several(path)
+            return cls._load_several(path, device)
         contents = artifact.load(path, model=model)
         options = artifact.options_of(contents, known=inspect.signature(cls).parameters)
         with artifact.refusing(path):
             given = artifact.origin_of(contents, path, model)
-            tuner = cls(**{**options, **given, "adapter": contents.adapter})
+            tuner = cls(**{**options, **given, "adapter": contents.adapter, "device": device})
         tuner._fitted = opened(contents, tuner._arguments, tuner._encodings)
         return tuner
 
     @classmethod
-    def _load_several(cls, path: str | os.PathLike[str]) -> FineTuner:
+    def _load_several(cls, path: str | os.PathLike[str], device: str | torch.device) -> FineTuner:
         names, scales, mixing = read_together(path)
-        parts = {name: cls.load(os.path.join(path, name)) for name in names}
+        parts = {name: cls.load(os.path.join(path, name), device=device) for name in names}
         first = parts[names[0]]
         tuner = first.clone().set_params(task=None)
         fitted = {name: part._ready("load") for name, part in parts.items()}

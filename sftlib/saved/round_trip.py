@@ -70,7 +70,7 @@ def opened(contents: artifact.Contents, arguments: Arguments, encodings: Encodin
         arguments: of the tuner that it is opened for.
         encodings: columns made so far.
     """
-    device = resolve_device("auto")
+    device = resolve_device(arguments.device)
     model = contents.model.to(device).eval()
     if "tempered" in contents.settings:  # its weights are divided already
         temper(model, str(contents.settings["tempered"]), float(contents.settings["temperature"]))

@@ -21,7 +21,8 @@ import numpy as np
 import transformers
 from cleanlab.rank import get_label_quality_scores
 
-from sftlib import FineTuner, TaskDataset, audit, explain
+from sftlib import FineTuner, TaskDataset, audit
+from sftlib.explain import explain
 from sftlib.export import distill, export
 from tests.benchmarks import contenders as c
 from tests.benchmarks import texts
@@ -94,7 +95,7 @@ def sure(name: str) -> str:
         pipe = transformers.pipeline("text-classification", str(Path(folder) / "saved"), device="cpu")
         theirs = pipe([test[i]["text"] for i in range(200)], truncation=True)
     apart = max(abs(one.probability - other["score"]) for one, other in zip(after[:200], theirs, strict=True))
-    names = tuner.label_names
+    names = tuner.label_names or ()
     chances = np.array([[answer.probabilities[label] for label in names] for answer in after])
     scores = np.log(np.clip(chances, 1e-12, None))
     kept = promised(name, scores, np.array([names.index(label) for label in given]))

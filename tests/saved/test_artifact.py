@@ -343,6 +343,18 @@ def test_a_loaded_tuner_keeps_its_options_and_trains_on(tmp_path: Path) -> None:
     assert FineTuner.load(tmp_path / "again").predict(TEXTS) == again.predict(TEXTS)
 
 
+def test_a_folder_opens_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuner = fitted("text-classification", device="cpu")
+    # On a machine with a card, what was tuned beside it is read back beside it, and compared like with like.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    tuner.save(tmp_path / "model")
+    again = FineTuner.load(tmp_path / "model", device="cpu")
+    assert (str(again.device), again.get_params()["device"]) == ("cpu", "cpu")
+    assert again.predict(TEXTS) == tuner.predict(TEXTS)
+    with pytest.raises(OptionError, match="nothing can be computed there"):
+        FineTuner.load(tmp_path / "model", device="meta")
+
+
 class Words(nn.Module):
     """A model that transformers does not know."""
 
