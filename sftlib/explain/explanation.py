@@ -24,6 +24,7 @@ _BAR, _SHOWN = 24, 16
 # Blue speaks for, orange against: told apart by people who see no red or green, on light ground and on dark.
 FOR, AGAINST = (31, 119, 180), (230, 120, 20)
 ENOUGH_GAP = 0.01
+ADDS_UP = "integrated-gradients"
 
 
 @final
@@ -55,7 +56,8 @@ class Explained:
         probability: of the target; None of a number.
         score: the number that is explained: the target's score before softmax, or the value.
         baseline: the same with everything taken away.
-        gap: what the scores fail to add up to, as a share of ``score - baseline``.
+        gap: what the scores fail to add up to, as a share of ``score - baseline``; only integrated gradients are meant
+            to add up.
         method: that was used.
         steps: passes that it took.
         faithfulness: what happens without the pieces that speak for the target, beside random ones.
@@ -84,7 +86,7 @@ class Explained:
     def notes(self) -> tuple[str, ...]:
         """What has to be said before it is believed."""
         found = []
-        if self.gap > ENOUGH_GAP and self.method == "integrated-gradients":
+        if self.gap > ENOUGH_GAP and self.method == ADDS_UP:
             found.append(
                 f"the scores miss {self.gap:.1%} of the difference after {self.steps} steps: "
                 "method='leave-one-out' does not depend on steps"
@@ -100,7 +102,8 @@ class Explained:
     def _headline(self) -> str:
         what = "the value" if self.target is None else repr(self.target)
         sure = f"value {self.score:.4g}" if self.probability is None else f"probability {self.probability:.3f}"
-        return f"what speaks for {what} ({sure}); {self.method}, gap {self.gap:.1%}"
+        missing = f", gap {self.gap:.1%}" if self.method == ADDS_UP else ""
+        return f"what speaks for {what} ({sure}); {self.method}{missing}"
 
     def _measured(self) -> str:
         what = self.faithfulness
