@@ -17,6 +17,7 @@ CURATED = {
     "AudioEmbedding",
     "Callback",
     "CausalLM",
+    "ContactPrediction",
     "DataReport",
     "Detection",
     "EarlyStopping",

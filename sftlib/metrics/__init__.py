@@ -8,7 +8,7 @@
     bound.py           a family with options of its own
     classification.py  multilabel.py  regression.py  spans.py  relations.py  answers.py  texts.py  language_model.py
     retrieval.py  detection.py  segmentation.py    one family each
-    retrieval.py  targets.py  residues.py                                        one family each
+    retrieval.py  targets.py  residues.py  contacts.py                           one family each
     retrieval.py       speech.py
                        one family each
     word_errors.py     which words were heard as which
@@ -29,6 +29,7 @@ from sftlib.metrics.answers import Answers
 from sftlib.metrics.base import Family
 from sftlib.metrics.bound import Bound, Kind
 from sftlib.metrics.classification import Classification
+from sftlib.metrics.contacts import Contacts
 from sftlib.metrics.core import Metrics
 from sftlib.metrics.detection import Detection
 from sftlib.metrics.language_model import LanguageModel
@@ -51,6 +52,7 @@ __all__ = [
     "Answers",
     "Bound",
     "Classification",
+    "Contacts",
     "Detection",
     "Family",
     "Kind",

@@ -9,6 +9,7 @@ from sftlib.errors import OptionError
 from sftlib.metrics.answers import Answers
 from sftlib.metrics.bound import Kind
 from sftlib.metrics.classification import Classification
+from sftlib.metrics.contacts import Contacts
 from sftlib.metrics.detection import Detection
 from sftlib.metrics.labels import Label
 from sftlib.metrics.language_model import LanguageModel
@@ -33,6 +34,7 @@ FAMILIES: tuple[Kind, ...] = (
     LanguageModel,
     Retrieval,
     Segmentation,
+    Contacts,
     Speech,
     Verification,
     Classification,

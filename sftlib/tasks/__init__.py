@@ -18,6 +18,7 @@ from sftlib.tasks.image.multi_label import MultiLabelImageClassification
 from sftlib.tasks.image.regression import ImageRegression
 from sftlib.tasks.image.segmentation import SemanticSegmentation
 from sftlib.tasks.sequence.classification import SequenceClassification
+from sftlib.tasks.sequence.contact_prediction import ContactPrediction
 from sftlib.tasks.sequence.multi_label import MultiLabelSequenceClassification
 from sftlib.tasks.sequence.regression import SequenceRegression
 from sftlib.tasks.sequence.residues import ResidueClassification
@@ -50,6 +51,7 @@ TASKS: tuple[type[Task], ...] = (
     MultiLabelSequenceClassification,
     SequenceRegression,
     ResidueClassification,
+    ContactPrediction,
     AudioClassification,
     SpeechRecognition,
     AudioEmbedding,
@@ -118,6 +120,7 @@ __all__ = [
     "AudioClassification",
     "AudioEmbedding",
     "CausalLM",
+    "ContactPrediction",
     "Detection",
     "Facts",
     "ImageClassification",

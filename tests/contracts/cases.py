@@ -24,6 +24,7 @@ from sftlib import (
     AudioClassification,
     AudioEmbedding,
     CausalLM,
+    ContactPrediction,
     Detection,
     FineTuner,
     Generation,
@@ -566,6 +567,26 @@ def _letters(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str,
     }
 
 
+def _paired(gene: str) -> list[list[int]]:
+    """Where two letters are complements."""
+    return [[i, j] for j in range(len(gene)) for i in range(j) if gene[i] + gene[j] in ("AT", "TA", "CG", "GC")]
+
+
+def _precise(references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """By plain loops over pairs."""
+    shares: dict[str, list[float]] = {name: [] for name in ContactPrediction.usual_metrics}
+    losses = []
+    for true, found in zip(references, predictions, strict=True):
+        letters, scores = len(true), found.probabilities
+        pairs = [(i, j) for i in range(letters) for j in range(i + 6, letters) if true[i, j] >= 0]
+        losses += [-np.log(scores[pair] if true[pair] else 1 - scores[pair]) for pair in pairs]
+        pairs.sort(key=lambda pair: -scores[pair])
+        for name, part in zip(shares, (5, 2, 1), strict=True):
+            best = pairs[: max(letters // part, 1)]
+            shares[name] += [sum(true[pair] for pair in best) / len(best)] if best else []
+    return {"loss": float(np.mean(losses)), **{name: float(np.mean(values)) for name, values in shares.items()}}
+
+
 _PICTURES = pictures(32, classes=3, size=32, seed=0)
 _WAVES = waves(32, seconds=0.2, seed=0)
 _SAID = {"low": "oo", "high": "it is", "rising": "oi"}
@@ -600,6 +621,7 @@ def _distance(first: Sequence[str], second: Sequence[str]) -> int:
 
 _TEXTS = texts(32)
 _GENES = genes(32)
+_HAIRPINS = [f"ACGTACGT{gene[:30]}" for gene in _GENES]
 _WORDS = [text.split() for text in _TEXTS]
 _PLACES: Columns = {"text": ["a b", "c d e"], "head": [(0, 1), (2, 3)], "tail": [(2, 3), (4, 5)]}
 _TAGS = ("O", "B-long", "I-long", "B-short")
@@ -835,6 +857,30 @@ CASES: dict[str, Case] = {
             ResidueClassification(label_smoothing=0.2),
             ResidueClassification(stride=4),
         ),
+        inputs=("sequence",),
+        examples=("A", "CG"),
+        families=("bert", "roberta"),
+        auto_class="AutoModelForTokenClassification",
+    ),
+    "contact-prediction": Case(
+        columns={
+            "sequence": _HAIRPINS,
+            "contacts": [_paired(gene) for gene in _HAIRPINS],
+            "residue_mask": ["".join("10"[place % 9 == 4] for place in range(len(gene))) for gene in _HAIRPINS],
+        },
+        outputs=65,
+        fake=of_tokens,
+        numbers=lambda p: p.probabilities[np.triu_indices(p.letters)].tolist(),
+        learned=("precision_at_l5", 1.0),
+        unlearnable=(
+            {"sequence": ["A" * 8, "CG"], "contacts": [[[0, 1]], []]},
+            {"sequence": ["A" * 7, "CG"], "contacts": [[[0, 6]], []]},
+        ),
+        strange=None,
+        not_inputs=_NOT_SEQUENCES,
+        unsupervised=(ContactPrediction(), {"sequence": ["A", "CGCGCG"], "contacts": [[], [[0, 5]]]}),
+        oracle=_precise,
+        others=(ContactPrediction(separation=3, rank=4), ContactPrediction(threshold=0.2)),
         inputs=("sequence",),
         examples=("A", "CG"),
         families=("bert", "roberta"),

@@ -125,6 +125,7 @@ LATER = {
     "multi-label-sequence-classification",
     "sequence-regression",
     "residue-classification",
+    "contact-prediction",
 }
 
 KINDS: dict[str, Kind] = {

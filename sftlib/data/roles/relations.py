@@ -11,6 +11,7 @@ from sftlib.data.kinds.objects import box_faults
 from sftlib.data.kinds.values import Fault
 from sftlib.data.pictures import UnreadableError, size_of
 from sftlib.data.problems import SHOWN, Findings
+from sftlib.data.structures import placed, read_structure
 
 
 class Relation(ABC):
@@ -181,6 +182,42 @@ class BoxesInside(Relation):
             )
             mend += "width: mend or drop these rows"
             yield Fault(what, None, mend, ", ".join([*name, *places[:3], *more, *size]))
+
+
+@final
+class PairsInside(Relation):
+    """Pairs of letters that a sequence has.
+
+    Example:
+        >>> PairsInside("sequence", "contacts").breach("MKV", [[0, 2], [1, 3]]).note
+        '[1, 3], and the last of 3 letters is 2'
+    """
+
+    def breach(self, first: Any, second: Any) -> Fault | None:
+        beyond = next((pair for pair in second if pair[1] >= len(first)), None)
+        if beyond is None:
+            return None
+        mend = "letters count from 0, so that the last one's number is their count less 1: mend or drop these rows"
+        note = f"{beyond}, and the last of {len(first):,} letters is {len(first) - 1:,}"
+        return Fault(f"a pair beyond the end of its {self.first}", None, mend, note)
+
+
+@final
+class ResiduesMatch(Relation):
+    """A structure of a sequence's own residues, as far as they were observed."""
+
+    shown = 100  # each is mended by hand
+
+    def breach(self, first: Any, second: Any) -> Fault | None:
+        try:
+            chains = read_structure(second)
+        except UnreadableError:  # which its own kind says
+            return None
+        try:
+            placed(chains, first.upper())
+        except UnreadableError as problem:
+            return Fault(problem.what, None, problem.mend, f"{second!r}, {problem.note}")
+        return None
 
 
 def _found(context: str, text: str, start: int) -> str:

@@ -12,6 +12,7 @@ from typing import TypeAlias, final
 
 from sftlib.data.kinds.answers import AnswersRole
 from sftlib.data.kinds.base import NumberRole, RoleKind, TextRole
+from sftlib.data.kinds.contacts import ContactsRole, StructureRole
 from sftlib.data.kinds.labels import LabelListRole, LabelRole
 from sftlib.data.kinds.masks import MaskRole
 from sftlib.data.kinds.media import ImageRole
@@ -24,7 +25,17 @@ from sftlib.data.kinds.tools import TemplateOptionsRole, ToolsRole
 from sftlib.data.kinds.values import FilledTextRole
 from sftlib.data.kinds.verdicts import SameRole
 from sftlib.data.kinds.words import TagsRole, TokensRole
-from sftlib.data.roles.relations import AnswersInside, BoxesInside, Covers, Differ, Relation, SameLength, SpanInside
+from sftlib.data.roles.relations import (
+    AnswersInside,
+    BoxesInside,
+    Covers,
+    Differ,
+    PairsInside,
+    Relation,
+    ResiduesMatch,
+    SameLength,
+    SpanInside,
+)
 from sftlib.support.checking import choice, raise_together
 
 Roles: TypeAlias = dict[str, RoleKind]
@@ -108,6 +119,7 @@ _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
 _SEQUENCE: Roles = {"sequence": SequenceRole()}
 _RESIDUES: Roles = {"residue_labels": ResidueLabelsRole()}
+_CONTACTS: Roles = {"contacts": ContactsRole()}
 _AUDIO: Roles = {"audio": AudioRole()}
 _TOKENS: Roles = {"tokens": TokensRole()}
 _SPANS: Roles = {"head": SpanRole(), "tail": SpanRole()}
@@ -171,6 +183,27 @@ SCHEMAS.register(
         {},
         _RESIDUES | {"residue_mask": ResidueMaskRole()},
         relations=[SameLength("sequence", "residue_labels"), SameLength("sequence", "residue_mask")],
+    )
+)
+SCHEMAS.register(
+    Schema("contact-prediction", _SEQUENCE, {}, _CONTACTS, relations=[PairsInside("sequence", "contacts")])
+)
+SCHEMAS.register(
+    Schema(
+        "contact-prediction",
+        _SEQUENCE,
+        {},
+        _CONTACTS | {"residue_mask": ResidueMaskRole()},
+        relations=[PairsInside("sequence", "contacts"), SameLength("sequence", "residue_mask")],
+    )
+)
+SCHEMAS.register(
+    Schema(
+        "contact-prediction",
+        _SEQUENCE,
+        {},
+        {"structure": StructureRole()},
+        relations=[ResiduesMatch("sequence", "structure")],
     )
 )
 SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))

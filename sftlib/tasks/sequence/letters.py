@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from sftlib.data.problems import brief
-from sftlib.encoders.sequence.inputs import Sequence
-from sftlib.errors import DataError
+from sftlib.encoders.sequence.encoder import SequenceEncoder
+from sftlib.encoders.sequence.inputs import Sequence as SequenceInputs
+from sftlib.errors import DataError, OptionError
 from sftlib.tasks.vector import VectorTask
 
 #: Sequences of different lengths in any alphabet: bases, residues and carbons alike, and words of any length.
@@ -33,11 +34,49 @@ def one_sequence(example: object) -> dict[str, Any]:
     return {"sequence": value}
 
 
+def require_letters(encoder: SequenceEncoder, what: str) -> None:
+    """Refuse inputs of which a letter cannot be told from its neighbours, or would be somewhere else.
+
+    Args:
+        encoder: of the inputs.
+        what: each letter has.
+
+    Raises:
+        OptionError: saying which.
+    """
+    if encoder.cut.size != 1:
+        raise OptionError(f"tokens={encoder.cut.form!r}: each letter has {what}, so each is a token: tokens='char'")
+    if encoder.augment or encoder.strand == "both":
+        raise OptionError(f"augment= and strand='both' move letters: each has {what}, which would stay where they were")
+
+
+def letters_of(encoder: SequenceEncoder, texts: list[str], sequences: Sequence[str], *, first: int) -> list[list[int]]:
+    """The token of each letter, uncut and without control tokens.
+
+    Args:
+        encoder: of the inputs.
+        texts: as its tokenizer reads them.
+        sequences: the same as they were given.
+        first: number of the first row.
+
+    Raises:
+        OptionError: a tokenizer that makes other tokens.
+    """
+    found = encoder.text.bare(texts)
+    for row, (tokens, letters) in enumerate(zip(found, sequences, strict=True)):
+        if len(tokens) != len(letters):
+            raise OptionError(
+                f"row {first + row}: the tokenizer makes {len(tokens)} tokens of {len(letters)} letters; something is "
+                "learned of each, so each must be a token of its own: give another tokenizer, or a model without one"
+            )
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LetterTask(VectorTask):
     """A sequence in, one vector out."""
 
-    inputs = Sequence
+    inputs = SequenceInputs
 
     @final
     @property

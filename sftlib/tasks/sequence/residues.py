@@ -21,14 +21,14 @@ from sftlib.encoders.sequence.inputs import Sequence as SequenceInputs
 from sftlib.encoders.text.tokenizer import Frame
 from sftlib.encoders.text.windows import cut_windows, settled_stride, window_room
 from sftlib.encoders.writer import Writer
-from sftlib.errors import LabelError, OptionError
+from sftlib.errors import LabelError
 from sftlib.metrics.residues import Residues
 from sftlib.support.checking import checked_fields, true_or_false
 from sftlib.support.values import Problem
 from sftlib.tasks.labelled_tokens import LabelledTokens
 from sftlib.tasks.labels import WeightedLabels, check_labels, label_weights
 from sftlib.tasks.sequence.coloured import coloured
-from sftlib.tasks.sequence.letters import ANYWHERE, one_sequence
+from sftlib.tasks.sequence.letters import ANYWHERE, letters_of, one_sequence, require_letters
 
 _COUNTS = "1"  # of a mask
 
@@ -153,15 +153,13 @@ class ResidueClassification(LabelledTokens):
         return ("sequence",)
 
     def write(self, data: TaskDataset, encoder: SequenceEncoder, writer: Writer) -> None:
-        _require_letters(encoder)
+        require_letters(encoder, "labels")
         sequences = data.view("sequence")
         encoder.checked(sequences)
         frame, first = encoder.frame(), 0
         room = window_room(encoder.max_length - frame.size, encoder.max_length, self.stride)
         for texts in encoder.texts(sequences):
-            rows = encoder.text.bare(texts)
-            lengths = [len(sequence) for sequence in sequences[first : first + len(rows)]]
-            _require_tokens(encoder, [len(ids) for ids in rows], lengths, first)
+            rows = letters_of(encoder, texts, sequences[first : first + len(texts)], first=first)
             writer.extend(self._windows(rows, frame, room, first))
             first += len(rows)
 
@@ -220,25 +218,3 @@ def _masked(data: TaskDataset) -> Iterable[list[str | None]]:
 def _counted(data: TaskDataset) -> list[list[str]]:
     """The labels of the letters of each row that count."""
     return [[label for label in row if label is not None] for row in _masked(data)]
-
-
-def _require_letters(encoder: SequenceEncoder) -> None:
-    """Refuse inputs of which a letter cannot be told from its neighbours, or would be somewhere else.
-
-    Raises:
-        OptionError: saying which.
-    """
-    if encoder.cut.size != 1:
-        raise OptionError(f"tokens={encoder.cut.form!r}: each letter has a label, so each is a token: tokens='char'")
-    if encoder.augment or encoder.strand == "both":
-        raise OptionError("augment= and strand='both' move letters, and the labels would stay where they were")
-
-
-def _require_tokens(encoder: SequenceEncoder, tokens: Sequence[int], letters: Sequence[int], first: int) -> None:
-    wrong = [row for row, (has, wanted) in enumerate(zip(tokens, letters, strict=True)) if has != wanted]
-    if wrong:
-        row = wrong[0]
-        raise OptionError(
-            f"row {first + row}: the tokenizer makes {tokens[row]} tokens of {letters[row]} letters; each letter has a "
-            "label, so each must be a token of its own: give another tokenizer, or a model without one"
-        )

@@ -171,6 +171,7 @@ def test_the_registry() -> None:
         "multi-label-sequence-classification",
         "sequence-regression",
         "residue-classification",
+        "contact-prediction",
         "audio-classification",
         "audio-embedding",
         "speech-recognition",
