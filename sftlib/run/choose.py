@@ -104,11 +104,13 @@ def _missing_targets(task: str | None, columns: Sequence[str], inputs: Sequence[
     if task is None:
         return f"name their column, for example TaskDataset(rows, text=..., label={column})"
     schemas = SCHEMAS.get(task)
-    schema = next((schema for schema in schemas if schema.inputs.keys() <= set(inputs)), schemas[0])
+    usable = [schema for schema in schemas if schema.inputs.keys() <= set(inputs)] or schemas[:1]
+    named = (schema for schema in usable if schema.targets and schema.targets.keys() <= set(columns))
+    schema = next(named, usable[0])
     if not schema.targets:
         return f"{task} learns from its inputs, if it is named: TaskDataset(rows, ..., task={task!r})"
     targets = list(schema.targets)
-    given = ", ".join(f"{role}={column}" for role in targets)
+    given = ", ".join(f"{role}={repr(role) if role in columns else column}" for role in targets)
     return f"{task} needs the role {listed(targets)}; name its column: TaskDataset(rows, ..., {given})"
 
 

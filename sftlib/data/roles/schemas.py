@@ -204,6 +204,7 @@ SCHEMAS.register(
         {},
         {"structure": StructureRole()},
         relations=[ResiduesMatch("sequence", "structure")],
+        named_only=True,  # a column of this name often holds secondary structure
     )
 )
 SCHEMAS.register(Schema("audio-classification", _AUDIO, {}, {"label": LabelRole()}))

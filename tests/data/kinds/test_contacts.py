@@ -80,7 +80,8 @@ def test_a_mask_has_a_mark_for_each_letter() -> None:
 def test_contacts_of_a_structure_by_a_plain_loop(tmp_path: Path) -> None:
     places = walk(len(SEQUENCE))
     path = written(tmp_path / "a.pdb", lines_of(SEQUENCE, places, left_out=[5, 12]))
-    data = TaskDataset({"sequence": [SEQUENCE], "structure": [path]})
+    assert TaskDataset({"sequence": [SEQUENCE], "structure": ["HHHC"]}).task is None  # secondary structure, say
+    data = TaskDataset({"sequence": [SEQUENCE], "structure": [path]}, structure="structure")
     assert data.task == "contact-prediction"
     for separation, distance in ((6, 8.0), (1, 5.0), (3, 12.0)):
         truth = ContactPrediction(separation=separation, distance=distance).truth(data, 0)
@@ -100,7 +101,7 @@ def test_relative_paths_start_at_the_file_that_names_them(tmp_path: Path) -> Non
     path = tmp_path / "pdb" / "a.ent.gz"
     path.write_bytes(gzip.compress("\n".join(lines_of(SEQUENCE, walk(16))).encode()))
     (tmp_path / "rows.csv").write_text(f"sequence,structure\n{SEQUENCE},pdb/a.ent.gz\n")
-    assert TaskDataset.from_csv(tmp_path / "rows.csv").column("structure") == [str(path)]
+    assert TaskDataset.from_csv(tmp_path / "rows.csv", task="contact-prediction").column("structure") == [str(path)]
 
 
 def test_what_belongs_to_the_chain(tmp_path: Path) -> None:
@@ -174,9 +175,10 @@ def test_where_a_piece_may_lie_in_several_places_nothing_is_guessed() -> None:
 def test_a_structure_of_another_sequence_is_refused_with_its_row(tmp_path: Path) -> None:
     right = written(tmp_path / "a.pdb", lines_of(SEQUENCE, walk(16)))
     other = written(tmp_path / "b.pdb", lines_of(SEQUENCE.replace("K", "R"), walk(16)))
+    columns = {"sequence": [SEQUENCE] * 2, "structure": [right, other]}
     with pytest.raises(DataError, match=r"row 1 \('.*b.pdb', chain 'A' of 16 residues: residue 2 is R and letter 2"):
-        TaskDataset({"sequence": [SEQUENCE] * 2, "structure": [right, other]})
-    kept = TaskDataset({"sequence": [SEQUENCE] * 2, "structure": [right, other]}, on_invalid="drop")
+        TaskDataset(columns, task="contact-prediction")
+    kept = TaskDataset(columns, task="contact-prediction", on_invalid="drop")
     assert len(kept) == 1
 
 
@@ -203,21 +205,22 @@ GOOD = atom("ALA", 1, (1, 2, 3))
 def test_files_that_are_no_structure_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.pdb").write_bytes(content)
     with pytest.raises(DataError, match=said) as caught:
-        TaskDataset({"sequence": ["A"], "structure": [str(tmp_path / "a.pdb")]})
+        TaskDataset({"sequence": ["A"], "structure": [str(tmp_path / "a.pdb")]}, task="contact-prediction")
     assert "row 0" in str(caught.value)
     assert "a.pdb" in str(caught.value)
 
 
 def test_what_is_no_path_is_refused(tmp_path: Path) -> None:
+    columns = {"sequence": ["A"] * 4, "structure": [3, None, str(tmp_path), "nowhere.pdb"]}
     with pytest.raises(DataError) as caught:
-        TaskDataset({"sequence": ["A"] * 4, "structure": [3, None, str(tmp_path), "nowhere.pdb"]})
+        TaskDataset(columns, task="contact-prediction")
     for said in ("an int instead of the path", "a missing value", "a folder instead of a file", "does not exist"):
         assert said in str(caught.value)
 
 
 def test_a_structure_that_went_away_is_told_of(tmp_path: Path) -> None:
     path = written(tmp_path / "a.pdb", lines_of(SEQUENCE, walk(16)))
-    data = TaskDataset({"sequence": [SEQUENCE], "structure": [path]})
+    data = TaskDataset({"sequence": [SEQUENCE], "structure": [path]}, task="contact-prediction")
     Path(path).unlink()
     with pytest.raises(DataError, match=r"was a structure when the data set was made"):
         ContactPrediction().learned_from(data)

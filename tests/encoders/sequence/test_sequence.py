@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import transformers
 
-from sftlib import Sequence
+from sftlib import FineTuner, Sequence, TaskDataset
 from sftlib.data.alphabets import ALPHABETS, SMILES_VOCABULARY, has_rdkit
 from sftlib.encoders.draws import Draw
 from sftlib.encoders.sequence.augment import RandomSmiles, ReverseComplement, Shift
@@ -82,6 +82,37 @@ def test_words_that_overlap_are_set_apart(tmp_path: Path) -> None:
     again = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert again(["ACG CGT GTA"])["input_ids"] == written(encoder, ["ACGTA"])
     assert "spaces" in encoder.limit
+
+
+def test_ten_thousand_rows_of_overlapping_words_reopen_with_equal_ids(tmp_path: Path) -> None:
+    encoder, sequences = opened(alphabet="dna", tokens="kmer:4/1"), strings("dna", 10_000)
+    encoder.save(tmp_path)
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    found = again([encoder.as_text(one) for one in sequences], truncation=True, max_length=64)["input_ids"]
+    assert found == written(encoder, sequences)
+    assert not any(again.unk_token_id in row for row in found)
+
+
+#: Each may follow any other; what stands in brackets, two letters or digits is one sign.
+PARTS = (
+    *("C", "CC", "N(C)", "O", "C(=O)", "C(F)", "C(Cl)", "C(Br)", "S(=O)(=O)", "C#C", "C=C", "[Si](C)(C)", "[13CH2]"),
+    *("c1ccc(cc1)", "C1CCC(CC1)", "c1c[nH]c(c1)", "C%12CCN(CC%12)", "[C@@H](N)", "[C@H](O)", "[N+](C)(C)", "[Se]"),
+)
+
+
+def test_ten_thousand_molecules_reopen_with_equal_ids_from_a_saved_model(tmp_path: Path) -> None:
+    drawn = random.Random(0)
+    molecules = ["C" + "".join(drawn.choices(PARTS, k=drawn.randint(1, 8))) + "C" for _ in range(10_000)]
+    rows = {"sequence": molecules[:8], "label": [0, 1] * 4}
+    tuner = FineTuner("new:encoder", inputs=Sequence(alphabet="smiles", max_length=64), max_steps=1, device="cpu")
+    tuner.fit(TaskDataset(rows), progress=False).save(tmp_path / "folder")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "folder")
+    found = again(molecules, truncation=True, max_length=64)["input_ids"]
+    assert found == written(opened(alphabet="smiles"), molecules)
+    for smiles, ids in zip(molecules, found, strict=True):
+        pieces = cut_of("smiles").pieces(smiles)[:62]
+        known = [piece for piece in again.convert_ids_to_tokens(ids[1:-1]) if piece != again.unk_token]
+        assert known == pieces  # none unknown, none in another place
 
 
 def test_every_sign_of_a_molecule_is_known() -> None:

@@ -174,7 +174,7 @@ def test_proteins_with_structures(tmp_path: Path) -> None:
         path.write_text("\n".join(lines_of(protein, places, first=101, left_out=[2, half])))
         columns["sequence"].append(protein)
         columns["structure"].append(str(path))
-    data = TaskDataset(columns)
+    data = TaskDataset(columns, task="contact-prediction")
     tuner = FineTuner("new:encoder", inputs=Sequence(alphabet="protein"), max_steps=3, **RUN)
     tuner.fit(data, progress=False)
     task = ContactPrediction().learned_from(data)
@@ -232,6 +232,9 @@ def test_mistakes_are_named() -> None:
     tuner = FineTuner("new:encoder", inputs=DNA, max_steps=1, **RUN).fit(rows(8, seed=0), progress=False)
     with pytest.raises(DataError, match="takes sequences"):
         tuner.predict([["A"]])
+    unnamed = TaskDataset({"sequence": ["MKVLAAGI"], "structure": ["a.pdb"], "id": ["a"]})
+    with pytest.raises(DataError, match="needs the role 'structure'; .*structure='structure'"):
+        FineTuner("new:encoder", task="contact-prediction", **RUN).fit(unnamed)
     broken = ContactPrediction(rank=2).learned_from(rows(8, seed=0))
     batch = broken.collate(broken.encode(rows(2, seed=0), opened(40)), np.arange(2), opened(40))
     with pytest.raises(OptionError, match="with rank=2 needs"):
