@@ -27,6 +27,7 @@ from sftlib.support.checking import (
     raise_together,
     real_number,
     share,
+    true_or_false,
     whole_number,
 )
 from sftlib.support.elsewhere import ELSEWHERE
@@ -97,6 +98,7 @@ def _owned() -> dict[str, str]:
 #: Options that are none -> what to write instead.
 HINTS: Mapping[str, str] = {**_owned(), **ELSEWHERE, **MOVED}
 
+_QUANTIZED = "shard=True and quantize= do not go together: weights in fewer bits are not cut; leave one of them out"
 _LARGEST_SEED = 2**64 - 1  # what torch's and numpy's generators take
 
 
@@ -129,6 +131,7 @@ class Arguments:
     few_shot: bool | str | None
     padding_free: bool | str
     checkpointing: bool | str
+    shard: bool
     precision: str
     device: str | torch.device
     metrics: Sequence[Any] | None
@@ -287,6 +290,8 @@ class Arguments:
             one_of_types("inputs", self.inputs, Inputs | None, "such as Text(max_length=256), or None"),
             _switch("padding_free", self.padding_free),
             _switch("checkpointing", self.checkpointing),
+            true_or_false("shard", self.shard),
+            self.shard is True and self.quantize is not None and _QUANTIZED,
             choice("precision", self.precision, ["auto", "fp32", "bf16", "fp16"]),
             choice("on_nonfinite", self.on_nonfinite, ["error", "skip"]),
             one_of_types("device", self.device, str | torch.device, "a name such as 'auto', 'cpu' or 'cuda:0'"),

@@ -137,6 +137,8 @@ class FineTuner:
             pays.
         checkpointing: True to compute layers twice instead of keeping what they computed, False never, ``"auto"`` where
             the longest row would not fit into memory; the result is the same.
+        shard: True to have each of several processes hold a part of the weights, their gradients and the optimizer's
+            state, for models that do not fit into one (`fully_shard` of torch, FSDP2); the result is the same.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; weights and optimizer stay in fp32.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         metrics: names or functions for `evaluate` and validation; the task's usual ones when None.
@@ -185,6 +187,7 @@ class FineTuner:
         few_shot: bool | str | None = None,
         padding_free: bool | str = "auto",
         checkpointing: bool | str = "auto",
+        shard: bool = False,
         precision: str = "auto",
         device: str | torch.device = "auto",
         metrics: Sequence[Any] | None = None,

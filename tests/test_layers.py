@@ -64,7 +64,7 @@ TRAIN_KNOWS = {"tasks.base", "tasks.plan"}  # train knows the contract, not the 
 
 # The heavy packages, and the only files that may import them at all.
 BOUNDARIES: dict[str, tuple[str, ...]] = {
-    "torch.distributed": ("train/channel.py",),
+    "torch.distributed": ("train/channel.py", "train/sharded.py"),
     "transformers": ("models/", "encoders/", "testing/"),
 }
 # Slow or optional packages: imported inside the function that uses them, in these places...

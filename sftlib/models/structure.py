@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +56,33 @@ def layers_of(model: nn.Module, *, headless: bool = False) -> nn.ModuleList | No
     inner = {child for module in lists for child in module.modules() if child is not module}
     outermost = [module for module in lists if module not in inner]
     return outermost[0] if len(outermost) == 1 else None
+
+
+def repeated_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that a model is a stack of, or its stacks: members of lists of one kind, the outermost of them.
+
+    A layer that shares a weight with anything outside itself is left out.
+
+    Example:
+        >>> layer = lambda: nn.Sequential(nn.Linear(2, 2))
+        >>> len(repeated_layers(nn.Sequential(nn.Embedding(9, 2), nn.ModuleList([layer(), layer()]))))
+        2
+    """
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and _is_stack(module)]
+    inner = {child for stack in stacks for child in stack.modules() if child is not stack}
+    layers = list(dict.fromkeys(layer for stack in stacks if stack not in inner for layer in stack))
+    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    return [layer for layer in layers if _shares_nothing(layer, owners)]
+
+
+def _is_stack(modules: nn.ModuleList) -> bool:
+    one_kind = len(modules) > 1 and len({type(module) for module in modules}) == 1
+    return one_kind and all(any(True for _ in module.parameters()) and any(module.children()) for module in modules)
+
+
+def _shares_nothing(layer: nn.Module, owners: Mapping[int, int]) -> bool:
+    inside = Counter(id(p) for module in layer.modules() for p in module._parameters.values() if p is not None)
+    return all(owners[key] == count for key, count in inside.items())
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sftlib.tasks.plan import Plan
 from sftlib.train.comm import Alone, Comm
 from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
+from sftlib.train.held import Held, Whole
 from sftlib.train.history import History
 from sftlib.train.inference import Inference
 from sftlib.train.plan import Budget
@@ -56,6 +57,7 @@ class Fitted:
         encodings: columns made so far.
         recall: computes what is frozen once for each row; None where nothing is, or where that cannot be done.
         comm: the processes that share the work.
+        held: how they hold the weights while the run lasts.
         decided: what a recipe decided on the way, and by which numbers; it is told, and not saved.
         peaks: name of a parameter -> the peak of its learning rate, of those that have not the run's.
     """
@@ -76,6 +78,7 @@ class Fitted:
     encodings: Encodings = field(default_factory=Encodings)
     recall: Recall | None = None
     comm: Comm = field(default_factory=Alone)
+    held: Held = field(default_factory=Whole)
     decided: Mapping[str, Any] = field(default_factory=dict)
     peaks: Mapping[str, float] = field(default_factory=dict)
 
@@ -164,7 +167,7 @@ class Fitted:
             layout=layout,
             call=self.encoder.calling(self.model),
             seed=self.settings["seed"],
-            ask=self.task.ask,
+            ask=self.held.asking(self.task.ask),
             checkpointing=self.settings.get("checkpointing") is True,
             draw=partial(self.task.draw, encoder=self.encoder),
         )
@@ -186,7 +189,7 @@ class Fitted:
         """Runs the model over rows; ``batch_size`` only decides how they are cut up."""
         budget = None if batch_size is None else Budget(batch_size, 2**62)
         feed = self.feed(encoded, budget, knows=self.knowing(forward))
-        return Inference(forward, self.task, self.encoder, feed, self.comm)
+        return Inference(forward, self.task, self.encoder, feed, self.comm, self.held)
 
     # Use.
 

@@ -76,7 +76,7 @@ def _open_on_disk(
     if not resume:
         require_empty(checkpoints)
     found = checkpoints.newest()
-    state = None if found.folder is None else checkpoints.read(found.folder)
+    state = None if found.folder is None else checkpoints.read(found.folder, rank=comm.rank, size=comm.size)
     if state is not None:
         check_state(state, found.step)
         _require_format(checkpoints, state, found.manifest)

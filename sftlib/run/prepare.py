@@ -27,6 +27,7 @@ from sftlib.run.fitted import Fitted
 from sftlib.run.minutes import Deadline, Planned
 from sftlib.run.on_disk import Run
 from sftlib.run.settle import holding_frozen
+from sftlib.run.sharding import ANEW, held_by, with_parts
 from sftlib.run.supervision import check_supervision, with_supervision
 from sftlib.run.supply import AtHand, Supply
 from sftlib.run.usable import usable
@@ -38,6 +39,7 @@ from sftlib.train.comm import Comm
 from sftlib.train.coupled import Coupled
 from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
+from sftlib.train.held import Whole
 from sftlib.train.loop import Loop, NonFinitePolicy
 from sftlib.train.nonfinite import RaiseNonFinite, SkipNonFinite
 from sftlib.train.optimizer import decay_factors, make_optimizer
@@ -141,6 +143,7 @@ class Fitting:
             last = fitted.history.metrics_at(None)
             self.fitted = replace(
                 fitted,
+                held=Whole(),
                 metrics=fitted.history.metrics_at(training.weights_of) or last,
                 decided={**fitted.decided, **self._call.supply.found()},
             )
@@ -155,10 +158,14 @@ class Fitting:
         narrowed = fitted.encoder.narrowed(
             fitted.model, seen, decays=lambda: decay_factors(training, arguments.weight_decay, fitted.share_of_inputs)
         )
-        with seeded(arguments.seed), self._loop.forward.prepared(), narrowed:
-            rate = fitted.settings["learning_rate"]
+        held, forward = fitted.held, self._loop.forward
+        with seeded(arguments.seed), forward.prepared(), narrowed, held.installed(fitted.model):
             optimizer = make_optimizer(
-                fitted.model, learning_rate=rate, weight_decay=arguments.weight_decay, peaks=fitted.peaks
+                fitted.model,
+                learning_rate=fitted.settings["learning_rate"],
+                weight_decay=arguments.weight_decay,
+                peaks=fitted.peaks,
+                parameters=held.trained(fitted.model),
             )
             with self._run.running(optimizer):
                 self._loop.run(training, optimizer)
@@ -178,7 +185,8 @@ def prepare(call: Call, run: Run) -> Fitting:
     call = replace(call, arguments=arguments)
 
     # The model, what it draws by itself, and the rows as it reads them.
-    fitted = replace(assemble(arguments, call.source, call.task), encodings=call.encodings)
+    held = held_by(arguments, call.task, call.comm)
+    fitted = replace(assemble(arguments, call.source, call.task), encodings=call.encodings, held=held)
     drawn = find_randomness(fitted.model)
     refuse(drawn)
     whole = fitted.encode(call.train)
@@ -190,14 +198,16 @@ def prepare(call: Call, run: Run) -> Fitting:
     fitted = replace(with_checkpointing(arguments, fitted, train), samples=call.task.samples(call.train))
     tried = call.source.tried
     fitted = usable(fitted, train, own_module=isinstance(arguments.model, nn.Module), tried=tried)
+    fitted = with_parts(fitted, train, valid, call.metric_names)
     fitted, frozen = (fitted, "") if arguments.freeze is None else holding_frozen(fitted, train, call.store, tried)
+    fitted, frozen = (replace(fitted, recall=None), ANEW) if frozen and held.parted else (fitted, frozen)
     fitted, frozen = call.supply.held(fitted, frozen)
     plan = call.supply.plan(arguments, fitted, train)
     forward = fitted.recalling()
     feed = fitted.feed(train, training_budget(arguments, fitted), plan=plan, knows=fitted.knowing(forward))
 
     # The loop, and whoever watches it; whoever saves comes last, when all others have seen the step.
-    training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch)
+    training = Training(fitted.model, fitted.history, steps_of(arguments, plan), plan.steps_per_epoch, held=held)
     opening = opening_lines(fitted, call.train, whole, training.steps, call.valid) if call.progress else []
     unsettled = [call.task.unsettled] if call.valid is None and call.task.unsettled else []
     told = [*fitted.told, *unsettled, *(found.sentence for found in drawn), *([frozen] if frozen else [])]
@@ -233,7 +243,7 @@ def _loop(
         forward=forward,
         backward=Coupled(forward, call.task, feed, call.comm)
         if call.task.couples_rows
-        else Separate(forward, call.task, feed),
+        else fitted.held.backward(Separate(forward, call.task, feed)),
         plan=plan,
         feed=feed,
         learning_rate=fitted.settings["learning_rate"],

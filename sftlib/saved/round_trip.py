@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sftlib.arguments import Arguments
-from sftlib.errors import ArtifactError
+from sftlib.errors import ArtifactError, OptionError
 from sftlib.models.adapters import merged, with_adapter_of
 from sftlib.models.device import resolve_device
 from sftlib.models.language.output_layers import Hidden
@@ -44,7 +44,10 @@ def save(
 
     Raises:
         ArtifactError: the folder cannot be written, or what was read back differs.
+        OptionError: its weights are in parts, as long as its run lasts.
     """
+    if fitted.held.parted:
+        raise OptionError("save: with shard=True the weights are in parts until fit has ended; save then")
     contents = artifact.Contents(
         task=fitted.task,
         model=fitted.model,

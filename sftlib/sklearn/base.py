@@ -71,6 +71,7 @@ class Tuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
         few_shot: bool | str | None = None,
         padding_free: bool | str = "auto",
         checkpointing: bool | str = "auto",
+        shard: bool = False,
         precision: str = "auto",
         device: Any = "auto",
         metrics: Sequence[Any] | None = None,

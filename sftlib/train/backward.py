@@ -6,6 +6,7 @@ a row depends on the others (`Coupled`, in `sftlib.train.coupled`), a batch is c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol, final
 
 from sftlib.encoders.batch import Batch
@@ -37,14 +38,27 @@ class Separate:
         self._feed = feed
 
     def __call__(self, step: int) -> list[LossSum]:
-        return [self._backward(batch, step) for batch in self._feed.step(step)]
+        return [self._backward(batch, step) for batch in self.batches(step)]
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """The micro-batches of a step that this process computes."""
+        return self._feed.step(step)
+
+    def spare(self, step: int) -> Batch:
+        """One more, of a row of the step."""
+        return self._feed.spare_of(step)
+
+    def one(self, batch: Batch, step: int, *, counts: bool) -> LossSum:
+        """The sum of one micro-batch; of one that does not count, the gradient is nothing."""
+        return self._backward(batch, step) if counts else backward_of(self._forward, self._task, batch, step, share=0.0)
 
     def _backward(self, batch: Batch, step: int) -> LossSum:
         return backward_of(self._forward, self._task, batch, step)
 
 
-def backward_of(forward: Forward, task: Task, batch: Batch, step: int) -> LossSum:
-    """The sum of one micro-batch, whose gradient is added to the parameters."""
+def backward_of(forward: Forward, task: Task, batch: Batch, step: int, *, share: float = 1.0) -> LossSum:
+    """The sum of one micro-batch, whose gradient is added to the parameters; ``share`` is a factor of the gradient."""
     total, count = task.loss(forward.train(batch, step=step), batch)
-    forward.precision.scale(total).backward()  # type: ignore[no-untyped-call]
+    scaled = forward.precision.scale(total)
+    (scaled if share == 1.0 else scaled * share).backward()  # type: ignore[no-untyped-call]
     return LossSum(total.detach(), count.detach())

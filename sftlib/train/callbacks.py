@@ -12,7 +12,8 @@ from torch import Tensor
 from sftlib.errors import OptionError
 from sftlib.metrics.directions import higher_is_better
 from sftlib.support.checking import checked, raise_together, real_number, whole_number
-from sftlib.train.state import Training, changing_weights, put_back
+from sftlib.train.held import Part
+from sftlib.train.state import Training
 
 
 class Callback:
@@ -63,19 +64,17 @@ class KeepBest(Callback):
         self.metric = metric
         self.best: float | None = None
         self.best_step = 0
-        self._weights: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor | Part] = {}
 
     def on_epoch_end(self, training: Training, metrics: Mapping[str, float] | None) -> None:
         value = _watched(training, self.metric, metrics)
         if is_better(self.metric, value, self.best):
             self.best, self.best_step = value, training.step
-            self._weights = {
-                name: w.detach().to("cpu", copy=True) for name, w in changing_weights(training.model).items()
-            }
+            self._weights = training.held.copied(training.model)
 
     def on_fit_end(self, training: Training) -> None:
         if self._weights:
-            put_back(training.model, self._weights)
+            training.held.put_back(training.model, self._weights)
             training.weights_of = self.best_step
         elif any(math.isnan(record.get(f"valid_{self.metric}", 0.0)) for record in training.history.evaluations):
             training.tell(f"{self.metric} was never a number, so the weights are those of the last step")

@@ -36,12 +36,14 @@ from sftlib.train.wire import dump, load
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
+E = TypeVar("E", bound=BaseException)
 
 BUCKET = 2**23  # gradients that are added up together
 ON_THE_WAY = 2  # of these, while the next is packed
 _PIECES = 8  # passes whose predictions are handed over together
 _SAID = 1000  # bytes of an error that the other processes hear of
 _TOLD = "The other processes of this run were told, and ended too."
+_UNTOLD = "The other processes of this run wait in the middle of a pass, and end when this one has ended."
 
 
 class Comm(ABC):
@@ -83,6 +85,10 @@ class Comm(ABC):
     @abstractmethod
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""
+
+    @abstractmethod
+    def sum(self, value: float) -> float:
+        """The sum of a number over all processes."""
 
     @abstractmethod
     def on_first(self, function: Callable[[], object]) -> None:
@@ -145,6 +151,9 @@ class Alone(Comm):
 
     def any(self, flag: bool) -> bool:
         return flag
+
+    def sum(self, value: float) -> float:
+        return value
 
     def on_first(self, function: Callable[[], object]) -> None:
         function()
@@ -267,6 +276,9 @@ class Many(Comm):
     def any(self, flag: bool) -> bool:
         return self._agree(flag=flag).flag > 0
 
+    def sum(self, value: float) -> float:
+        return self._agree(total=value).total
+
     def ask(self, question: Callable[[], bool]) -> Callable[[], bool]:
         self._question = question
         return lambda: self._answer
@@ -292,7 +304,7 @@ class Many(Comm):
     ) -> None:
         if error is None:
             self._agree()
-        elif not isinstance(error, ProcessError) and _TOLD not in getattr(error, "__notes__", ()):
+        elif not isinstance(error, ProcessError) and {_TOLD, _UNTOLD}.isdisjoint(getattr(error, "__notes__", ())):
             error.add_note(_TOLD)
             self._agree(f"process {self.rank} of {self.size} ended with {type(error).__name__}: {error}")
 
@@ -418,6 +430,13 @@ def together(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return wrapper
+
+
+def leave_untold(error: E) -> E:
+    """Mark an error of which the others cannot be told, since they wait for something else."""
+    if _UNTOLD not in getattr(error, "__notes__", ()):
+        error.add_note(_UNTOLD)
+    return error
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

@@ -83,6 +83,13 @@ class Feed:
         for batch in self._steps([(step, n) for n in range(len(self._cut(step)))], [(step + 1, n) for n in then]):
             yield batch.to(self._device)
 
+    def spare_of(self, step: int) -> Batch:
+        """The cheapest row of a step, whoever computes it: for a pass that only keeps others company."""
+        rows, encoded = self._planned.rows(step), self.columns(step)
+        one = rows[[encoded.cost[rows].argmin()]]
+        batch = self._made(encoded, one, partial(Draw, self._seed, self._planned.epoch(step)))
+        return replace(batch, of_step=self._task.counts(encoded, rows)).to(self._device)
+
     def columns(self, step: int) -> Encoded:
         """The rows that a step's are numbers of."""
         return self._planned.columns(step, self.encoded)
@@ -135,6 +142,11 @@ class Feed:
     def everything(self) -> Iterator[tuple[Rows, Batch]]:
         """Every row once, as it is: those that this process computes, by cost."""
         return self.passes(self._comm.share(np.arange(len(self.encoded)), self.encoded.cost))
+
+    def spare(self) -> tuple[Rows, Batch]:
+        """No row, and a batch of the cheapest: for a pass that only keeps others company."""
+        one = np.array([self.encoded.cost.argmin()])
+        return one[:0], self.of(one)
 
     def passes(self, rows: Rows) -> Iterator[tuple[Rows, Batch]]:
         """These rows as they are, cut within the budget."""

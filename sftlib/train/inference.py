@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.encoders.base import Encoder
+from sftlib.encoders.batch import Batch
 from sftlib.metrics import Metrics
 from sftlib.tasks.base import Task
 from sftlib.train.comm import Comm
 from sftlib.train.feed import Feed
 from sftlib.train.forward import Forward
+from sftlib.train.held import Held, Whole
 
 
 @final
@@ -32,14 +34,18 @@ class Inference:
         encoder: turns what the model writes into what a reader reads.
         feed: the rows.
         comm: the processes that share the rows; each has the whole result.
+        held: how they hold the weights.
     """
 
-    def __init__(self, forward: Forward, task: Task, encoder: Encoder, feed: Feed, comm: Comm) -> None:
+    def __init__(
+        self, forward: Forward, task: Task, encoder: Encoder, feed: Feed, comm: Comm, held: Held | None = None
+    ) -> None:
         self._forward = forward
         self._task = task
         self._encoder = encoder
         self._feed = feed
         self._comm = comm
+        self._held = held or Whole()
 
     @torch.no_grad()  # here, not around a ``yield``: an error would leave it on as long as its traceback lives
     def predict(self, data: TaskDataset) -> list[Any]:
@@ -47,10 +53,7 @@ class Inference:
         found: list[Any] = [None] * len(data)
         pieces = _Pieces(self._feed.encoded.owners)
         self._forward.model.eval()
-        answers = (
-            (rows, self._task.answer(self._forward, batch, self._encoder)) for rows, batch in self._feed.everything()
-        )
-        for rows, decoded in self._comm.exchange(answers):
+        for rows, decoded in self._comm.exchange(self._answered()):
             for row, parts in pieces.add(rows, decoded):
                 found[row] = self._task.complete(data, row, parts)
         return found
@@ -77,10 +80,19 @@ class Inference:
         metrics.update([], [], loss_sum=math.fsum(totals), count=math.fsum(counts))
         return metrics
 
+    def _answered(self) -> Iterator[tuple[NDArray[np.int64], Sequence[Any]]]:
+        for (rows, batch), own in self._passes():
+            decoded = self._task.answer(self._forward, batch, self._encoder)
+            yield (rows, decoded) if own else (rows, [])
+
     def _judged(self, metrics: Metrics) -> Iterator[tuple[NDArray[np.int64], float, float, Sequence[Any]]]:
-        for rows, batch in self._feed.everything():
+        for (rows, batch), own in self._passes():
             (total, count), decoded = self._task.judge(self._forward, batch, self._encoder, metrics)
-            yield rows, float(total), float(count), decoded
+            yield (rows, float(total), float(count), decoded) if own else (rows, 0.0, 0.0, [])
+
+    def _passes(self) -> Iterator[tuple[tuple[NDArray[np.int64], Batch], bool]]:
+        """Rows, what is made of them, and whether they are this process's own."""
+        return self._held.evenly(self._feed.everything(), self._feed.spare)
 
 
 @final

@@ -100,7 +100,7 @@ class Loop:
             # Forward and backward: sums only.
             try:
                 sums = self._accumulate(step, optimizer)
-                summed, counted = self.comm.add_up(sums, parameters)
+                summed, counted = self.comm.add_up(sums, training.held.to_add_up(parameters))
             except EndedElsewhere:  # after the step before: here the same
                 optimizer.zero_grad()
                 self._end_epoch(training, epoch=self.plan.epoch(step - 1) + 1)
@@ -108,7 +108,7 @@ class Loop:
 
             # The only division.
             divide_gradients(parameters, counted * self.forward.precision.divisor())
-            norm = norm_of_gradients(parameters)
+            norm = training.held.norm(parameters)
 
             # The only time that the host waits for the device.
             total, count, grad_norm = on_host(summed, counted, norm)
@@ -175,11 +175,6 @@ def divide_gradients(parameters: Iterable[Tensor], count: Tensor) -> None:
     if gradients:
         finest = max({gradient.dtype for gradient in gradients}, key=lambda dtype: dtype.itemsize)
         torch._foreach_div_(gradients, sent(torch.where(count == 0, 1.0, count).to(finest), gradients[0].device))
-
-
-def norm_of_gradients(parameters: Iterable[Tensor]) -> Tensor:
-    """The norm of all gradients as one vector, where they lie."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def clip_gradients(parameters: Iterable[Tensor], norm: Tensor, known: float, most: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
 from torch import nn
 
+from sftlib.train.held import Whole
 from sftlib.train.state import Training
 
 #: Of a group of parameters: the peak of its own learning rate, where that is not the run's.
@@ -21,6 +22,7 @@ def make_optimizer(
     learning_rate: float,
     weight_decay: float,
     peaks: Mapping[str, float] = MappingProxyType({}),
+    parameters: Sequence[tuple[str, nn.Parameter]] | None = None,
 ) -> torch.optim.Optimizer:
     """AdamW over the trained parameters; biases and norms (one-dimensional) are not decayed.
 
@@ -31,8 +33,10 @@ def make_optimizer(
         learning_rate: the schedule multiplies it.
         weight_decay: of matrices and embeddings (Loshchilov and Hutter, 2019).
         peaks: name of a parameter -> its own rate, in place of ``learning_rate``.
+        parameters: what is trained of the model, by name, where it is held elsewhere (`sftlib.train.held`).
     """
-    trained = [(peaks.get(name, learning_rate), p) for name, p in model.named_parameters() if p.requires_grad]
+    named = Whole().trained(model) if parameters is None else parameters
+    trained = [(peaks.get(name, learning_rate), p) for name, p in named]
     groups = [
         {
             "params": [p for own, p in trained if own == peak and (p.dim() >= 2) == decayed],

@@ -24,7 +24,7 @@ import torch
 from sftlib import TaskDataset
 from sftlib.support import storage
 from sftlib.train.disk.checkpoint import Checkpoints
-from sftlib.train.loop import norm_of_gradients
+from sftlib.train.held import Whole
 from tests.benchmarks.measure import table
 
 SAVES, MEGABYTES = 15, 500
@@ -112,7 +112,7 @@ def gate() -> str:
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    norm = each(lambda: norm_of_gradients(parameters), 20)
+    norm = each(lambda: Whole().norm(parameters), 20)
     check = each(lambda: bool(np.isfinite(0.69) and np.isfinite(1.3)), 10_000)
     loss = each(lambda: float(torch.stack([torch.tensor(0.69)]).sum(dtype=torch.float64)), 1_000)
     lines = [

@@ -62,7 +62,7 @@ MUTATIONS = (
         "1",
         "no weights are restored",
         "train/disk/saving.py",
-        '        put_back(training.model, state["model"])\n',
+        '        training.held.put_back(training.model, state["model"])\n',
         "",
         RESUME,
     ),

@@ -83,6 +83,10 @@ class Layout(ABC):
         """Whether a pass that was just made met everything that this layout handed the model."""
         return True
 
+    def by_layer(self) -> Layout:
+        """The same through the model's own layers, each called as a module."""
+        return self
+
 
 class Around(Layout):
     """A layout with something around it.
@@ -301,6 +305,9 @@ class Fused(EndToEnd):
 
     def works(self, masks: DropoutMasks) -> bool:
         return masks.reached_attention
+
+    def by_layer(self) -> Layout:
+        return Flat(first_only=self.first_only)
 
     def _stand_ins(self, layers: nn.ModuleList | None) -> dict[int, tuple[nn.Module, StandIn]]:
         """Number of a layer -> it, and what stands in for it.

@@ -2,19 +2,28 @@
 
 A value is a tree of dicts, lists, tuples, numbers, strings, tensors and numpy arrays. `pack` parts it into a tree that
 JSON can hold and a flat dict of tensors; `unpack` puts it together again, with the very types, keys and strides.
+
+Where several processes hold a tensor together, each has a `Part` of it, and writes a file of its own: what a process
+reads again is its part among those that there are then.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from sftlib.train.held import Part, rows_of
+
+NO_PARTS: Final[Mapping[str, Part | Tensor]] = MappingProxyType({})
 
 _MARK = "$"  # starts the key of everything that JSON has no word for
 _CHUNK = 2**22  # bytes handed to the system at once
@@ -37,39 +46,58 @@ _NAMES = {
 }
 
 
-def pack(value: object) -> tuple[Any, dict[str, Tensor]]:
-    """Part a value into what JSON holds and what safetensors holds.
+class Packed(NamedTuple):
+    """What `pack` makes of a value.
 
-    Returns:
-        The tree, and the tensors under their paths in it. Tensors that share all their memory are stored once.
+    Attributes:
+        tree: what JSON holds.
+        tensors: under their paths in the tree; what shares all its memory is there once.
+        parts: the rows of each `Part`, likewise.
+    """
+
+    tree: Any
+    tensors: dict[str, Tensor]
+    parts: dict[str, Tensor]
+
+
+def pack(value: object) -> Packed:
+    """Part a value into what JSON holds and what safetensors holds.
 
     Raises:
         TypeError: something that is neither a JSON value nor a tensor, with its path.
 
     Example:
-        >>> tree, tensors = pack({"seen": 3, "mean": torch.ones(2), 7: (1, None)})
+        >>> tree, tensors, _ = pack({"seen": 3, "mean": torch.ones(2), 7: (1, None)})
         >>> unpack(tree, tensors)
         {'seen': 3, 'mean': tensor([1., 1.]), 7: (1, None)}
     """
     packer = _Packer()
-    return packer.pack(value, ()), packer.tensors
+    return Packed(packer.pack(value, ()), packer.tensors, packer.parts)
 
 
-def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Put together again what `pack` parted; every tensor is a copy of its own."""
+def unpack(tree: Any, tensors: Mapping[str, Tensor], parts: Mapping[str, Part | Tensor] = NO_PARTS) -> Any:
+    """Put together again what `pack` parted; every tensor is a copy of its own.
+
+    Args:
+        tree: as packed.
+        tensors: as packed.
+        parts: as `read_parts` gives them.
+    """
     if isinstance(tree, list):
-        return [unpack(item, tensors) for item in tree]
+        return [unpack(item, tensors, parts) for item in tree]
     if not isinstance(tree, dict):
         return tree
+    if "$part" in tree:
+        return parts[tree["$part"]]
     if "$tensor" in tree:
         return _laid_out(tensors[tree["$tensor"]], tree.get("stride"))
     if "$array" in tree:
         return tensors[tree["$array"]].clone().numpy()
     if "$tuple" in tree:
-        return tuple(unpack(item, tensors) for item in tree["$tuple"])
+        return tuple(unpack(item, tensors, parts) for item in tree["$tuple"])
     if "$pairs" in tree:
-        return {unpack(key, tensors): unpack(item, tensors) for key, item in tree["$pairs"]}
-    return {key: unpack(item, tensors) for key, item in tree.items()}
+        return {unpack(key, tensors, parts): unpack(item, tensors, parts) for key, item in tree["$pairs"]}
+    return {key: unpack(item, tensors, parts) for key, item in tree.items()}
 
 
 def tensor_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
@@ -99,12 +127,45 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return safetensors.torch.load_file(path)
 
 
+def read_parts(paths: Sequence[Path], *, rank: int, size: int) -> dict[str, Part | Tensor]:
+    """What a process has of tensors whose rows lie in several files: of its part no more than that is read.
+
+    Args:
+        paths: in the order of the processes that wrote them, however many these were.
+        rank: of this process.
+        size: how many there are now; one has everything, as plain tensors.
+
+    Raises:
+        ValueError: the files do not hold the same tensors.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(safetensors.safe_open(path, framework="pt")) for path in paths]
+        names = [set(file.keys()) for file in files]
+        if any(found != names[0] for found in names):
+            raise ValueError(f"{paths[0].name} and the others do not hold parts of the same tensors")
+        return {name: _own_part([file.get_slice(name) for file in files], rank, size) for name in sorted(names[0])}
+
+
+def _own_part(slices: Sequence[Any], rank: int, size: int) -> Part | Tensor:
+    """The rows of a tensor that are a process's; ``slices`` are files' parts of it, not read yet."""
+    lengths = [found.get_shape()[0] for found in slices]
+    first, last = rows_of(sum(lengths), rank, size)
+    pieces, begin = [], 0
+    for found, length in zip(slices, lengths, strict=True):
+        lower, upper = max(first - begin, 0), min(last - begin, length)
+        pieces.append(found[min(lower, length) : max(lower, upper)] if length else found[:])
+        begin += length
+    rows = torch.cat(pieces)
+    return rows if size == 1 else Part(rows, sum(lengths))
+
+
 @final
 class _Packer:
     """Collects the tensors of a value."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.parts: dict[str, Tensor] = {}
         self._names: dict[tuple[Any, ...], str] = {}
 
     def pack(self, value: object, path: tuple[str, ...]) -> Any:
@@ -112,6 +173,10 @@ class _Packer:
             return value
         if isinstance(value, Tensor):
             return self._tensor(value, path)
+        if isinstance(value, Part):
+            name = ".".join(path)
+            self.parts[name] = _savable(value.rows.detach(), path)
+            return {"$part": name}
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             return {"$array": self._named(torch.from_numpy(value.copy()), path)}
         if isinstance(value, np.generic):
@@ -130,9 +195,7 @@ class _Packer:
         return {"$pairs": [[self.pack(key, path), self.pack(item, (*path, str(key)))] for key, item in value.items()]}
 
     def _tensor(self, value: Tensor, path: tuple[str, ...]) -> dict[str, Any]:
-        value = value.detach()
-        if value.layout is not torch.strided or value.dtype not in _NAMES:
-            raise TypeError(f"{'.'.join(path)} is a tensor of {value.dtype}, {value.layout}, which cannot be saved")
+        value = _savable(value.detach(), path)
         same = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, value.device)
         name = self._names.get(same) if value.numel() else None
         if name is None:
@@ -148,6 +211,12 @@ class _Packer:
             name = f"{stem}#{number}"
         self.tensors[name] = value
         return name
+
+
+def _savable(value: Tensor, path: tuple[str, ...]) -> Tensor:
+    if value.layout is not torch.strided or value.dtype not in _NAMES:
+        raise TypeError(f"{'.'.join(path)} is a tensor of {value.dtype}, {value.layout}, which cannot be saved")
+    return value
 
 
 def _laid_out(value: Tensor, stride: list[int] | None) -> Tensor:

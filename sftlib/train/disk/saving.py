@@ -15,7 +15,8 @@ from sftlib.train.comm import Comm
 from sftlib.train.disk.checkpoint import Checkpoints, State
 from sftlib.train.disk.generators import generator_states, set_generator_states
 from sftlib.train.disk.signals import Signals
-from sftlib.train.state import Training, changing_weights, put_back
+from sftlib.train.held import Part
+from sftlib.train.state import Training
 
 _MOST_THREADS = 4096
 
@@ -92,8 +93,9 @@ class Saver(Callback):
             ) from error
 
     def _put_back(self, state: State, training: Training) -> None:
-        put_back(training.model, state["model"])
+        training.held.put_back(training.model, state["model"])
         self._check_settings(state["optimizer"])
+        state = {**state, "optimizer": training.held.for_optimizer(self.optimizer, state["optimizer"])}
         self._check_moments(state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         training.epoch_end_due = state["position"]["epoch_end_due"]
@@ -146,28 +148,27 @@ class Saver(Callback):
             self._signals.deliver()
 
     def _save(self, training: Training, *, epoch_end_due: bool = False) -> None:
-        self._comm.on_first(lambda: self._write(training, epoch_end_due))
-
-    def _write(self, training: Training, epoch_end_due: bool) -> None:
         best = [m.best_step for m in self._members if isinstance(m, KeepBest) and m.best is not None]
-        self._checkpoints.save(
-            {
-                "position": {
-                    "step": training.step,
-                    "epoch_end_due": epoch_end_due,
-                    "stop_reason": training.stop_reason,
-                },
-                "run": dict(self._run),
-                "history": list(training.history),
-                "model": changing_weights(training.model),
-                "optimizer": self.optimizer.state_dict(),
-                "callbacks": [member.state_dict() for member in self._members],
-                "generators": generator_states(),
+        facts = {"step": training.step, "best_step": best[-1] if best else None, "facts": self._facts}
+        if training.held.parted:
+            self._checkpoints.save_together(self._state(training, epoch_end_due), self._comm, **facts)
+        else:
+            self._comm.on_first(lambda: self._checkpoints.save(self._state(training, epoch_end_due), **facts))
+
+    def _state(self, training: Training, epoch_end_due: bool) -> State:
+        return {
+            "position": {
+                "step": training.step,
+                "epoch_end_due": epoch_end_due,
+                "stop_reason": training.stop_reason,
             },
-            step=training.step,
-            best_step=best[-1] if best else None,
-            facts=self._facts,
-        )
+            "run": dict(self._run),
+            "history": list(training.history),
+            "model": training.held.changing(training.model),
+            "optimizer": training.held.of_optimizer(self.optimizer),
+            "callbacks": [member.state_dict() for member in self._members],
+            "generators": generator_states(),
+        }
 
 
 def check_state(state: State, step: int) -> None:
@@ -198,7 +199,7 @@ def check_state(state: State, step: int) -> None:
             and 1 <= resolved["threads"] <= _MOST_THREADS
             and isinstance(resolved.get("processes", 1), int),
             "history": all(_is_record(record) for record in state["history"]),
-            "model": all(isinstance(value, Tensor) for value in state["model"].values()),
+            "model": all(isinstance(value, Tensor | Part) for value in state["model"].values()),
         }
         wrong = [name for name, good in checks.items() if not good]
     if wrong:
