@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,8 +71,8 @@ def repeated_layers(model: nn.Module) -> list[nn.Module]:
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and _is_stack(module)]
     inner = {child for stack in stacks for child in stack.modules() if child is not stack}
     layers = list(dict.fromkeys(layer for stack in stacks if stack not in inner for layer in stack))
-    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
-    return [layer for layer in layers if _shares_nothing(layer, owners)]
+    owners = _owners(model)
+    return [layer for layer in layers if all(owners[key] == count for key, count in _owners(layer).items())]
 
 
 def _is_stack(modules: nn.ModuleList) -> bool:
@@ -80,9 +80,10 @@ def _is_stack(modules: nn.ModuleList) -> bool:
     return one_kind and all(any(True for _ in module.parameters()) and any(module.children()) for module in modules)
 
 
-def _shares_nothing(layer: nn.Module, owners: Mapping[int, int]) -> bool:
-    inside = Counter(id(p) for module in layer.modules() for p in module._parameters.values() if p is not None)
-    return all(owners[key] == count for key, count in inside.items())
+def _owners(model: nn.Module) -> Counter[int]:
+    """How often each parameter is used."""
+    every = (module for _, module in model.named_modules(remove_duplicate=False))
+    return Counter(id(p) for module in every for p in module._parameters.values() if p is not None)
 
 
 @contextmanager

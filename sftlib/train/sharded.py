@@ -26,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map_only
 
 from sftlib.errors import NonFiniteError, OptionError, ProcessError
 from sftlib.models.memory import is_out_of_memory
@@ -264,6 +265,7 @@ class _Cut:
             p.data = p.data.contiguous()
         for unit in [*layers, self.root]:
             own = [p for p in unit.parameters() if p.dim() and not isinstance(p, DTensor)]
+            unit.register_forward_hook(_no_views)
             fully_shard(unit, mesh=mesh, ignored_params=scalars)
             unit.set_gradient_divide_factor(1.0)
             getattr(unit, _SUMS)(True)
@@ -287,6 +289,11 @@ class _Cut:
             module._parameters[name] = p
 
 
+def _no_views(_: nn.Module, __: object, outputs: Any) -> Any:
+    """Whoever writes into a view undoes what `fully_shard` hangs on it, and the layer would not be gathered again."""
+    return tree_map_only(Tensor, lambda found: found if found._base is None else found.clone(), outputs)
+
+
 @final
 class _Before:
     """A module as it was: its class, its hooks, and what it had beside."""
@@ -298,13 +305,12 @@ class _Before:
         self._hooks = {name: set(value) for name, value in _hooks(module)}
 
     def again(self) -> None:
-        if type(self._module) is self._kind:  # no unit: only marked
-            hooks: dict[str, set[Any]] = {}
-        else:
-            self._module.__class__, hooks = self._kind, self._hooks
+        was_unit = type(self._module) is not self._kind
+        self._module.__class__ = self._kind
         for name, value in _hooks(self._module):
-            for key in [key for key in value if key not in hooks.get(name, value)]:
-                del value[key]
+            if was_unit or "state_dict" in name:  # the latter on all modules whose weights were cut
+                for key in set(value) - self._hooks.get(name, set()):
+                    del value[key]
         for name in [name for name in vars(self._module) if name not in self._names and _is_of_torch(name)]:
             delattr(self._module, name)
 
@@ -314,7 +320,7 @@ def _is_of_torch(name: str) -> bool:
 
 
 def _hooks(module: nn.Module) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in vars(module).items() if name.endswith("_hooks") or "_hooks_" in name]
+    return [(name, value) for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)]
 
 
 def _own(parameter: Tensor) -> nn.Parameter:
