@@ -1,9 +1,9 @@
 """What a step takes when several processes share it: arithmetic on what one takes, and on the link between them.
 
 Two ways to share. *Data parallel*, as this library does it: each process has a whole model, computes some of the rows,
-and gradients are added up over a ring. *Sharded* (FSDP; Zhao et al., 2023, "PyTorch FSDP"), which this library does not
-do: each process holds one part of weights, gradients and optimizer, and a layer's weights are gathered when they are
-needed. Numbers for it are for paper.
+and gradients are added up over a ring. *Sharded* (FSDP; Zhao et al., 2023, "PyTorch FSDP"), with ``shard=True``: each
+process holds one part of weights, gradients and optimizer, and a layer's weights are gathered when they are needed.
+Numbers for it are for paper: of the steps alone, and with exchanges that do not wait for one another.
 
 A ring adds up or gathers in ``p - 1`` rounds, in each of which every process sends one part in ``p`` of the whole
 (Patarasuk and Yuan, 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations"): gathering sends

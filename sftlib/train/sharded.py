@@ -16,6 +16,7 @@ Letters: ``n`` processes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -39,7 +40,7 @@ from sftlib.train.held import Held, Part, Weights, changing_weights, require_nam
 
 T = TypeVar("T")
 
-_SUMS = "set_force_sum_reduction_for_comms"  # of torch 2.9: before it, nothing but NCCL's means could be had
+_SUMS = "set_force_sum_reduction_for_comms"  # torch 2.13 has it, 2.6 nothing but NCCL's means
 
 
 @final
@@ -84,7 +85,8 @@ class Sharded(Held):
         def asked(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
             if self._root is None:
                 return ask(model, call, inputs)
-            with _inside_a_pass():
+            with _inside_a_pass(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(FSDP_Root\)")  # it stays gathered
                 return self._root(partial(ask, model, call, inputs))
 
         return asked
@@ -350,8 +352,8 @@ def _require_torch() -> None:
         FSDPModule = object  # noqa: N806
     if not hasattr(FSDPModule, _SUMS):
         raise OptionError(
-            "shard=True needs torch 2.9 or newer, whose fully_shard can add gradients up; this is "
-            f"{torch.__version__}: install a newer one, or leave shard= out"
+            f"shard=True needs a newer torch than {torch.__version__}, whose fully_shard cannot add gradients up "
+            "(that of 2.13 can): install one, or leave shard= out"
         )
     if not dist.is_initialized():
         raise OptionError("shard=True: these processes were not started by torchrun, and nothing connects them")

@@ -40,7 +40,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a frozen layer": (TEXTS, {"freeze": 1}),
     "a head alone": (TEXTS, {"freeze": "backbone"}),
     "rates by part": (TEXTS, {"head_learning_rate": 1e-2, "layer_decay": 0.5}),
-    "the best weights": (TEXTS, {"keep_best": "loss", "learning_rate": 0.3, "max_steps": 6}),
+    "the best weights": (TEXTS, {"keep_best": "loss", "warmup": 0}),
     "clipped": (TEXTS, {"max_grad_norm": 0.1}),
     "tied weights": ("causal-lm", {"metrics": ["loss"]}),
     "a decoder, end to end": ("causal-lm", {"family": "llama", "metrics": ["loss"], "padding_free": True}),
