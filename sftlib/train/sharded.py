@@ -59,7 +59,7 @@ class Sharded(Held):
     def __init__(self, comm: Comm) -> None:
         _require_torch()
         self._comm = comm
-        self._root: _Root | None = None
+        self._root: Any = None
         self._parts: dict[Tensor, DTensor] = {}  # what the optimizer steps -> the weight that it is a part of
 
     # A pass.
@@ -117,10 +117,7 @@ class Sharded(Held):
 
     def norm(self, parameters: Sequence[Tensor]) -> Tensor:
         having = [p for p in parameters if p.grad is not None]
-        of_parts, of_whole = (
-            float(sum(p.grad.double().square().sum() for p in having if (p in self._parts) == parted))  # type: ignore[union-attr]
-            for parted in (True, False)
-        )
+        of_parts, of_whole = (_squared([p for p in having if (p in self._parts) == parted]) for parted in (True, False))
         squared = self._comm.sum(of_parts) + of_whole
         like = having[0] if having else torch.zeros(())
         return torch.tensor(squared, dtype=torch.float64, device=like.device).sqrt().to(like.dtype)
@@ -287,8 +284,8 @@ class _Cut:
         """Take away all that was added to the modules."""
         for before in self._before:
             before.again()
-        for module, name, p in self._whole:
-            module._parameters[name] = p
+        for module, name, parameter in self._whole:
+            module._parameters[name] = parameter
 
 
 def _no_views(_: nn.Module, __: object, outputs: Any) -> Any:
@@ -340,17 +337,20 @@ def _local(value: Tensor) -> Tensor:
     return found.detach()
 
 
+def _squared(parameters: Sequence[Tensor]) -> float:
+    """The squares of all numbers in the gradients of these."""
+    return float(sum(p.grad.double().square().sum() for p in parameters if p.grad is not None))
+
+
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """In the order of the numbers in its state."""
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _require_torch() -> None:
-    try:
-        from torch.distributed.fsdp import FSDPModule
-    except ImportError:
-        FSDPModule = object  # noqa: N806
-    if not hasattr(FSDPModule, _SUMS):
+    import torch.distributed.fsdp as fsdp
+
+    if not hasattr(getattr(fsdp, "FSDPModule", None), _SUMS):
         raise OptionError(
             f"shard=True needs a newer torch than {torch.__version__}, whose fully_shard cannot add gradients up "
             "(that of 2.13 can): install one, or leave shard= out"

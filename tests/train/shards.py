@@ -76,7 +76,7 @@ def trained(run: str, folder: Path) -> dict[str, Any]:
     comm = open_comm()
     kept = {name: value.numpy() for name, value in tuner.model.state_dict().items()}
     if comm.rank == 0:
-        np.savez(folder / f"{run} {comm.size}.npz", **kept)  # type: ignore[arg-type]
+        np.savez(folder / f"{run} {comm.size}.npz", **kept)
     return {
         "losses": [record["loss"] for record in tuner.history.steps],
         "norms": [record["grad_norm"] for record in tuner.history.steps],
@@ -134,7 +134,8 @@ class Whole(Callback):
 
 
 def memory() -> dict[str, int]:
-    seen, whole, data = [], Whole(), case_of(TEXTS).data()
+    seen: list[dict[str, int]] = []
+    whole, data = Whole(), case_of(TEXTS).data()
     with weighed(seen):
         tuner = tuner_for(TEXTS, **{**OPTIONS, "max_steps": 1}).fit(data, progress=False, callbacks=[whole])
     every = sum(_bytes(p) for p in tuner.model.parameters())
@@ -180,7 +181,7 @@ def cut(folder: Path, step: int = 4) -> str:
 def resumed(folder: Path) -> dict[str, Any]:
     """The run of such a folder, to its end."""
     data, tuner = case_of(TEXTS).data(), _keeping()
-    again = {"output_dir": folder, "save_every": 1, "resume": True}
+    again: dict[str, Any] = {"output_dir": folder, "save_every": 1, "resume": True}
     tuner.fit(data, data, progress=False, callbacks=[StopOne(99)], **again)
     return _outcome(tuner)
 
@@ -254,7 +255,7 @@ def refused(folder: Path) -> list[str]:
     ]
     for call in calls:
         try:
-            call()
+            call()  # type: ignore[no-untyped-call]
             errors.append("")
         except Exception as error:
             errors.append(f"{type(error).__name__}: {error}")

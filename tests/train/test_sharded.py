@@ -33,6 +33,8 @@ from tests.train import shards
 ROOT = Path(__file__).parent.parent.parent
 BOUND = 1e-6
 RATE = 1e-3  # of these runs
+#: Biases that softmax takes away again: their gradient is 0 but for rounding, of which AdamW makes whole steps.
+MOOT = ("key.bias", "k_proj.bias", "qa_outputs.bias")
 Many = tuple[Path, list[dict[str, Any]]]
 One = tuple[Path, Callable[[str], dict[str, Any]]]
 COUNTS = [2, pytest.param(4, marks=pytest.mark.slow)]
@@ -88,9 +90,10 @@ def test_runs_are_those_of_one_process(alone: One, many: Many) -> None:
 
 
 def require_same_weights(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
-    """As one vector within the bound; AdamW makes steps of rounding, where a gradient is nothing but that."""
+    """As one vector within the bound, and each within a fiftieth of a step; but for what moves no score."""
     assert found.keys() == expected.keys()
-    flat, other = (np.concatenate([values[name].ravel() for name in expected]) for values in (found, expected))
+    names = [name for name in expected if not name.endswith(MOOT)]
+    flat, other = (np.concatenate([values[name].ravel() for name in names]) for values in (found, expected))
     assert np.linalg.norm(flat - other) <= BOUND * np.linalg.norm(other), what
     assert np.abs(flat - other).max() <= RATE / 50, what
 
@@ -231,6 +234,7 @@ def test_layers_are_found_by_structure() -> None:
         assert len({type(layer).__name__ for layer in layers}) == 1
         assert len(layers) >= 2
     one = nn.Sequential(nn.Linear(2, 2))
-    shared = nn.Sequential(one, nn.ModuleList([nn.Sequential(one[0]), nn.Sequential(nn.Linear(2, 2))]))
-    assert repeated_layers(shared) == [shared[1][1]], "a layer that shares a weight with the outside is left out"
+    other = nn.Sequential(nn.Linear(2, 2))
+    shared = nn.Sequential(one, nn.ModuleList([nn.Sequential(one[0]), other]))
+    assert repeated_layers(shared) == [other], "a layer that shares a weight with the outside is left out"
     assert repeated_layers(nn.Sequential(nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]))) == [], "no single weights"

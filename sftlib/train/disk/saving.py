@@ -149,7 +149,7 @@ class Saver(Callback):
 
     def _save(self, training: Training, *, epoch_end_due: bool = False) -> None:
         best = [m.best_step for m in self._members if isinstance(m, KeepBest) and m.best is not None]
-        facts = {"step": training.step, "best_step": best[-1] if best else None, "facts": self._facts}
+        facts: dict[str, Any] = {"step": training.step, "best_step": best[-1] if best else None, "facts": self._facts}
         if training.held.parted:
             self._checkpoints.save_together(self._state(training, epoch_end_due), self._comm, **facts)
         else:
