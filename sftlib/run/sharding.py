@@ -74,7 +74,7 @@ def with_parts(fitted: Fitted, train: Encoded, valid: Encoded | None, names: Any
 
 
 _WRITING = (
-    "shard=True: these metrics need texts that the model writes, token by token, for which its weights would be "
+    "shard=True: these metrics need texts that the model writes, piece by piece, for which its weights would be "
     "gathered anew each time: name others, such as metrics=['loss'], and evaluate after fit"
 )
 

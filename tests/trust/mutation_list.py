@@ -574,8 +574,8 @@ MUTATIONS = (
         "14",
         "each micro-batch is divided by its own count",
         "train/backward.py",
-        "forward.precision.scale(total).backward()",
-        "forward.precision.scale(total / count).backward()",
+        "scaled = forward.precision.scale(total)",
+        "scaled = forward.precision.scale(total / count)",
         LOOP,
     ),
     Mutation(
