@@ -262,7 +262,8 @@ class _Cut:
         self._cut = list(dict.fromkeys(p for p in model.parameters() if p.dim()))
         for p in self._cut:
             p.data = p.data.contiguous()
-        for unit in [*layers, self.root]:
+        units: list[Any] = [*layers, self.root]
+        for unit in units:
             own = [p for p in unit.parameters() if p.dim() and not isinstance(p, DTensor)]
             unit.register_forward_hook(_no_views)
             fully_shard(unit, mesh=mesh, ignored_params=scalars)
@@ -276,9 +277,9 @@ class _Cut:
         """Make every weight whole again, in the parameter that it was before."""
         self.root.reshard()
         parts = {p: module._parameters[name] for module, name, p in self._whole if p is not None}
-        for p in self._cut:
-            part = parts.pop(p)
-            p.data = part.full_tensor() if isinstance(part, DTensor) else part
+        for parameter in self._cut:
+            part = parts.pop(parameter)
+            parameter.data = part.full_tensor() if isinstance(part, DTensor) else part
 
     def leave(self) -> None:
         """Take away all that was added to the modules."""
