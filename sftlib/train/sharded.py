@@ -276,7 +276,7 @@ class _Cut:
     def gather(self) -> None:
         """Make every weight whole again, in the parameter that it was before."""
         self.root.reshard()
-        parts = {p: module._parameters[name] for module, name, p in self._whole if p is not None}
+        parts: dict[Tensor, Any] = {p: module._parameters[name] for module, name, p in self._whole if p is not None}
         for parameter in self._cut:
             part = parts.pop(parameter)
             parameter.data = part.full_tensor() if isinstance(part, DTensor) else part
