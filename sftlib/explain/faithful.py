@@ -33,7 +33,7 @@ class Faithfulness:
         sufficiency: it loses this when they alone are left; small is good.
         random_comprehensiveness: the mean over pieces chosen by chance.
         random_sufficiency: likewise.
-        beats_chance: whether it loses more than without any of the random choices, and enough to be noticed.
+        beats_chance: whether it loses more than the mean over random choices, and enough to be noticed.
     """
 
     comprehensiveness: float

@@ -31,7 +31,7 @@ from tests.benchmarks.doubts import promised_of as promised
 
 Row = dict[str, Any]
 SENTENCES, VALID, AUDITED = 100, 400, 2000
-PLANTED = {"harbour": "sea", "meadow": "land"}
+PLANTED = {"harbour": "sea", "meadow": "land", "": "neither"}
 LEARNED = {"movies": 6000, "banking77": 10_003}
 
 
@@ -54,16 +54,17 @@ def tuned(name: str) -> FineTuner:
 
 
 def explained(name: str) -> str:
-    """A planted word decides the label of a sentence: is it first? And of a model that knows nothing?"""
-    draw, sentences = random.Random(0), [row["text"] for row in rows(name)[1][:1600]]
+    """A planted word decides the label of a sentence, or that there is none: is it first? And under a random head?"""
+    draw, sentences = random.Random(0), [row["text"] for row in rows(name)[1][:1700]]
 
     def plant(text: str) -> Row:
         words, word = text.split(), draw.choice(list(PLANTED))
         words.insert(draw.randrange(len(words) + 1), word)
-        return {"text": " ".join(words), "label": PLANTED[word]}
+        return {"text": " ".join(filter(None, words)), "label": PLANTED[word]}
 
-    train, held = TaskDataset([plant(text) for text in sentences[:1500]]), [plant(text) for text in sentences[1500:]]
-    knowing, test = FineTuner(c.MODEL).fit(train, progress=False), TaskDataset(held)
+    train, held = TaskDataset([plant(text) for text in sentences[:1500]]), map(plant, sentences[1500:])
+    test = TaskDataset([row for row in held if row["label"] != "neither"][:SENTENCES])
+    knowing = FineTuner(c.MODEL).fit(train, progress=False)
     right = knowing.evaluate(test)["accuracy"]
     start = time.perf_counter()
     found = explain(knowing, test)
@@ -72,9 +73,10 @@ def explained(name: str) -> str:
     beyond = [why.faithfulness.beats_chance for why in found]
     strange = FineTuner(c.MODEL, max_steps=1, learning_rate=0.0).fit(train, progress=False)
     lost = [why.faithfulness.beats_chance for why in explain(strange, test)]
+    steps = np.mean([why.steps for why in found])
     return (
         f"| {name} | {right:.3f} | {np.mean(first):.2f} of {len(first)} | {np.mean(beyond):.2f} | {np.mean(lost):.2f} "
-        f"| {took:.0f} s |"
+        f"| {took:.0f} s, {steps:.0f} passes each |"
     )
 
 
@@ -165,7 +167,7 @@ def smaller(name: str) -> str:
 
 
 SECTIONS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "explained": ("| set | accuracy | planted word first | beats chance | untuned beats chance | took |", explained),
+    "explained": ("| set | accuracy | planted word first | beats chance | under a random head | took |", explained),
     "sure": (
         f"| set | accuracy | ECE | calibrated | temperature | answers changed | pipeline apart "
         f"| over {HALVES} halves: ECE, calibrated on {VALID}, coverage at .9, promise kept |",
