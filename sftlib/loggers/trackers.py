@@ -189,17 +189,17 @@ class Trackio(Logger):
         super().__init__(config, every=every)
         self._library: Any = require("trackio", extra="trackio", purpose="Trackio()")
         self._project, self._name = project, name
-        self._writer: Any = None
+        self._seen = 0  # the last step of a run that goes on
 
     def open(self, run: str | None, last: int) -> str:
         name = run or self._name or f"run-{uuid.uuid4().hex[:8]}"
-        self._writer = self._library.init(
-            project=self._project, name=name, config=self.config, resume="allow", embed=False
-        )
+        writer = self._library.init(project=self._project, name=name, config=self.config, resume="allow", embed=False)
+        self._seen = 0 if run is None else getattr(writer, "_next_step", 1) - 1
         return name
 
     def write(self, values: Mapping[str, float], *, step: int) -> None:
-        self._library.log(dict(values), step=step)
+        if step >= self._seen:  # a run that goes on makes the same points again, but may have ended within a step
+            self._library.log(dict(values), step=step)
 
     def close(self) -> None:
         self._library.finish()

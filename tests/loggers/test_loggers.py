@@ -234,3 +234,25 @@ def test_mlflow_gets_each_point_once(monkeypatch: pytest.MonkeyPatch) -> None:
     again.write({"train/loss": 1.0}, step=6)
     again.write({"train/loss": 1.0}, step=9)
     assert [point.step for point in points["train/loss"]] == list(range(1, 10))
+
+
+def test_trackio_is_not_told_again_what_a_killed_run_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake("trackio")
+
+    def init(**options: Any) -> Any:
+        fake.calls.append(options)
+        told = [call[0] for call in fake.calls if isinstance(call, tuple)]
+        return SimpleNamespace(_next_step=max(told, default=-1) + 1)
+
+    fake.init = init  # type: ignore[attr-defined]
+    fake.log = lambda values, step: fake.calls.append((step, values))  # type: ignore[attr-defined]
+    fake.finish = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    tuner().fit(ROWS, callbacks=[Trackio("films", name="one")], progress=False)
+    again = Trackio("films")
+    assert again.open("one", 4) == "one"  # as a resumed run does, after a checkpoint at step 4
+    for step in (5, 6, 7, 8, 9):
+        again.write({"train/loss": 1.0}, step=step)
+    steps = [call[0] for call in fake.calls if isinstance(call, tuple) and "train/loss" in call[1]]
+    assert steps == [*range(1, 9), 8, 9]  # the last step again: the run may have ended within it
+    assert again.open("another", 0) == "another"
