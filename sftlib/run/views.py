@@ -45,6 +45,8 @@ def shown_as(
     wanted, encoder = Views(views) if isinstance(views, str) else views, fitted.encoder
     if not isinstance(encoder, SequenceEncoder) or not isinstance(fitted.task, VectorTask):
         raise OptionError(f"views={views!r}: only classes and numbers of sequences have views, not {fitted.task.name}")
+    if fitted.task.reads != ("sequence",):
+        raise OptionError(f"views={views!r}: single sequences have views, not pairs of them")
     encoder.checked([row["sequence"] for row in rows])
     (step,) = sequence_augmentations(wanted.augment)
     shown: list[Mapping[str, Any]] = []

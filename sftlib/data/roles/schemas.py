@@ -118,6 +118,7 @@ _TEXT: Roles = {"text": TextRole()}
 _PAIR: Roles = {"text_pair": TextRole()}
 _IMAGE: Roles = {"image": ImageRole()}
 _SEQUENCE: Roles = {"sequence": SequenceRole()}
+_SEQUENCES: Roles = {"sequence_pair": SequenceRole()}
 _RESIDUES: Roles = {"residue_labels": ResidueLabelsRole()}
 _CONTACTS: Roles = {"contacts": ContactsRole()}
 _AUDIO: Roles = {"audio": AudioRole()}
@@ -164,15 +165,19 @@ SCHEMAS.register(Schema("semantic-segmentation", _IMAGE, {}, {"mask": MaskRole()
 SCHEMAS.register(
     Schema("object-detection", _IMAGE, {}, {"objects": ObjectsRole()}, relations=[BoxesInside("image", "objects")])
 )
-SCHEMAS.register(Schema("sequence-classification", _SEQUENCE, {}, {"label": LabelRole()}))
-SCHEMAS.register(Schema("multi-label-sequence-classification", _SEQUENCE, {}, {"labels": LabelListRole()}))
+SCHEMAS.register(Schema("sequence-classification", _SEQUENCE, _SEQUENCES, {"label": LabelRole()}))
+SCHEMAS.register(Schema("multi-label-sequence-classification", _SEQUENCE, _SEQUENCES, {"labels": LabelListRole()}))
 SCHEMAS.register(
     Schema(
-        "multi-label-sequence-classification", _SEQUENCE, {}, {"targets": TargetsRole(classes=True)}, named_only=True
+        "multi-label-sequence-classification",
+        _SEQUENCE,
+        _SEQUENCES,
+        {"targets": TargetsRole(classes=True)},
+        named_only=True,
     )
 )
-SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"target": NumberRole()}))
-SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, {}, {"targets": TargetsRole()}))
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, _SEQUENCES, {"target": NumberRole()}))
+SCHEMAS.register(Schema("sequence-regression", _SEQUENCE, _SEQUENCES, {"targets": TargetsRole()}))
 SCHEMAS.register(
     Schema("residue-classification", _SEQUENCE, {}, _RESIDUES, relations=[SameLength("sequence", "residue_labels")])
 )

@@ -138,15 +138,23 @@ class SequenceEncoder(Encoder):
         raise_findings([(f"role {role!r}", False, findings)])
 
     def write(self, values: Mapping[str, Sequence[Any]], writer: Writer) -> None:
-        ((role, sequences),) = values.items()
-        self.checked(sequences, role=role)
-        unknown, tokens = 0, 0
-        for texts in self.texts(sequences):
-            for chunk in self.text.encode(texts):
+        """Sequences, or pairs of them, as the tokenizer frames them.
+
+        Raises:
+            DataError: letters that the alphabet does not have, with every row.
+            OptionError: a tokenizer of another alphabet, or augmentation of pairs.
+        """
+        for role, sequences in values.items():
+            self.checked(sequences, role=role)
+        if self.augment and len(values) > 1:
+            raise OptionError("augment= draws single sequences anew, and these rows are pairs: leave it out")
+        unknown, tokens, columns = 0, 0, list(values.values())
+        for texts in zip(*map(self.texts, columns), strict=True):
+            for chunk in self.text.encode(*texts):
                 unknown += int((chunk.inputs["input_ids"] == self.tokenizer.unk_token_id).sum())
                 tokens += int(chunk.lengths.sum())
                 writer.add(chunk.inputs, lengths=chunk.lengths, cut=chunk.cut)
-        tokens -= len(sequences) * self.frame().size
+        tokens -= len(columns[0]) * self.tokenizer.num_special_tokens_to_add(pair=len(columns) > 1)
         if unknown > _UNKNOWN * tokens:
             raise OptionError(
                 f"the tokenizer does not know {unknown:,} of the {tokens:,} tokens of these sequences: it is made for "
@@ -260,4 +268,4 @@ class SequenceEncoder(Encoder):
         )
 
     def is_one(self, given: object) -> bool:
-        return isinstance(given, str)
+        return isinstance(given, str | tuple)  # a tuple is a pair

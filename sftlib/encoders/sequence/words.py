@@ -181,7 +181,9 @@ def of_signs(tokenizer: Any) -> Any:
     found.pre_tokenizer = pre_tokenizers.Split(Regex(_WHOLE_SIGNS), "isolated")
     first, last = roles["cls"], roles["sep"]
     found.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", special_tokens=[(first, known[first]), (last, known[last])]
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {last} $B {last}",
+        special_tokens=[(first, known[first]), (last, known[last])],
     )
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=found,

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Self, final
 
+from sftlib.data.dataset import TaskDataset
 from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.support.checking import checked_fields
+from sftlib.tasks.base import Label
 from sftlib.tasks.labels import WeightedLabels
+from sftlib.tasks.pairs import Form
 from sftlib.tasks.sequence.letters import LetterTask
-from sftlib.tasks.single_label import OneLabelTask
+from sftlib.tasks.single_label import OneLabelTask, SingleLabel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(WeightedLabels, Form):
+    """What training data decided."""
 
 
 @final
 @checked_fields
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SequenceClassification(OneLabelTask, LetterTask):
-    """One of ``K`` labels per sequence of DNA, RNA, a protein or a molecule, by cross-entropy.
+    """One of ``K`` labels per sequence of DNA, RNA, a protein or a molecule, or per pair of them, by cross-entropy.
 
     Args:
         class_weights: ``"balanced"``, or label -> weight: how much the rows of a label count.
         label_smoothing: share of the target spread over all labels (Szegedy et al., 2016).
-        learned: labels and weights; from the training data.
+        learned: labels, weights, and whether rows are pairs; from the training data.
 
     Raises:
         OptionError: values that they cannot have.
@@ -36,4 +45,12 @@ class SequenceClassification(OneLabelTask, LetterTask):
     name = "sequence-classification"
     family = ClassificationMetrics
 
-    learned: WeightedLabels | None = None
+    learned: Learned | None = None
+
+    def learned_from(self, data: TaskDataset) -> Self:
+        labels = SingleLabel.learned_from(data, self.class_weights)
+        return replace(self, learned=Learned(**labels, pair=self.has_pairs(data.roles)))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        labels = SingleLabel.brought(names, self.class_weights)
+        return replace(self, learned=Learned(**labels, pair=self.has_pairs(roles)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 from sftlib.data.problems import brief
 from sftlib.encoders.sequence.encoder import SequenceEncoder
 from sftlib.encoders.sequence.inputs import Sequence as SequenceInputs
 from sftlib.errors import DataError, OptionError
-from sftlib.tasks.vector import VectorTask
+from sftlib.tasks.pairs import PairTask
 
 #: Sequences of different lengths in any alphabet: bases, residues and carbons alike, and words of any length.
 ANYWHERE = ("C", "CCCCC", "C" * 30)
@@ -73,19 +73,12 @@ def letters_of(encoder: SequenceEncoder, texts: list[str], sequences: Sequence[s
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class LetterTask(VectorTask):
-    """A sequence in, one vector out."""
+class LetterTask(PairTask):
+    """A sequence, or a pair of sequences, in; one vector out."""
 
     inputs = SequenceInputs
-
-    @final
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return ("sequence",)
-
-    @final
-    def inputs_of(self, example: object) -> dict[str, Any]:
-        return one_sequence(example)
+    role = "sequence"
+    things = "sequences"
 
     def examples(self) -> list[object]:
-        return list(ANYWHERE)
+        return [(letters, "CC") for letters in ANYWHERE] if self.pair else list(ANYWHERE)

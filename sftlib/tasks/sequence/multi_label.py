@@ -33,6 +33,7 @@ from sftlib.tasks.labels import (
 )
 from sftlib.tasks.labels import weights_problems as label_weights_problems
 from sftlib.tasks.multi_label import MultiLabel, answers_of, labels_of
+from sftlib.tasks.pairs import Form
 from sftlib.tasks.sequence.letters import LetterTask
 from sftlib.tasks.sequence.targets import (
     TargetWeights,
@@ -48,7 +49,7 @@ from sftlib.tasks.sequence.targets import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned(Labels):
+class Learned(Labels, Form):
     """What training data decided.
 
     Attributes:
@@ -112,7 +113,8 @@ class MultiLabelSequenceClassification(LetterTask):
         found = _with_gaps(data) if gaps else answers_of(data, names)
         weights = weights_of(self.target_weights, [str(name) for name in names])
         balance = answer_weights(self.class_weights, names, *found)
-        return replace(self, learned=Learned(label_names=names, weights=weights, class_weights=balance, gaps=gaps))
+        form = {"gaps": gaps, "pair": self.has_pairs(data.roles)}
+        return replace(self, learned=Learned(label_names=names, weights=weights, class_weights=balance, **form))
 
     @property
     def head(self) -> Head:

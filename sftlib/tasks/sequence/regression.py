@@ -25,8 +25,9 @@ from sftlib.models.device import sent
 from sftlib.models.output_scale import exactly, make_plain, scale_output
 from sftlib.models.sources import Head
 from sftlib.support.checking import above_zero, checked_fields, is_number, true_or_false
-from sftlib.support.values import Checked, Problem
+from sftlib.support.values import Problem
 from sftlib.tasks.base import LossSum
+from sftlib.tasks.pairs import Form
 from sftlib.tasks.regression import Regression
 from sftlib.tasks.sequence.letters import LetterTask
 from sftlib.tasks.sequence.targets import (
@@ -58,7 +59,7 @@ class Values:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned(Checked):
+class Learned(Form):
     """What training data decided.
 
     Attributes:
@@ -76,6 +77,7 @@ class Learned(Checked):
     several: bool = False
 
     def problems(self) -> Iterable[Problem]:
+        yield from super().problems()
         names, count = self.targets, len(self.targets) if isinstance(self.targets, tuple) else 0
         yield not (count and all(isinstance(name, str) for name in names)) and "targets: expected a list of names"
         yield true_or_false("several", self.several)
@@ -151,6 +153,7 @@ class SequenceRegression(LetterTask):
             deviations=tuple(kept.tolist()),
             weights=weights_of(self.target_weights, names),
             several=several,
+            pair=self.has_pairs(data.roles),
         )
         return replace(self, learned=learned)
 

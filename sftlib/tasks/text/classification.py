@@ -11,8 +11,9 @@ from sftlib.metrics import Classification as ClassificationMetrics
 from sftlib.support.checking import checked_fields
 from sftlib.tasks.base import Label
 from sftlib.tasks.labels import WeightedLabels
+from sftlib.tasks.pairs import Form
 from sftlib.tasks.single_label import OneLabelTask, SingleLabel
-from sftlib.tasks.text.texts import Form, SequenceTask
+from sftlib.tasks.text.texts import SequenceTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,8 @@ class TextClassification(OneLabelTask, SequenceTask):
 
     def learned_from(self, data: TaskDataset) -> Self:
         labels = SingleLabel.learned_from(data, self.class_weights)
-        return replace(self, learned=Learned(**labels, pair="text_pair" in data.roles))
+        return replace(self, learned=Learned(**labels, pair=self.has_pairs(data.roles)))
 
     def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
         labels = SingleLabel.brought(names, self.class_weights)
-        return replace(self, learned=Learned(**labels, pair="text_pair" in roles))
+        return replace(self, learned=Learned(**labels, pair=self.has_pairs(roles)))

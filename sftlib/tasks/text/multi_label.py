@@ -11,7 +11,8 @@ from sftlib.support.checking import checked_fields
 from sftlib.tasks.base import Label
 from sftlib.tasks.labels import SeveralLabels
 from sftlib.tasks.multi_label import MultiLabelTask
-from sftlib.tasks.text.texts import Form, SequenceTask
+from sftlib.tasks.pairs import Form
+from sftlib.tasks.text.texts import SequenceTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class MultiLabelClassification(MultiLabelTask, SequenceTask):
     learned: Learned | None = None
 
     def learned_from(self, data: TaskDataset) -> Self:
-        return replace(self, learned=Learned(**self.facts_of(data), pair="text_pair" in data.roles))
+        return replace(self, learned=Learned(**self.facts_of(data), pair=self.has_pairs(data.roles)))
 
     def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
-        return replace(self, learned=Learned(**self.facts_by_hand(names), pair="text_pair" in roles))
+        return replace(self, learned=Learned(**self.facts_by_hand(names), pair=self.has_pairs(roles)))
