@@ -339,5 +339,5 @@ def test_mistakes_are_named() -> None:
         FineTuner("new:encoder", inputs=Sequence(alphabet="rna"), **RUN).fit(
             TaskDataset({"sequence": ["MKVL", "AC"], "label": [0, 1]}), progress=False
         )
-    with pytest.raises(DataError, match="takes single sequences"):
+    with pytest.raises(DataError, match="give one flat list of inputs"):
         FineTuner("new:encoder", inputs=DNA, max_steps=1, **RUN).fit(classes(), progress=False).predict([["A"]])
