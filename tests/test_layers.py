@@ -52,6 +52,7 @@ _OF_A_KIND = {
     "image.pictures",
     "image.placed",
     "labelled_tokens",
+    "pairs",
     "sequence.coloured",
     "sequence.letters",
     "sequence.targets",
