@@ -24,8 +24,9 @@ from sftlib.errors import SftlibError
 from sftlib.run import encodings as module
 from sftlib.run.encodings import Encodings
 from sftlib.tasks.base import Task
+from sftlib.tasks.pairs import Form
 from sftlib.tasks.text.regression import TextRegression
-from sftlib.tasks.text.texts import Form, SequenceTask
+from sftlib.tasks.text.texts import SequenceTask
 from sftlib.testing import MAX_LENGTH, tiny_tokenizer
 from tests.contracts.cases import OF_TEXTS as NAMES
 from tests.contracts.cases import case_of, task_class, tuner_for
