@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, final
 
@@ -82,9 +82,13 @@ class PairTask(VectorTask):
             values = {self.role: example}
         elif isinstance(example, tuple):
             values = dict(zip(both, example, strict=False)) if len(example) == 2 else None
-        if not isinstance(values, Mapping) or {*both} & values.keys() != {*self.reads}:
+        if not isinstance(values, Mapping) or not self.is_input({*both}, values):
             raise DataError(self._wanted(example))
         return {role: values[role] for role in self.reads}
+
+    def is_input(self, both: Set[str], values: Mapping[Any, object]) -> bool:
+        """Whether a mapping has what is read, of the roles of ``both`` things; what else it has is passed over."""
+        return both & values.keys() == {*self.reads}
 
     def _wanted(self, example: object) -> str:
         shown = brief(example, 80)

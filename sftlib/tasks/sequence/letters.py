@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,10 @@ class LetterTask(PairTask):
     inputs = SequenceInputs
     role = "sequence"
     things = "sequences"
+
+    def is_input(self, both: Set[str], values: Mapping[Any, object]) -> bool:
+        """Whether a mapping has what is read, as strings, and nothing else."""
+        return values.keys() == {*self.reads} and all(isinstance(value, str) for value in values.values())
 
     def examples(self) -> list[object]:
         return [(letters, "CC") for letters in ANYWHERE] if self.pair else list(ANYWHERE)
