@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, final
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError
 from sftlib.support.checking import true_or_false
 from sftlib.support.values import Checked, Problem
-from sftlib.tasks.base import Label
 from sftlib.tasks.vector import VectorTask
 
 
@@ -43,12 +42,6 @@ class PairTask(VectorTask):
     things: ClassVar[str]
 
     learned: Form | None = None
-
-    def learned_from(self, data: TaskDataset) -> Self:
-        return replace(self, learned=Form(pair=self.has_pairs(data.roles)))
-
-    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
-        return replace(self, learned=Form(pair=self.has_pairs(roles)))
 
     @final
     def has_pairs(self, roles: Collection[str]) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
+from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import brief
 from sftlib.errors import DataError
-from sftlib.tasks.pairs import PairTask
+from sftlib.tasks.base import Label
+from sftlib.tasks.pairs import Form, PairTask
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -17,6 +19,12 @@ class SequenceTask(PairTask):
 
     role = "text"
     things = "texts"
+
+    def learned_from(self, data: TaskDataset) -> Self:
+        return replace(self, learned=Form(pair=self.has_pairs(data.roles)))
+
+    def brought(self, names: Sequence[Label], roles: Collection[str]) -> Self:
+        return replace(self, learned=Form(pair=self.has_pairs(roles)))
 
     def examples(self) -> list[object]:
         texts = ["Good.", "A longer sentence, with a comma and 1 number.", "words " * 20]

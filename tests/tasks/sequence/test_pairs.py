@@ -14,6 +14,7 @@ from sftlib import FineTuner, Sequence, TaskDataset
 from sftlib.errors import DataError, OptionError
 from sftlib.explain import explain
 from sftlib.models.sources import open_source
+from sftlib.tasks import TASKS
 
 DNA = Sequence(alphabet="dna")
 RUN: dict[str, Any] = {"precision": "fp32", "device": "cpu", "seed": 0, "batch_size": 8, "dropout": 0.0}
@@ -129,3 +130,10 @@ def test_molecules_in_pairs_are_read_by_signs() -> None:
     )
     tuner = FineTuner("new:encoder", inputs=Sequence(alphabet="smiles"), max_steps=2, **RUN).fit(data, progress=False)
     assert tuner.predict(("CCO", "O")) == tuner.predict(data)[0]
+
+
+@pytest.mark.parametrize("task", ["multi-label-sequence-classification", "sequence-regression"])
+def test_what_only_training_data_can_tell_is_not_taken_from_a_head(task: str) -> None:
+    kind = next(kind for kind in TASKS if kind.name == task)
+    with pytest.raises(OptionError, match="has to be learned, or loaded"):
+        kind().brought(("a", "b"), ("sequence",))
