@@ -2,7 +2,7 @@
 
 A regression is learned best where targets have mean 0 and deviation 1. The last layer of a model holds such weights,
 and what it computes with is ``weight * deviation`` and ``bias * deviation + mean``: so the model itself answers in the
-units of the data, and what is left of it is one plain layer (`make_plain`) that gives the same numbers, bit for bit.
+units of the data, and what is left of it is one plain layer that gives the same numbers (`sftlib.models.units`).
 
 Letters: ``K`` outputs, ``H`` values that the last layer reads.
 """
@@ -20,10 +20,11 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from sftlib.models.structure import body_of, hooked
+from sftlib.models.units import Units
 
 
 @final
-class _Units(nn.Module):
+class _Units(Units):
     """What is learned -> what is computed with: ``(K, ...)`` times a deviation, plus a mean."""
 
     deviations: Tensor
@@ -38,7 +39,6 @@ class _Units(nn.Module):
         return learned * self.deviations + self.means
 
     def right_inverse(self, used: Tensor) -> Tensor:
-        """What has to be learned for this to be computed with."""
         return (used - self.means) / self.deviations
 
 
@@ -113,31 +113,3 @@ def _in_full(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Te
     bias = None if layer.bias is None else layer.bias.float()
     with torch.autocast(output.device.type, enabled=False):
         return functional.linear(inputs[0].float(), layer.weight.float(), bias)
-
-
-def make_plain(model: nn.Module) -> None:
-    """Leave one plain layer in place of each that learns in units of its own, with what it computes with."""
-    for module in list(model.modules()):
-        for name in _in_units(module):
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-
-
-def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a model under the names of its plain layers, as they are computed with."""
-    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
-    for place, module in model.named_modules():
-        prefix = f"{place}." if place else ""
-        for name in _in_units(module):
-            within = f"{prefix}parametrizations.{name}."
-            weights = {own: part for own, part in weights.items() if not own.startswith(within)}
-            weights[f"{prefix}{name}"] = getattr(module, name).detach()
-    return weights
-
-
-def _in_units(module: nn.Module) -> list[str]:
-    """The weights of a layer that are learned in units of their own; those of a model's own make are left alone."""
-    if not parametrize.is_parametrized(module):
-        return []
-    found = module.parametrizations
-    assert isinstance(found, nn.ModuleDict)
-    return [name for name, steps in found.items() if any(isinstance(step, _Units) for step in steps.children())]

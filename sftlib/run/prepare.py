@@ -19,11 +19,13 @@ from sftlib.models.frozen.prefix_store import PrefixStore
 from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import ModelSource
+from sftlib.models.units import make_plain
 from sftlib.run.assemble import assemble, opening_lines, steps_of, training_budget, with_checkpointing
 from sftlib.run.centred import centre
 from sftlib.run.choose import metric_names, watchers
 from sftlib.run.encodings import Encodings
 from sftlib.run.fitted import Fitted
+from sftlib.run.lone_head import begin_in_the_middle, with_lone_head
 from sftlib.run.minutes import Deadline, Planned
 from sftlib.run.on_disk import Run
 from sftlib.run.settle import holding_frozen
@@ -136,10 +138,11 @@ class Fitting:
                 fitted.learn_frozen(None if fitted.encoder.draws else self._train, self._valid)
                 if not self._training.step:
                     centre(fitted, self._train)
+                    begin_in_the_middle(fitted, self._train)
             self._steps()
         finally:
             fitted.model.eval()
-            fitted.task.finish(fitted.model)
+            make_plain(fitted.model)
             last = fitted.history.metrics_at(None)
             self.fitted = replace(
                 fitted,
@@ -203,6 +206,7 @@ def prepare(call: Call, run: Run) -> Fitting:
     fitted, frozen = (replace(fitted, recall=None), ANEW) if frozen and held.parted else (fitted, frozen)
     fitted, frozen = call.supply.held(fitted, frozen)
     plan = call.supply.plan(arguments, fitted, train)
+    fitted = with_lone_head(fitted, arguments, train, steps_of(arguments, plan))
     forward = fitted.recalling()
     feed = fitted.feed(train, training_budget(arguments, fitted), plan=plan, knows=fitted.knowing(forward))
 

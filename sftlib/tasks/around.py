@@ -106,9 +106,6 @@ class Around(Task):
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         self.inner.prepare(model, encoder)
 
-    def finish(self, model: nn.Module) -> None:
-        self.inner.finish(model)
-
     # What is learned.
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:

@@ -276,10 +276,6 @@ class Task(Checked, ABC):
         """Add to a fresh model and its encoder what belongs to the task and is saved with them."""
         return
 
-    def finish(self, model: nn.Module) -> None:
-        """Leave a model as it is used and saved, when its run is over; what it answers stays the same, to the bit."""
-        return
-
     def generating(self, generation: Generation) -> Task:
         """The same task, answering in another way.
 

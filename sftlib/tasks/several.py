@@ -123,10 +123,6 @@ class Several(Task):
         for name, task in self.parts.items():
             task.prepare(model_of(model, name), encoder)
 
-    def finish(self, model: nn.Module) -> None:
-        for name, task in self.parts.items():
-            task.finish(model_of(model, name))
-
     # Rows.
 
     @property

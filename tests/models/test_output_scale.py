@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from sftlib.models.output_scale import make_plain, plain_weights, scale_output
+from sftlib.models.output_scale import scale_output
+from sftlib.models.units import make_plain, plain_weights
 from sftlib.testing import tiny_model
 
 MEANS, DEVIATIONS = [300.0, -2.0], [25.0, 0.5]

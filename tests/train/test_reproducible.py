@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from sftlib import Callback, EarlyStopping, FineTuner, TaskDataset
-from sftlib.models.output_scale import plain_weights
+from sftlib.models.units import plain_weights
 from sftlib.testing import tiny_model, tiny_tokenizer
 from sftlib.train.state import Training
 from tests.contracts.cases import NAMES, case_of, having, losses, same_weights, texts, tuner_for, weights

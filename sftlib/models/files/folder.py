@@ -35,10 +35,10 @@ from sftlib.models.files.strict import (
 from sftlib.models.image_processors import saved_processor
 from sftlib.models.language.generation import settings_of, take_settings
 from sftlib.models.opening import CONFIG, quiet
-from sftlib.models.output_scale import plain_weights
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import Head
 from sftlib.models.ties import loosen_as_stored
+from sftlib.models.units import plain_weights
 from sftlib.support import storage
 
 WEIGHTS = "model.safetensors"

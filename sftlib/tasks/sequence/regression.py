@@ -22,7 +22,7 @@ from sftlib.errors import DataError
 from sftlib.metrics import Metrics, TargetNumbers
 from sftlib.metrics import Regression as RegressionMetrics
 from sftlib.models.device import sent
-from sftlib.models.output_scale import exactly, make_plain, scale_output
+from sftlib.models.output_scale import exactly, scale_output
 from sftlib.models.sources import Head
 from sftlib.support.checking import above_zero, checked_fields, is_number, true_or_false
 from sftlib.support.values import Problem
@@ -178,9 +178,6 @@ class SequenceRegression(LetterTask):
     def prepare(self, model: nn.Module, encoder: Encoder) -> None:
         if self.standardize:
             scale_output(model, self.known.deviations, self.known.means)
-
-    def finish(self, model: nn.Module) -> None:
-        make_plain(model)
 
     def check_targets(self, data: TaskDataset) -> None:
         several = "targets" in data.roles
