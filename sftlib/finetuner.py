@@ -107,8 +107,10 @@ class FineTuner:
         epochs: passes over the training data.
         max_steps: optimizer steps; takes the place of ``epochs`` when given.
         learning_rate: peak of the schedule; None for 5e-5 (of bodies narrower than 768 up to 2e-4), with an adapter
-            1e-4 to 1e-3 by the width of the model, where only a head is trained 1e-2 (of one layer) or 1e-3; ``"find"``
-            for a race of five rates around it in short runs, which takes half as long as the run again.
+            1e-4 to 1e-3 by the width of the model, where only a head is trained 1e-3, or of one layer 1e-2 and more in
+            few steps: 0.75 divided by them, up to 5e-2 (it then learns from features that are centred and of one
+            size, and is a plain layer in the end); ``"find"`` for a race of five rates around it in short runs, which
+            takes half as long as the run again.
         head_learning_rate: the same for everything outside the body: a head that begins at nothing may learn faster
             than a body that knows much. None for that of the body; where ``learning_rate`` is None too, a new head
             learns at 1e-2 (one layer) or 1e-3, as on a body that is frozen.
