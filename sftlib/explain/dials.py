@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -75,6 +76,23 @@ class Dials(ABC):
                 parts.append([read(outputs, batch).double().cpu() for read in reads])
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
+    def ends(self, *reads: Read) -> list[Tensor]:
+        """What is read of the answers to the input as it is, and to nothing of it, which are asked for once.
+
+        Args:
+            reads: answer and batch -> (2, ...)
+
+        Returns:
+            (2, ...) for each of ``reads``, in double precision.
+        """
+        with torch.no_grad():
+            return [read(*self._ends).double().cpu() for read in reads]
+
+    @cached_property
+    def _ends(self) -> tuple[Any, Batch]:
+        with torch.no_grad():
+            return self._answer(torch.stack([torch.ones(self.pieces), torch.zeros(self.pieces)]))
+
     def gradients(self, dials: Tensor, read: Read) -> Tensor:
         """(B, P) how what is read changes with each dial, in double precision."""
         found = []
@@ -107,6 +125,18 @@ class Dials(ABC):
 
 
 @final
+class _FoundError(Exception):
+    """Ends a pass that nothing more is wanted of.
+
+    Args:
+        table: that was looked for.
+    """
+
+    def __init__(self, table: nn.Module) -> None:
+        self.table = table
+
+
+@final
 class TokenDials(Dials):
     """A dial for each token: its vector moves from that of the baseline's token to its own.
 
@@ -126,28 +156,27 @@ class TokenDials(Dials):
         self._table = self._find_table(fitted.model)
 
     def _find_table(self, model: nn.Module) -> nn.Module:
-        """The first table in which the tokens themselves are looked up: found by looking on."""
-        seen: list[nn.Module] = []
+        """The first table in which the tokens themselves are looked up: found by looking on, up to there."""
         ids = self.batch.inputs["input_ids"]
 
         def look(module: nn.Module, args: tuple[Any, ...], _: Any) -> None:
             if args and isinstance(args[0], Tensor) and args[0].shape == ids.shape and bool((args[0] == ids).all()):
-                seen.append(module)
+                raise _FoundError(module)
 
         tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
         hooks = [table.register_forward_hook(look) for table in tables]
         try:
             with torch.no_grad(), self._forward.prepared():
                 self._forward(self.batch)
+        except _FoundError as found:
+            return found.table
         finally:
             for hook in hooks:
                 hook.remove()
-        if not seen:
-            raise OptionError(
-                f"{type(model).__name__} looks its tokens up in no table of its own, so nothing can be moved step by "
-                "step: explain(..., method='leave-one-out') replaces whole words"
-            )
-        return seen[0]
+        raise OptionError(
+            f"{type(model).__name__} looks its tokens up in no table of its own, so nothing can be moved step by "
+            "step: explain(..., method='leave-one-out') replaces whole words"
+        )
 
     @contextmanager
     def turned(self, batch: Batch, dials: Tensor) -> Iterator[Batch]:

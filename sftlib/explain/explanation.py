@@ -59,7 +59,7 @@ class Explained:
         gap: what the scores fail to add up to, as a share of ``score - baseline``; only integrated gradients are meant
             to add up.
         method: that was used.
-        steps: passes that it took.
+        steps: that the way from nothing to the input was cut into, or settings that were tried.
         faithfulness: what happens without the pieces that speak for the target, beside random ones.
     """
 

@@ -61,9 +61,10 @@ def faithfulness(
     chosen += [generator.permutation(len(scores))[:count] for _ in range(_DRAWS)]
     named = np.stack([(groups[rows] > 0).any(axis=0) for rows in chosen])  # (1 + R, P)
     free = np.asarray((groups > 0).any(axis=0))  # dials that belong to any group
-    stands = np.concatenate([np.ones((1, len(free))), ~named, named | ~free]).astype(np.float32)
-    (values,) = dials.values(torch.from_numpy(stands), chance)
-    lost = float(values[0]) - values[1:].numpy()
+    stands, place = np.unique(np.concatenate([~named, named | ~free]), axis=0, return_inverse=True)
+    (values,) = dials.values(torch.from_numpy(stands.astype(np.float32)), chance)
+    ((whole, _),) = dials.ends(chance)
+    lost = float(whole) - values.numpy()[place.reshape(-1)]
     without, alone = lost[: 1 + _DRAWS], lost[1 + _DRAWS :]
     return Faithfulness(
         comprehensiveness=float(without[0]),

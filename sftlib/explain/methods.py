@@ -28,7 +28,7 @@ class Shared:
         scores: (W,) the part of each group.
         whole: the number for the input as it is.
         empty: the number with everything taken away.
-        steps: passes that each dial was moved through.
+        steps: that the way from nothing was cut into, or settings that were tried.
     """
 
     scores: Floats
@@ -70,28 +70,55 @@ class Method(ABC):
 class IntegratedGradients(Method):
     """The gradient along the straight way from nothing to the input (Sundararajan et al., 2017); adds up.
 
-    The integral is taken by Gauss and Legendre's rule, with twice the steps until the scores add up to within 1 %.
+    The way is cut into steps, and each into two until the scores add up to within 1 %; every slope is computed once.
+    Steps are shorter where the way begins: a model has seen most of what it goes by long before the input is whole
+    (Miglani et al., 2020), and the slope hardly changes from there.
 
     Args:
-        steps: of the first try.
+        steps: of the first try; at least two are made.
     """
 
     name = "integrated-gradients"
     moves = True
 
-    steps: int = 32
+    steps: int = 16
 
     def share(self, dials: Dials, read: Read, groups: Floats) -> Shared:
         whole, empty = ends(dials, read)
-        steps = self.steps
+        steps = max(2, self.steps)
+        slopes = _slopes(dials, read, np.arange(1, steps + 1) / steps)  # (steps, P)
         while True:
-            nodes, weights = np.polynomial.legendre.leggauss(steps)
-            at = settings(steps, dials.pieces) * ((nodes[:, None] + 1) / 2)
-            slopes = dials.gradients(torch.from_numpy(at.astype(np.float32)), read).numpy()  # (steps, P)
-            found = Shared(groups @ (weights @ slopes / 2), whole, empty, steps)
+            found = Shared(groups @ (_weights(steps) @ slopes), whole, empty, steps)
             if found.gap <= _ENOUGH or steps * 2 > max(_MOST_STEPS, self.steps):
                 return found
+            between = _slopes(dials, read, (np.arange(steps) + 0.5) / steps)
+            slopes = np.stack([between, slopes], axis=1).reshape(2 * steps, -1)
             steps *= 2
+
+
+def _slopes(dials: Dials, read: Read, times: Floats) -> Floats:
+    """(S, P) how the number changes with each dial, at ``times`` (S,) from 0 to 1, each of which stands at its square.
+
+    So the pace grows steadily from nothing to two.
+    """
+    at = settings(len(times), dials.pieces) * times[:, None] ** 2
+    found: Floats = dials.gradients(torch.from_numpy(at.astype(np.float32)), read).numpy()
+    return found
+
+
+def _weights(steps: int) -> Floats:
+    """(steps,) of the slopes at equal times, in the integral over the way; the first time of all has a pace of 0.
+
+    The trapezoidal rule with Gregory's corrections at its ends, which is exact of cubics. A rule of equal steps has all
+    its points again in that of twice as many, and does not crowd them at the end of the way too, as those of Gauss or
+    of Clenshaw and Curtis do: on tuned models these need more slopes.
+    """
+    found = np.ones(steps + 1)
+    corrections = np.array([-5 / 8, 1 / 6, -1 / 24])
+    found[:3] += corrections
+    found[-3:] += corrections[::-1]
+    pace = 2 * np.arange(steps + 1) / steps
+    return (found * pace / steps)[1:]
 
 
 @final
@@ -125,8 +152,7 @@ class Gradient(Method):
 
 def ends(dials: Dials, read: Read) -> tuple[float, float]:
     """The number for the input as it is, and with everything taken away."""
-    both = torch.stack([torch.ones(dials.pieces), torch.zeros(dials.pieces)])
-    (values,) = dials.values(both, read)
+    (values,) = dials.ends(read)
     return float(values[0]), float(values[1])
 
 

@@ -107,7 +107,7 @@ class Summary(_Table, Sequence[Pushing]):
 
 
 @checked
-def summary(tuner: FineTuner, data: TaskDataset, *, n: int = 200, steps: int = 32) -> Summary:
+def summary(tuner: FineTuner, data: TaskDataset, *, n: int = 200, steps: int = 16) -> Summary:
     """The words that push each label most, over rows; each row is explained for the label that the model gives it.
 
     Args:

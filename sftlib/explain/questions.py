@@ -175,7 +175,7 @@ def question_of(task: Task, dials: Dials, target: Any, texts: Sequence[Text]) ->
             raise OptionError(f"target={target!r:.60}: {task.name} has no labels; leave target out")
         return OfVector(task, 0)
     if target is None:
-        (scores,) = dials.values(torch.ones(1, dials.pieces), task.scores)
+        (scores,) = dials.ends(task.scores)
         return OfVector(task, int(scores[0].argmax()))
     places = [k for k, name in enumerate(names) if type(name) is type(target) and name == target]
     if not places:
@@ -186,7 +186,7 @@ def question_of(task: Task, dials: Dials, target: Any, texts: Sequence[Text]) ->
 def _of_tag(task: TokenClassification, dials: Dials, target: Any) -> Question:
     names = task.known.label_names
     positions = torch.nonzero(dials.batch.notes["words"][0])[:, 0].tolist()
-    (scores,) = dials.values(torch.ones(1, dials.pieces), lambda outputs, _: logits(outputs))
+    (scores,) = dials.ends(lambda outputs, _: logits(outputs))
     chances = torch.softmax(scores[0, positions], dim=-1)  # (W, K)
     word, tag = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
     if word is None:
@@ -209,7 +209,7 @@ def _of_answer(task: QuestionAnswering, dials: Dials, target: Any, texts: Sequen
     starts, ends = (dials.batch.notes[name][0].tolist() for name in ("starts", "ends"))
     places = torch.nonzero(in_context(dials.batch)[0])[:, 0].tolist()
     if target is None:
-        (scores,) = dials.values(torch.ones(1, dials.pieces), lambda outputs, _: logits(outputs))
+        (scores,) = dials.ends(lambda outputs, _: logits(outputs))
         spans = [(i, j) for i in places for j in places if 0 <= j - i < task.max_answer_length]
         first, last = max(spans, key=lambda span: float(scores[0, span[0], 0] + scores[0, span[1], 1]))
         return OfAnswer(first, last, context[starts[first] : ends[last]])
