@@ -6,6 +6,7 @@
     explaining.py   `explain`: one input, or many
     questions.py    which number of a model's answer is explained
     continued.py    that of language models: prompt and answer in one row
+    speech.py       that of what is said in a sound: a text, or a word of it
     pieces.py       what an input is made of: words by their characters
     dials.py        a model with a dial for each piece of one input: 1 as it is, 0 taken away
     methods.py      integrated gradients, leaving out, gradient: of any function of dials

@@ -27,6 +27,7 @@ from sftlib.explain.methods import METHODS, IntegratedGradients, LeaveOneOut, Me
 from sftlib.explain.pieces import Piece, Places, Text, placed, sequence_of, shares, texts_of
 from sftlib.explain.questions import Question, question_of
 from sftlib.explain.sound import SoundExplanation
+from sftlib.explain.speech import Speech
 from sftlib.finetuner import FineTuner
 from sftlib.inside import fitted_of
 from sftlib.run.fitted import Fitted
@@ -34,6 +35,7 @@ from sftlib.run.inputs import rows_of
 from sftlib.run.settle import settled
 from sftlib.support.checking import checked, choice, raise_together, whole_number
 from sftlib.support.display import counted
+from sftlib.tasks.audio.speech_recognition import SpeechRecognition
 from sftlib.tasks.text.causal_lm import CausalLM
 from sftlib.tasks.text.seq2seq import Seq2Seq
 
@@ -48,8 +50,9 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
     Every word gets a score: what it adds to the target's score before softmax (of a regression: to the value). The
     scores add up to what the whole input adds, compared with the same input all of whose words are masked; what is
     missing of that sum is said (``gap``). Words are found in the text itself, by their characters, not put together
-    from a tokenizer's pieces. Beside the scores stands what they are worth: the probability without the words they
-    name, and without as many random ones.
+    from a tokenizer's pieces. Of what is written, or heard in a sound, it is the logarithm of its probability that is
+    shared out. Beside the scores stands what they are worth: the probability without the words they name, and without
+    as many random ones.
 
     Args:
         tuner: a fitted or loaded one.
@@ -57,7 +60,7 @@ def explain(tuner: FineTuner, inputs: Any, *, target: Any = None, method: str | 
         target: the label to explain; the one that the model gives when None. Of tags the number of a word, or that and
             a tag: ``(3, "B-PER")``; the word that is surest to be part of a name when None. Of a question an answer
             that stands in the context, of a text that is written (``seq2seq``, ``causal-lm``) any text; the model's
-            own when None.
+            own when None. Of speech any text, or the number of a word of the model's own.
         method: ``"integrated-gradients"`` (texts, when None), ``"leave-one-out"`` (pictures and sounds, when None) or
             ``"gradient"``.
         steps: of integrated gradients to begin with; each is cut into two, up to 256, until the gap is at most 1 %.
@@ -142,6 +145,8 @@ def _explained(
         return _written(fitted, row, asked, data, encoded)
     if "pixel_values" in encoded.inputs:
         return _picture(fitted, encoded, asked)
+    if isinstance(fitted.task, SpeechRecognition):
+        return _spoken(fitted, row, encoded, asked)
     if isinstance(fitted.encoder, AudioEncoder):
         return _sound(fitted, encoded, asked)
     if "input_ids" not in encoded.inputs:
@@ -228,7 +233,15 @@ def _picture(fitted: Fitted, encoded: Encoded, asked: _Asked) -> PictureExplanat
     )
 
 
-def _sound(fitted: Fitted, encoded: Encoded, asked: _Asked) -> SoundExplanation:
+def _spoken(fitted: Fitted, row: Mapping[str, Any], encoded: Encoded, asked: _Asked) -> SoundExplanation:
+    """Of what is said in a sound: of the model's own text, of another one, or of a word."""
+    _require_one(encoded, "piece")
+    found = Speech(fitted, row, asked.target)
+    return _sound(fitted, found.encoded, asked, found.question)
+
+
+def _sound(fitted: Fitted, encoded: Encoded, asked: _Asked, question: Question | None = None) -> SoundExplanation:
+    """Of a sound; ``question`` is what the task asks of its answers when None."""
     _require_one(encoded, "piece")
     assert isinstance(fitted.encoder, AudioEncoder)
     sound = fitted.encoder.preview(encoded)
@@ -236,7 +249,7 @@ def _sound(fitted: Fitted, encoded: Encoded, asked: _Asked) -> SoundExplanation:
     shown = fitted.encoder.piece if fitted.encoder.fixed else len(sound.samples)
     dials = TimeDials(fitted, encoded, pieces, len(sound.samples) / max(shown, 1))
     way = asked.way(LeaveOneOut())
-    question = question_of(fitted.task, dials, asked.target, ())
+    question = question or question_of(fitted.task, dials, asked.target, ())
     cover = None if way.moves else _neighbours(pieces)
     facts, scores = _shared(question, dials, np.eye(pieces), way, seed=0, cover=cover)
     return SoundExplanation(heat=scores, sound=sound, target=question.target, **facts)

@@ -22,6 +22,7 @@ BLANK, UNKNOWN, BETWEEN = "<pad>", "<unk>", "|"
 SPECIAL = (BLANK, UNKNOWN, BETWEEN)
 
 _BLANK = 0
+_NEVER = -1e30  # the logarithm of nothing, with which sums have gradients
 
 
 def characters(texts: Iterable[str]) -> tuple[str, ...]:
@@ -92,6 +93,42 @@ def summed_loss(scores: Tensor, frames: Tensor, target: Tensor, lengths: Tensor)
         reduction="sum",
         zero_infinity=False,
     )
+
+
+def step_logs(scores: Tensor, frames: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
+    """(B, S) the log-probability of each character given those before it; the last one's says that the text ends, too.
+
+    That of a text which begins in some way is summed over the frame that says the last of its characters first: after
+    it anything may follow. The logarithms of a row add up to that of its text.
+
+    Args:
+        scores: (B, T, V) in fp32.
+        frames: (B,) how many of them are the row's.
+        target: (B, S) characters; what stands beyond a row's end is not looked at, and found to be 0.
+        lengths: (B,) of the texts, 1 at least.
+    """
+    likely, target = torch.log_softmax(scores, dim=-1), target.clamp(min=0)
+    never = likely.new_full((len(target), 1), _NEVER)
+    own = likely.gather(2, target[:, None].expand(-1, likely.shape[1], -1))  # (B, T, S)
+    repeats = functional.pad(target[:, 1:] == target[:, :-1], (1, 0))  # (B, S)
+    # Of the first s characters, and no more: the last frame says the last of them, or nothing, (B, 1 + S) both.
+    speaks = never.expand(-1, 1 + target.shape[1])
+    silent = torch.cat([torch.zeros_like(never), speaks[:, 1:]], dim=1)
+    begins = speaks[:, 1:]  # (B, S) of any text that begins with them
+    for frame in range(likely.shape[1]):
+        before = torch.logaddexp(silent[:, :-1], speaks[:, :-1].masked_fill(repeats, _NEVER))
+        enters = own[:, frame] + before  # (B, S)
+        stays = torch.logaddexp(enters, own[:, frame] + speaks[:, 1:])
+        rests = likely[:, frame, _BLANK, None] + torch.logaddexp(silent, speaks)
+        heard = (frame < frames)[:, None]
+        begins = torch.where(heard, torch.logaddexp(begins, enters), begins)
+        speaks = torch.where(heard, torch.cat([never, stays], dim=1), speaks)
+        silent = torch.where(heard, rests, silent)
+    place = torch.arange(target.shape[1], device=target.device)
+    last = place == lengths[:, None] - 1
+    upto = torch.where(last, torch.logaddexp(speaks, silent)[:, 1:], begins)  # (B, S)
+    found = torch.cat([upto[:, :1], upto[:, 1:] - upto[:, :-1]], dim=1)
+    return found.masked_fill(place >= lengths[:, None], 0.0)
 
 
 def tokenizer_of(vocabulary: Sequence[str]) -> Any:

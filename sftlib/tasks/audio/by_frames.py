@@ -19,10 +19,10 @@ from sftlib.encoders.audio.encoder import MASK, AudioEncoder
 from sftlib.encoders.batch import IGNORED, Batch
 from sftlib.encoders.encoded import Encoded, Ragged
 from sftlib.errors import DataError, OptionError
-from sftlib.models.ctc import SPECIAL, frames_needed, ids_of, name_of, summed_loss, text_of, tokenizer_of
+from sftlib.models.ctc import SPECIAL, frames_needed, ids_of, name_of, step_logs, summed_loss, text_of, tokenizer_of
 from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
-from sftlib.tasks.audio.transcript import Said, Transcript, Way
+from sftlib.tasks.audio.transcript import Said, Transcript, Way, words_until
 from sftlib.tasks.base import LossSum
 
 _SHOWN = 10  # rows that a message names
@@ -135,6 +135,19 @@ class ByFrames(Way):
         lengths = (target != IGNORED).sum(dim=1)
         total = summed_loss(outputs.scores, outputs.frames, target, lengths)
         return LossSum(total, lengths.sum().to(total.dtype))
+
+    def step_logs(self, outputs: Frames, batch: Batch) -> Tensor:
+        target = batch.targets["target"]  # (B, S)
+        return step_logs(outputs.scores, outputs.frames, target, (target != IGNORED).sum(dim=1))
+
+    def step_words(self, text: str, ids: Sequence[int], encoder: AudioEncoder) -> list[int]:
+        unknown = sorted({sign for sign in text if sign != " "} - set(self.vocabulary))
+        if unknown:
+            raise OptionError(
+                f"{text!r:.60}: this model never says {', '.join(map(repr, unknown))}, which no training text had; it "
+                f"says {listed(self.vocabulary, 40)}"
+            )
+        return words_until(text[: place + 1] for place in range(len(ids)))
 
     def decode(self, outputs: Frames, batch: Batch) -> list[Transcript]:
         likely, best = torch.log_softmax(outputs.scores, dim=-1).max(dim=-1)  # (B, T) both

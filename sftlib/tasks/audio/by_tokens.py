@@ -24,7 +24,7 @@ from sftlib.errors import DataError, OptionError
 from sftlib.models.language.speaking import Prompt, settle_speaking, write_greedily
 from sftlib.models.outputs import logits
 from sftlib.models.sources import Head
-from sftlib.tasks.audio.transcript import Transcript, Way
+from sftlib.tasks.audio.transcript import Transcript, Way, words_until
 from sftlib.tasks.base import Asked, LossSum
 
 _READ = "decoder_input_ids"
@@ -116,12 +116,19 @@ class ByTokens(Way):
         total = functional.cross_entropy(outputs[written], target[written], reduction="sum")
         return LossSum(total, written.sum().to(total.dtype))
 
+    def step_logs(self, outputs: Tensor, batch: Batch) -> Tensor:
+        target = batch.targets["target"]  # (B, S)
+        losses = functional.cross_entropy(outputs.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
+        return -losses
+
+    def step_words(self, text: str, ids: Sequence[int], encoder: AudioEncoder) -> list[int]:
+        return words_until(self._text(ids[: place + 1], encoder.tokenizer) for place in range(len(ids)))
+
     def decode(self, outputs: Tensor, batch: Batch) -> list[Transcript]:
         """How probable each text is; none is written."""
         target = batch.targets["target"]  # (B, S)
-        losses = functional.cross_entropy(outputs.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
-        means = losses.sum(dim=1) / (target != IGNORED).sum(dim=1).clamp(min=1)
-        return [Transcript("", likely) for likely in means.neg().exp().tolist()]
+        means = self.step_logs(outputs, batch).sum(dim=1) / (target != IGNORED).sum(dim=1).clamp(min=1)
+        return [Transcript("", likely) for likely in means.exp().tolist()]
 
     def answer(self, model: Asked, batch: Batch, encoder: AudioEncoder, outputs: Any = None) -> list[Transcript]:
         given = {name: value for name, value in batch.inputs.items() if name in (encoder.name, MASK)}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sftlib.data.dataset import TaskDataset
 from sftlib.data.problems import listed_rows
@@ -176,6 +176,18 @@ class SpeechRecognition(Task):
 
     def loss(self, outputs: Any, batch: Batch) -> LossSum:
         return self._way.loss(outputs, batch)
+
+    def step_logs(self, outputs: Any, batch: Batch) -> Tensor:
+        """(B, S) the log-probability of each character or token of the text, given those before it."""
+        return self._way.step_logs(outputs, batch)
+
+    def step_words(self, text: str, ids: Sequence[int], encoder: AudioEncoder) -> list[int]:
+        """The number of the word that each character or token of a text is of.
+
+        Raises:
+            OptionError: a text that the model cannot say.
+        """
+        return self._way.step_words(text, ids, encoder)
 
     def decode(self, outputs: Any, batch: Batch) -> Sequence[Transcript]:
         return self._way.decode(outputs, batch)

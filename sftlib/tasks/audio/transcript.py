@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, final
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from sftlib.encoders.audio.decode import decode
 from sftlib.encoders.audio.encoder import AudioEncoder
@@ -91,6 +91,16 @@ class Transcript:
         return f"Prediction(text={self.text!r}, confidence={self.confidence:.4g})"
 
 
+def words_until(prefixes: Iterable[str]) -> list[int]:
+    """Of each beginning of a text the number of its last word.
+
+    Example:
+        >>> words_until(["", "a", "at", "at ", "at o"])
+        [0, 0, 0, 0, 1]
+    """
+    return [max(0, len(prefix.split()) - 1) for prefix in prefixes]
+
+
 class Way(ABC):
     """How a model says what it hears: a character for every frame, or token by token."""
 
@@ -135,6 +145,26 @@ class Way(ABC):
     def answer(self, model: Asked, batch: Batch, encoder: AudioEncoder, outputs: Any = None) -> list[Transcript]:
         """A text for each row, from outputs that are there already or from passes of its own."""
         return self.decode(model(batch) if outputs is None else outputs, batch)
+
+    @abstractmethod
+    def step_logs(self, outputs: Any, batch: Batch) -> Tensor:
+        """(B, S) the log-probability of each character or token of the text, given those before it.
+
+        The last one's says that the text ends, too; beyond it stands 0.
+        """
+
+    @abstractmethod
+    def step_words(self, text: str, ids: Sequence[int], encoder: AudioEncoder) -> list[int]:
+        """The number of the word that each character or token is of; a blank is of the word before it.
+
+        Args:
+            text: that is learned.
+            ids: (S,) its characters or tokens.
+            encoder: that made the row.
+
+        Raises:
+            OptionError: a text that the model cannot say.
+        """
 
     @abstractmethod
     def joined(self, pieces: Sequence[Transcript]) -> Transcript:
