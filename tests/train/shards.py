@@ -29,6 +29,13 @@ from tests.contracts.cases import case_of, tuner_for
 #: 13 + 13 + 6 of 32 rows, so that shares and passes differ; 1 and 2 rows of it are fewer than processes.
 OPTIONS: dict[str, Any] = {"batch_size": 13, "micro_batch_size": 3, "epochs": 2, "seed": 3, "shard": True}
 
+BOUND = 1e-6
+RATE = 1e-3  # of these runs
+#: Biases that softmax takes away again: their gradient is 0 but for rounding, of which AdamW makes whole steps.
+MOOT = ("key.bias", "k_proj.bias", "qa_outputs.bias")
+#: The same of what is added to all positions before a softmax over them.
+MOOT_OF = {"spans": "encoder.layer.1.output.LayerNorm.bias"}
+
 TEXTS = "text-classification"
 #: Name of a run -> its task, and what is particular about it.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -95,6 +102,18 @@ def _left_over(model: nn.Module) -> set[str]:
     hooks = {repr(getattr(hook, "hook", hook)) for found in dicts if isinstance(found, dict) for hook in found.values()}
     marks = {name for name in names if "_is_fsdp" in name or "composable_api" in name}
     return marks | {hook for hook in hooks if "FSDP" in hook}
+
+
+# What is the same.
+
+
+def require_same_weights(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
+    """As one vector within the bound, and each within a fiftieth of a step; but for what moves no score."""
+    assert found.keys() == expected.keys()
+    names = [name for name in expected if not name.endswith((*MOOT, MOOT_OF.get(what, "(none)")))]
+    flat, other = (np.concatenate([values[name].ravel() for name in names]) for values in (found, expected))
+    assert np.linalg.norm(flat - other) <= BOUND * np.linalg.norm(other), what
+    assert np.abs(flat - other).max() <= RATE / 50, what
 
 
 # Memory.

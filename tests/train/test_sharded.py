@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +26,12 @@ from sftlib.train.held import Part, rows_of
 from sftlib.train.sharded import _SUMS
 from tests.contracts.cases import case_of, tuner_for
 from tests.train import shards
+from tests.train.launching import start
+from tests.train.shards import BOUND, require_same_weights
 
-ROOT = Path(__file__).parent.parent.parent
-BOUND = 1e-6
-RATE = 1e-3  # of these runs
-#: Biases that softmax takes away again: their gradient is 0 but for rounding, of which AdamW makes whole steps.
-MOOT = ("key.bias", "k_proj.bias", "qa_outputs.bias")
-#: The same of what is added to all positions before a softmax over them.
-MOOT_OF = {"spans": "encoder.layer.1.output.LayerNorm.bias"}
 Many = tuple[Path, list[dict[str, Any]]]
 One = tuple[Path, Callable[[str], dict[str, Any]]]
 COUNTS = [2, pytest.param(4, marks=pytest.mark.slow)]
-
-
-def start(count: int, *arguments: str, module: str = "tests.train.shards") -> subprocess.CompletedProcess[str]:
-    """Start processes by torchrun, and wait for their end."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    return subprocess.run(
-        [*command, "-m", module, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope="module", params=COUNTS)
@@ -89,15 +68,6 @@ def test_runs_are_those_of_one_process(alone: One, many: Many) -> None:
             dict(np.load(file)) for file in (place / f"{run} {len(parts)}.npz", alone[0] / f"{run} 1.npz")
         )
         require_same_weights(found, expected, run)
-
-
-def require_same_weights(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
-    """As one vector within the bound, and each within a fiftieth of a step; but for what moves no score."""
-    assert found.keys() == expected.keys()
-    names = [name for name in expected if not name.endswith((*MOOT, MOOT_OF.get(what, "(none)")))]
-    flat, other = (np.concatenate([values[name].ravel() for name in names]) for values in (found, expected))
-    assert np.linalg.norm(flat - other) <= BOUND * np.linalg.norm(other), what
-    assert np.abs(flat - other).max() <= RATE / 50, what
 
 
 def test_each_process_has_its_part_of_everything(many: Many) -> None:
