@@ -27,9 +27,11 @@ def start(
         restarts: how often all are started again when one of them has failed.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    # Otherwise addresses of the start before are found in the store, and sometimes called (pytorch#135712).
+    anew = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} if restarts else {}
     return subprocess.run(
         [*command, "--max-restarts", str(restarts), "-m", module, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **anew, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
         text=True,

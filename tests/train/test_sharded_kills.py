@@ -27,7 +27,8 @@ from sftlib.train.comm import open_comm
 from sftlib.train.disk.checkpoint import Checkpoints
 from sftlib.train.sharded import _SUMS
 from tests.contracts.cases import case_of, tuner_for
-from tests.train.launching import Forked
+from tests.train import restarted
+from tests.train.launching import Forked, start
 from tests.train.shards import BOUND, TEXTS, require_same_weights
 from tests.trust.faults import intercepted, kill_at
 from tests.trust.runs import hidden
@@ -234,3 +235,18 @@ def test_killed_and_gone_on_with_to_the_bit(size: int, tmp_path: Path, undisturb
     weights, history = ended_well(size, tmp_path / "killed")
     assert history == records
     assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+
+
+def test_torchrun_starts_again_what_was_killed(tmp_path: Path) -> None:
+    """One is killed before a save, another within one; ``torchrun --max-restarts`` alone brings the run to its end."""
+    ended = start(2, str(tmp_path), module="tests.train.restarted", restarts=restarted.RESTARTS)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    processes = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for process in processes:
+        assert process["start"] == restarted.RESTARTS == len(restarted.KILLED), "as often as one was killed"
+        disturbed, undisturbed = process["disturbed"], process["undisturbed"]
+        assert disturbed["steps"] == [4, 5, 6], "of the last start: what was saved is not computed again"
+        assert disturbed["weights"] == undisturbed["weights"] == processes[0]["undisturbed"]["weights"]
+        assert disturbed["history"] == undisturbed["history"]
+    assert hidden(tmp_path / "run") == []
+    assert require_whole(tmp_path / "run") == 6
