@@ -224,8 +224,15 @@ class Encoder(ABC):
         """Scores without those that mean nothing and differ from layout to layout, such as those of padding."""
         return scores
 
-    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
-        """The cost that fits into a pass; a bound on memory that never changes a result."""
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool, parts: int = 1) -> int:
+        """The cost that fits into a pass; a bound on memory that never changes a result.
+
+        Args:
+            model: with whole weights.
+            device: where it lies.
+            checkpointing: whether layers compute twice what they would have to keep.
+            parts: over how many processes weights, gradients and moments are cut.
+        """
         return 2**62
 
     def narrowed(

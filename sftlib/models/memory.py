@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sftlib.models.structure import repeated_layers
+
 _FEWEST, _MOST_CPU, _MOST_GPU = 2**9, 2**14, 2**17
 _SHARE = 0.6  # of the memory, for weights, optimizer and activations; the rest is for data, caches and other people
 _MOMENTS = 3  # beside a trained weight: its gradient and two moments, all of its size
@@ -31,13 +33,46 @@ def memory_limit(device: torch.device) -> int:
     return min([machine, *limits])
 
 
-def tokens_of_a_pass(model: nn.Module, device: torch.device, *, checkpointing: bool = False) -> int:
+def held_bytes(model: nn.Module, *, parts: int = 1) -> int:
+    """Bytes of weights, and of gradients and moments of what is trained, that a process holds while it steps.
+
+    Args:
+        model: with whole weights.
+        parts: over how many processes they are cut (`sftlib.train.sharded`). What is gathered counts beside: weights
+            and gradients of all that lies outside the layers, and of two layers, since the next one is on its way.
+
+    Example:
+        >>> layer = lambda: nn.Sequential(nn.Linear(4, 4, bias=False))
+        >>> model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ModuleList([layer(), layer(), layer()]))
+        >>> held_bytes(model), held_bytes(model, parts=2)
+        (864, 736)
+    """
+    every = sum(_bytes(p) * (1 + _MOMENTS * p.requires_grad) for p in model.parameters())
+    return every if parts == 1 else -(-every // parts) + _gathered_bytes(model)
+
+
+def _gathered_bytes(model: nn.Module) -> int:
+    layers = [sum(_bytes(p) * (1 + p.requires_grad) for p in layer.parameters()) for layer in repeated_layers(model)]
+    every = sum(_bytes(p) * (1 + p.requires_grad) for p in model.parameters())
+    return every - sum(layers) + 2 * max(layers, default=0)
+
+
+def _bytes(value: torch.Tensor) -> int:
+    return value.numel() * value.element_size()
+
+
+def tokens_of_a_pass(model: nn.Module, device: torch.device, *, checkpointing: bool = False, parts: int = 1) -> int:
     """Tokens of one forward and backward pass that fit beside weights, and gradients and optimizer of what is trained.
 
     A rule of thumb on the safe side: it bounds the memory and never changes a result.
+
+    Args:
+        model: with whole weights.
+        device: where it lies.
+        checkpointing: whether layers compute twice what they would have to keep.
+        parts: as `held_bytes` takes them.
     """
-    held = sum(p.numel() * p.element_size() * (1 + _MOMENTS * p.requires_grad) for p in model.parameters())
-    room = _SHARE * memory_limit(device) - held - _of_scores(model)
+    room = _SHARE * memory_limit(device) - held_bytes(model, parts=parts) - _of_scores(model)
     fitting = int(room / _bytes_a_token(getattr(model, "config", None), checkpointing))
     most = _MOST_CPU if device.type == "cpu" else _MOST_GPU
     return max(_FEWEST, min(most, fitting))

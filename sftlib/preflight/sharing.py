@@ -165,7 +165,7 @@ def data_parallel(work: Work, *, processes: int, rate: float) -> Shared:
 
 
 def sharded(work: Work, *, processes: int, rate: float) -> Shared:
-    """Each process has a part of weights, gradients and optimizer; on paper, since this library does not do it.
+    """Each process has a part of weights, gradients and optimizer, as with ``shard=True``; on paper.
 
     Weights are gathered for the forward pass and again for the backward pass, and gradients are added up into parts:
     three times one whole over the link, against twice that of data parallel. A unit is held whole while it is computed,

@@ -123,8 +123,12 @@ def training_budget(arguments: Arguments, fitted: Fitted) -> Budget:
     if isinstance(arguments.micro_batch_size, int):
         return Budget(arguments.micro_batch_size, 2**62)
     twice = fitted.settings.get("checkpointing") is True
-    room = fitted.encoder.room(fitted.model, fitted.device, checkpointing=twice)
+    room = _room(fitted, checkpointing=twice)
     return Budget(arguments.batch_size, room, flat=fitted.layout is not None and fitted.layout.flat)
+
+
+def _room(fitted: Fitted, *, checkpointing: bool) -> int:
+    return fitted.encoder.room(fitted.model, fitted.device, checkpointing=checkpointing, parts=fitted.held.parts)
 
 
 def with_checkpointing(arguments: Arguments, fitted: Fitted, encoded: Encoded) -> Fitted:
@@ -138,7 +142,7 @@ def with_checkpointing(arguments: Arguments, fitted: Fitted, encoded: Encoded) -
         raise OptionError(f"checkpointing=True: {type(fitted.model).__name__} does not support it; leave it 'auto'")
     if asked == "auto":
         largest = int(encoded.cost.max(initial=0))
-        asked = able and largest > fitted.encoder.room(fitted.model, fitted.device, checkpointing=False)
+        asked = able and largest > _room(fitted, checkpointing=False)
     return replace(fitted, settings={**fitted.settings, "checkpointing": bool(asked)})
 
 

@@ -83,12 +83,17 @@ class Held(ABC):
     """How weights are held.
 
     Attributes:
-        parted: whether each process has a part of them.
+        parts: over how many processes they are cut; 1 where each has all of them.
         lines: what to tell before the first step.
     """
 
-    parted: bool = False
+    parts: int = 1
     lines: Sequence[str] = ()
+
+    @property
+    def parted(self) -> bool:
+        """Whether each process has a part of them."""
+        return self.parts > 1
 
     # A pass.
 

@@ -54,10 +54,9 @@ class Sharded(Held):
         OptionError: this torch cannot, or nothing connects these processes.
     """
 
-    parted = True
-
     def __init__(self, comm: Comm) -> None:
         _require_torch()
+        self.parts = comm.size
         self._comm = comm
         self._root: Any = None
         self._parts: dict[Tensor, DTensor] = {}  # what the optimizer steps -> the weight that it is a part of

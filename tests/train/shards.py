@@ -16,14 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import PreTrainedModel
 
 from sftlib import Callback, FineTuner, TaskDataset
+from sftlib.models import memory as memory_of
 from sftlib.run.identity import digest_of_weights
-from sftlib.testing import SENTENCES, tiny_model, tiny_tokenizer
+from sftlib.testing import SENTENCES, tiny_config, tiny_model, tiny_tokenizer
+from sftlib.testing.models import built
 from sftlib.train.comm import open_comm
+from sftlib.train.disk.checkpoint import Checkpoints
 from tests.contracts.cases import case_of, tuner_for
 
 #: 13 + 13 + 6 of 32 rows, so that shares and passes differ; 1 and 2 rows of it are fewer than processes.
@@ -161,6 +166,30 @@ def memory() -> dict[str, int]:
     return {**seen[-1], "of the model": whole.bytes, "every": every}
 
 
+# What fits into a pass.
+
+LIMIT = 3_500_000  # bytes of memory, so that what is held beside a pass decides
+
+
+def deep() -> PreTrainedModel:
+    """A model most of whose weights lie in layers, as those do that outgrow a process."""
+    config = tiny_config("bert", num_labels=3)
+    config.num_hidden_layers = 8
+    return built(config, "AutoModelForSequenceClassification", 0)
+
+
+def cost_of_a_pass(folder: Path) -> int:
+    """The tokens that are found to fit into one."""
+    options = {**OPTIONS, "micro_batch_size": "auto", "max_steps": 1, "model": deep()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_of, "memory_limit", lambda _: LIMIT)
+        patch.setattr(memory_of, "_FEWEST", 1)
+        tuner_for(TEXTS, **options).fit(case_of(TEXTS).data(), output_dir=folder, progress=False)
+    resolved = Checkpoints(folder).read(folder / "step-00000001")["callbacks"][-1]
+    cost: int = resolved["budget"]["cost"]
+    return cost
+
+
 # What becomes of a run.
 
 
@@ -285,6 +314,7 @@ def main(folder: Path, runs: Sequence[str]) -> None:
     torch.set_num_threads(1)
     comm = open_comm()
     found: dict[str, Any] = {"trained": {run: trained(run, folder) for run in runs}, "memory": memory()}
+    found["cost of a pass"] = cost_of_a_pass(folder / "budget")
     found["whole"] = whole_run()
     found["error"] = cut(folder / "parts")
     found["files"] = sorted(path.name for path in (folder / "parts" / "step-00000003").iterdir())

@@ -79,6 +79,19 @@ def test_each_process_has_its_part_of_everything(many: Many) -> None:
     assert all(part["every"] == whole["every"] for part in parts), "and all of it in the end"
 
 
+def test_a_pass_may_hold_what_parts_leave_free(many: Many, tmp_path: Path) -> None:
+    """Counted by hand: a part of everything, and whole what is gathered, weights and gradients, of two layers."""
+    model, parts = shards.deep(), len(many[1])
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in model.bert.encoder.layer]
+    every = sum(p.numel() for p in model.parameters())
+    gathered = 8 * (every - sum(layers) + 2 * layers[0])
+    of_a_token = 4 * 34 * 8 * 32  # bytes of a number, vectors a layer, layers, width
+    expected = (0.6 * shards.LIMIT - 16 * every / parts - gathered) / of_a_token
+    costs = {process["cost of a pass"] for process in many[1]}
+    assert max(costs) == min(costs) == pytest.approx(expected, abs=1)
+    assert min(costs) > 1.3 * shards.cost_of_a_pass(tmp_path / "one") > 0
+
+
 def test_a_run_goes_on_to_the_bit(many: Many) -> None:
     _, parts = many
     for rank, process in enumerate(parts):

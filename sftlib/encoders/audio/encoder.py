@@ -368,7 +368,7 @@ class AudioEncoder(Encoder):
         own = unpacked_layout(model)
         return (RowByRow(own) if norms_over_time(model) else own), ""
 
-    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool, parts: int = 1) -> int:
         return max(1, min(_MOST, int(_SHARE * memory_limit(device) / _BYTES_A_FRAME)))
 
     # Folders.

@@ -255,7 +255,7 @@ class ImageEncoder(Encoder):
     def smallest(self) -> dict[str, Tensor]:
         return {PIXELS: torch.zeros(1, 3, *self.size)}
 
-    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool, parts: int = 1) -> int:
         return max(1, min(_MOST, int(_SHARE * memory_limit(device) / _BYTES_A_PATCH)))
 
     # Folders.

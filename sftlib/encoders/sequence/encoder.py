@@ -105,8 +105,8 @@ class SequenceEncoder(Encoder):
     ) -> tuple[Layout, str]:
         return self.text.layout(model, run, padding_free=padding_free)
 
-    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
-        return self.text.room(model, device, checkpointing=checkpointing)
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool, parts: int = 1) -> int:
+        return self.text.room(model, device, checkpointing=checkpointing, parts=parts)
 
     # Batches.
 

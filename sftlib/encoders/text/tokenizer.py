@@ -206,8 +206,8 @@ class TextEncoder(Encoder):
     ) -> tuple[Layout, str]:
         return choose_layout(model, run, padding_free=padding_free)
 
-    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool) -> int:
-        return tokens_of_a_pass(model, device, checkpointing=checkpointing)
+    def room(self, model: nn.Module, device: torch.device, *, checkpointing: bool, parts: int = 1) -> int:
+        return tokens_of_a_pass(model, device, checkpointing=checkpointing, parts=parts)
 
     # Batches.
 
