@@ -16,6 +16,7 @@ from sftlib.data.dataset import TaskDataset
 from sftlib.data.look.voices import shared_speakers
 from sftlib.encoders.encoded import Encoded
 from sftlib.models.frozen.prefix_store import PrefixStore
+from sftlib.models.layouts.layout import Layout
 from sftlib.models.randomness import find_randomness, refuse
 from sftlib.models.seeds import seeded
 from sftlib.models.sources import ModelSource
@@ -103,6 +104,7 @@ class Fitting:
         valid: rows to observe, if there are any.
         training: where the run stands.
         loop: its steps.
+        layout: how rows lie in the model when the steps are done.
         reporters: tell how far it is; one, or none.
 
     Attributes:
@@ -119,6 +121,7 @@ class Fitting:
         valid: Encoded | None,
         training: Training,
         loop: Loop,
+        layout: Layout | None,
         reporters: Sequence[Progress | Unshown],
     ) -> None:
         self.fitted = fitted
@@ -128,6 +131,7 @@ class Fitting:
         self._valid = valid
         self._training = training
         self._loop = loop
+        self._layout = layout
         self._reporters = reporters
 
     def go(self) -> None:
@@ -147,6 +151,7 @@ class Fitting:
             self.fitted = replace(
                 fitted,
                 held=Whole(),
+                layout=self._layout,
                 metrics=fitted.history.metrics_at(training.weights_of) or last,
                 decided={**fitted.decided, **self._call.supply.found()},
             )
@@ -201,6 +206,7 @@ def prepare(call: Call, run: Run) -> Fitting:
     fitted = replace(with_checkpointing(arguments, fitted, train), samples=call.task.samples(call.train))
     tried = call.source.tried
     fitted = usable(fitted, train, own_module=isinstance(arguments.model, nn.Module), tried=tried)
+    whole_layout = fitted.layout
     fitted = with_parts(fitted, train, valid, call.metric_names)
     fitted, frozen = (fitted, "") if arguments.freeze is None else holding_frozen(fitted, train, call.store, tried)
     fitted, frozen = (replace(fitted, recall=None), ANEW) if frozen and held.parted else (fitted, frozen)
@@ -226,7 +232,15 @@ def prepare(call: Call, run: Run) -> Fitting:
     callbacks = Callbacks([*members, *reporters, *call.comm.watchers(run.saves), *savers])
     loop = _loop(call, fitted, forward, feed, plan, valid, callbacks)
     return Fitting(
-        call, run, fitted=fitted, train=train, valid=valid, training=training, loop=loop, reporters=reporters
+        call,
+        run,
+        fitted=fitted,
+        train=train,
+        valid=valid,
+        training=training,
+        loop=loop,
+        layout=whole_layout if held.parted else fitted.layout,
+        reporters=reporters,
     )
 
 

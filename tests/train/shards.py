@@ -96,6 +96,7 @@ def trained(run: str, folder: Path) -> dict[str, Any]:
         "weights": digest_of_weights(tuner.model),
         "plain": [type(tuner.model).__name__, all(type(p) is nn.Parameter for p in tuner.model.parameters())],
         "left": sorted(_left_over(tuner.model)),
+        "layout": type(getattr(tuner._fitted.layout, "inner", tuner._fitted.layout)).__name__,
         "loss after": dict(tuner.evaluate(data))["loss"],
     }
 

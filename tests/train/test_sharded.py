@@ -64,6 +64,7 @@ def test_runs_are_those_of_one_process(alone: One, many: Many) -> None:
             assert part["weights"] == parts[0]["trained"][run]["weights"], "all have the same, to the bit"
             assert part["plain"] == [*one["plain"][:1], True], "parameters are plain tensors again"
             assert part["left"] == [], "and nothing of what cut them is left"
+            assert part["layout"] == one["layout"], "so that a saved folder predicts the same to the bit"
         found, expected = (
             dict(np.load(file)) for file in (place / f"{run} {len(parts)}.npz", alone[0] / f"{run} 1.npz")
         )
