@@ -168,15 +168,20 @@ class Fitting:
         )
         held, forward = fitted.held, self._loop.forward
         with seeded(arguments.seed), forward.prepared(), narrowed, held.installed(fitted.model):
-            optimizer = make_optimizer(
-                fitted.model,
-                learning_rate=fitted.settings["learning_rate"],
-                weight_decay=arguments.weight_decay,
-                peaks=fitted.peaks,
-                parameters=held.trained(fitted.model),
-            )
-            with self._run.running(optimizer):
-                self._loop.run(training, optimizer)
+            self._optimized()
+
+    def _optimized(self) -> None:
+        """The steps, with an optimizer that is gone before weights are whole again: then its memory is wanted."""
+        arguments, fitted = self._call.arguments, self.fitted
+        optimizer = make_optimizer(
+            fitted.model,
+            learning_rate=fitted.settings["learning_rate"],
+            weight_decay=arguments.weight_decay,
+            peaks=fitted.peaks,
+            parameters=fitted.held.trained(fitted.model),
+        )
+        with self._run.running(optimizer):
+            self._loop.run(self._training, optimizer)
 
 
 def prepare(call: Call, run: Run) -> Fitting:

@@ -69,9 +69,9 @@ class Sharded(Held):
         self._root = cut.root
         try:
             yield
-            cut.gather()
+            self._whole_again(cut)
         except NonFiniteError:  # which all meet together
-            cut.gather()
+            self._whole_again(cut)
             raise
         except BaseException as error:
             error.add_note("The weights were in parts, and are gone: go on from a checkpoint, or begin anew.")
@@ -79,6 +79,10 @@ class Sharded(Held):
         finally:
             self._root, self._parts = None, {}
             cut.leave()
+
+    def _whole_again(self, cut: _Cut) -> None:
+        self._parts = {}  # and with them what there is of gradients: there is to be room for the whole
+        cut.gather()
 
     def asking(self, ask: Ask) -> Ask:
         def asked(model: nn.Module, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
