@@ -93,5 +93,5 @@ def scale_input(layer: nn.Linear, inputs: Tensor) -> None:
     if not spread > 0:
         return
     steps = layer.parametrizations
-    steps.weight[0].scale.copy_(SIZE / distance)  # type: ignore[index, union-attr, operator]
-    steps.bias[0].mean.copy_(mean)  # type: ignore[index, union-attr, operator]
+    steps.weight[0].scale.copy_(SIZE / distance)  # type: ignore[index, union-attr]
+    steps.bias[0].mean.copy_(mean)  # type: ignore[index, union-attr]

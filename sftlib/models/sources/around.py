@@ -26,9 +26,12 @@ class AdaptedSource(ModelSource):
     """
 
     def __init__(self, origin: ModelSource, model: nn.Module) -> None:
-        self._origin = origin
-        self.usual_rate = origin.usual_rate
+        self._origin = origin.like(model)
         self._model = model.cpu().eval()
+
+    @property
+    def usual_rate(self) -> float | None:
+        return self._origin.usual_rate
 
     @property
     def config(self) -> Any:
@@ -71,11 +74,17 @@ class HeldSource(ModelSource):
 
     def __init__(self, origin: ModelSource) -> None:
         self._origin = origin
-        self.usual_rate = origin.usual_rate
         self._asked: tuple[Head, float | None, int, bool] | None = None
         self._model: nn.Module | None = None
         self._tokenizer: Any = None
         self._tried = Tried()
+
+    @property
+    def usual_rate(self) -> float | None:
+        return self._origin.usual_rate
+
+    def like(self, model: nn.Module) -> ModelSource:
+        return HeldSource(self._origin.like(model))
 
     @property
     def tried(self) -> Tried:

@@ -60,13 +60,16 @@ class ModelSource(ABC):
         drawn: names of the weights that the last `build` drew at random, since the source does not hold them.
         told: what is to be said of the last `build` before the first step.
         lost: of that, what says that something trained is not used: said also where nothing else is shown.
-        usual_rate: the learning rate that its models usually want, where that is another than of pretrained ones.
     """
 
     drawn: frozenset[str] = frozenset()
     told: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
-    usual_rate: float | None = None
+
+    @property
+    def usual_rate(self) -> float | None:
+        """The learning rate that the last model of `build` wants, where that is another than of pretrained ones."""
+        return None
 
     @property
     def config(self) -> Any:
@@ -102,6 +105,10 @@ class ModelSource(ABC):
             vocabulary: how many tokens the inputs may be made of; None where they are of something else.
             longest: tokens of the longest row that was asked for, or None.
         """
+        return self
+
+    def like(self, model: nn.Module) -> ModelSource:
+        """This source for bodies of the form of one at hand; another one only where models are made to measure."""
         return self
 
     def feature_extractor(self) -> Any:

@@ -61,7 +61,7 @@ def batch(target: Any) -> Any:
 
 def test_a_new_encoder_learns_and_its_pipeline_agrees(tmp_path: Path) -> None:
     tuner = FineTuner("new:encoder", inputs=DNA, epochs=12, **RUN).fit(classes(), progress=False)
-    assert tuner.settings["learning_rate"] == 1e-3
+    assert tuner.settings["learning_rate"] == 5e-4
     assert tuner.evaluate(classes())["accuracy"] > 0.9
     tuner.save(tmp_path / "folder")
     again = FineTuner.load(tmp_path / "folder")
