@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from sftlib.models.dropout import DropoutMasks, Windows
+from sftlib.models.layouts.blocks import attend_in_blocks, block_of
 from sftlib.models.layouts.kernels import Look, kernel_of
 from sftlib.models.layouts.sequences import Group, Sequences
 from sftlib.models.opening import quiet
@@ -39,9 +40,10 @@ def attend_padded(
     scaling: float | None = None,
     dropout: float = 0.0,
     dropout_masks: DropoutMasks | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Softmax attention over padded rows.
+    """Softmax attention over padded rows; in blocks where a token sees only near ones and no weight is dropped.
 
     Args:
         module: the attention module; only its training flag is read.
@@ -52,6 +54,7 @@ def attend_padded(
         scaling: factor of the scores; D^-0.5 when None.
         dropout: rate on the attention weights; transformers passes 0 outside training.
         dropout_masks: masks of this run; plain dropout without them.
+        sliding_window: a token sees those less than this far away, where the layer limits it; the mask says so too.
 
     Returns:
         (B, T, A, D), and no weights.
@@ -59,11 +62,15 @@ def attend_padded(
     if dropout_masks is not None:
         dropout_masks.reached_attention = True
     key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
-    scores = torch.matmul(query * _factor(query, scaling), key.transpose(2, 3))  # (B, A, T, T)
+    query, drops = query * _factor(query, scaling), dropout > 0.0 and module.training
+    size = None if drops else block_of(query, key, attention_mask, sliding_window)
+    if size is not None and attention_mask is not None:
+        return attend_in_blocks(query, key, value, attention_mask, size).transpose(1, 2).contiguous(), None
+    scores = torch.matmul(query, key.transpose(2, 3))  # (B, A, T, T)
     if attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[2]]
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
-    if dropout > 0.0 and module.training:
+    if drops:
         if dropout_masks is not None and dropout_masks.active:
             weights = dropout_masks.apply(weights, dropout, ATTENTION)
         else:
