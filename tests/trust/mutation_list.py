@@ -48,6 +48,7 @@ KERNELS = "tests/models/layouts/test_kernels.py"
 PRODUCTS = "tests/models/layouts/test_products.py"
 KEPT = "tests/contracts/test_kept_tokens.py"
 STREAMS = "tests/run/test_stream.py"
+LONE_HEAD = "tests/run/test_lone_head.py"
 
 MUTATIONS = (
     Mutation(
@@ -1057,5 +1058,53 @@ MUTATIONS = (
         "row = number + 1",
         "row = number",
         "tests/data/streams/test_shards.py",
+    ),
+    Mutation(
+        "33",
+        "a lone head learns around 0 and not around the middle",
+        "models/input_scale.py",
+        "    steps.bias[0].mean.copy_(mean)  # type: ignore[index, union-attr]\n",
+        "",
+        LONE_HEAD,
+    ),
+    Mutation(
+        "33",
+        "an embedding is centred a second time when its run goes on",
+        "run/prepare.py",
+        "                if not self._training.step:\n                    centre(fitted, self._train)\n",
+        "                if True:\n                    centre(fitted, self._train)\n",
+        "tests/run/test_centred.py",
+    ),
+    Mutation(
+        "33",
+        "the layer that is left has not what it computed with",
+        "models/units.py",
+        "leave_parametrized=True",
+        "leave_parametrized=False",
+        LONE_HEAD,
+    ),
+    Mutation(
+        "33",
+        "a block of near tokens does not see the block behind it",
+        "models/layouts/blocks.py",
+        "functional.pad(mask, (size, size + more, 0, more), value=nothing)",
+        "functional.pad(mask[..., :-size], (size, 2 * size + more, 0, more), value=nothing)",
+        "tests/models/layouts/test_blocks.py",
+    ),
+    Mutation(
+        "33",
+        "slopes that are there already are weighed as if they stood elsewhere",
+        "explain/methods.py",
+        "np.stack([between, slopes], axis=1)",
+        "np.stack([slopes, between], axis=1)",
+        "tests/explain/test_methods.py",
+    ),
+    Mutation(
+        "33",
+        "a character that is said twice needs no pause between",
+        "models/ctc.py",
+        "speaks[:, :-1].masked_fill(repeats, _NEVER)",
+        "speaks[:, :-1]",
+        "tests/explain/test_speech.py",
     ),
 )
