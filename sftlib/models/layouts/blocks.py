@@ -44,9 +44,9 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, si
     Returns:
         (B, A, T, D)
     """
-    length = query.shape[2]
+    rows, heads, length, width = query.shape
     more = -length % size
-    queries = functional.pad(query, (0, 0, 0, more)).unflatten(2, (-1, size))  # (B, A, N, C, D)
+    queries = functional.pad(query, (0, 0, 0, more)).view(rows, heads, -1, size, width)  # (B, A, N, C, D)
     keys, values = (_with_neighbours(x, size, more) for x in (key, value))  # (B, A, N, D, 3 C)
     scores = torch.matmul(queries, keys) + _of_blocks(mask, size, more)  # (B, A, N, C, 3 C)
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
