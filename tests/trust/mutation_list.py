@@ -1069,14 +1069,6 @@ MUTATIONS = (
     ),
     Mutation(
         "33",
-        "an embedding is centred a second time when its run goes on",
-        "run/prepare.py",
-        "                if not self._training.step:\n                    centre(fitted, self._train)\n",
-        "                if True:\n                    centre(fitted, self._train)\n",
-        "tests/run/test_centred.py",
-    ),
-    Mutation(
-        "33",
         "the layer that is left has not what it computed with",
         "models/units.py",
         "leave_parametrized=True",
