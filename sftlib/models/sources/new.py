@@ -18,6 +18,7 @@ from sftlib.models.sources.making import adjust
 
 #: What asks for a model that nobody has trained, and the longest row it can take unless a longer one is asked for.
 NEW, _POSITIONS = "new:encoder", 512
+_SIZE: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
 _EVERY_FOURTH: dict[str, Any] = {"global_attn_every_n_layers": 4}  # of the layers, the first among them
 #: Where the tokenizers of `sftlib.encoders.sequence.words` have them.
 _CONTROL: dict[str, Any] = {
@@ -34,11 +35,9 @@ def _by_place(vocabulary: int, longest: int) -> Any:
     """A BERT: what stands at which place of a row is known from the first step."""
     return transformers.BertConfig(
         vocab_size=vocabulary,
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=512,
         max_position_embeddings=longest,
+        intermediate_size=512,
+        **_SIZE,
     )
 
 
@@ -49,16 +48,14 @@ def _by_distance(vocabulary: int, longest: int) -> Any:
     """
     return transformers.ModernBertConfig(
         vocab_size=vocabulary,
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=256,
         max_position_embeddings=longest,
+        intermediate_size=256,
         local_attention=16,
         embedding_dropout=0.1,
         mlp_dropout=0.1,
         classifier_dropout=0.1,
         classifier_pooling="mean",
+        **_SIZE,
         **_EVERY_FOURTH,
         **_CONTROL,
     )
@@ -129,7 +126,9 @@ class NewSource(ModelSource):
 
     def like(self, model: nn.Module) -> NewSource:
         kind = getattr(getattr(model, "config", None), "model_type", None)
-        return NewSource(self._vocabulary, self._longest, next(form for form in _FORMS if form.kind == kind))
+        return NewSource(
+            self._vocabulary, self._longest, next((form for form in _FORMS if form.kind == kind), self._form)
+        )
 
     def build(self, head: Head, *, dropout: float | None, seed: int, pooled: bool = False) -> nn.Module:
         if self._vocabulary is None:
